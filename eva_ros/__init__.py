@@ -1,0 +1,1 @@
+"""EVA for ROS 2: drive a two-arm robot from dreamed video, safely."""

@@ -1,0 +1,1 @@
+"""The `eva` command, a file a sub-command."""

@@ -1,0 +1,126 @@
+"""The `eva` command: find the sub-command, parse its arguments, run it.
+
+Each module of this folder that defines HELP is a sub-command and has three things: `HELP: str`,
+`add_arguments(parser)` and `run(args) -> int`. Only the module that is asked for is imported.
+
+Exit codes: 0 done, 1 done with findings, 2 wrong use or bad input (one sentence on stderr).
+With --json, stdout holds the JSON alone.
+"""
+
+import argparse
+import ast
+from collections.abc import Sequence
+import importlib
+import importlib.metadata
+import os
+from pathlib import Path
+import sys
+from types import ModuleType
+from typing import NoReturn
+
+from eva_ros.errors import UserError
+
+DONE = 0
+FINDINGS = 1
+WRONG_USE = 2
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that complains in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what was wrong and where to read more, then exit with 2."""
+        self.exit(WRONG_USE, f'{self.prog}: {message} (see {self.prog} --help)\n')
+
+
+def subcommands() -> dict[str, str]:
+    """Return the help line of every sub-command by its name, without importing any."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob('*.py')):
+        help_line = _help_line(path)
+        if help_line is not None:
+            found[path.stem.replace('_', '-')] = help_line
+    return found
+
+
+def _help_line(path: Path) -> str | None:
+    for node in ast.parse(path.read_text(encoding='utf-8')).body:
+        names = []
+        if isinstance(node, ast.Assign):
+            names = node.targets
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            names = [node.target]
+        if any(isinstance(name, ast.Name) and name.id == 'HELP' for name in names):
+            return ast.literal_eval(node.value)
+    return None
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f'eva_ros.cli.{name.replace("-", "_")}')
+    except ModuleNotFoundError as error:
+        raise _missing(name, error) from error
+
+
+def _missing(name: str, error: ModuleNotFoundError) -> UserError:
+    package = (error.name or '').partition('.')[0]
+    if package in ('', 'eva_ros'):
+        raise error
+    return UserError(
+        f"eva {name} needs the Python package '{package}', which is not installed here: "
+        "run `make setup` in a checkout, or `pip install '.[sim,train]'` for everything that "
+        'works without ROS.'
+    )
+
+
+def build_parser(chosen: str | None) -> Parser:
+    """Return the parser of `eva`, with the arguments of the chosen sub-command."""
+    parser = Parser(
+        prog='eva',
+        description='EVA for ROS 2: dream, decode, check, move; train and evaluate offline.',
+    )
+    version = importlib.metadata.version('eva_ros')
+    parser.add_argument('--version', action='version', version=f'eva_ros {version}')
+    commands = parser.add_subparsers(dest='command', metavar='COMMAND', required=True)
+    for name, help_line in subcommands().items():
+        command = commands.add_parser(name, help=help_line, description=help_line)
+        if name == chosen:
+            _import(name).add_arguments(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `eva` and return its exit code.
+
+    Args:
+        argv: the arguments after `eva`; sys.argv's by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((argument for argument in arguments if not argument.startswith('-')), None)
+    try:
+        args = build_parser(chosen).parse_args(arguments)
+        return _run(args)
+    except UserError as error:
+        print(f'eva: {error}', file=sys.stderr)
+        return WRONG_USE
+    except KeyboardInterrupt:
+        print('eva: interrupted', file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read stdout has gone; point it at nothing so that Python's exit is quiet too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINDINGS
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        code = _import(args.command).run(args)
+        sys.stdout.flush()
+        return code
+    except ModuleNotFoundError as error:
+        raise _missing(args.command, error) from error
+
+
+if __name__ == '__main__':
+    sys.exit(main())
