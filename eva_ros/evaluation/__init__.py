@@ -1,0 +1,1 @@
+"""Does it work? Metrics, the closed loop, comparisons, and the report page."""
