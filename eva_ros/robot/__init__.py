@@ -1,0 +1,1 @@
+"""What the two arms are and can do: description, limits, kinematics, motion."""

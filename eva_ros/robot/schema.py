@@ -1,0 +1,137 @@
+"""The robot YAML: its keys, and the checks that need more than one of them."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic import model_validator
+from pydantic import StrictBool
+
+from eva_ros.errors import UserError
+from eva_ros.robot.limits import JointLimits
+from eva_ros.robot.limits import Limits
+from eva_ros.robot.limits import limits_from_joints
+from eva_ros.robot.limits import Number
+from eva_ros.robot.strict_yaml import parse
+from eva_ros.robot.strict_yaml import read_yaml
+from eva_ros.robot.strict_yaml import StrictModel
+
+
+class GripperEntry(StrictModel):
+    """`gripper` of an arm; `closed` and `open` are the controller's positions in `unit`."""
+
+    name: str
+    controller_joint: str
+    closed: Number
+    open: Number
+    unit: Literal['m', 'rad']
+    part_of_trajectory: StrictBool = True
+
+    @model_validator(mode='after')
+    def _check(self) -> 'GripperEntry':
+        if self.closed == self.open:
+            raise ValueError('closed and open are the same position')
+        return self
+
+
+class ControllerEntry(StrictModel):
+    """`controller` of an arm: where its commands go and its joint names as sent."""
+
+    topic: str
+    type: Literal['trajectory_msgs/msg/JointTrajectory', 'sensor_msgs/msg/JointState']
+    joints: tuple[str, ...]
+
+
+class ArmEntry(StrictModel):
+    """An arm: six joints, a gripper, a controller."""
+
+    joints: tuple[str, ...] = Field(min_length=6, max_length=6)
+    gripper: GripperEntry
+    controller: ControllerEntry
+    state_topic: str = 'joint_states'
+    base_frame: str
+    end_effector_frame: str
+
+    @model_validator(mode='after')
+    def _check(self) -> 'ArmEntry':
+        sent = len(self.joints) + self.gripper.part_of_trajectory
+        if len(self.controller.joints) != sent:
+            raise ValueError(f'controller.joints must name {sent} joints')
+        if len(set(self.controller.joints)) != sent:
+            raise ValueError('controller.joints names a joint twice')
+        last = self.controller.joints[-1]
+        if self.gripper.part_of_trajectory and last != self.gripper.controller_joint:
+            raise ValueError('controller.joints must end with gripper.controller_joint')
+        return self
+
+
+class CameraEntry(StrictModel):
+    """A camera: topic of its images and their size in pixels."""
+
+    topic: str
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+
+
+class RobotFile(StrictModel):
+    """The whole file."""
+
+    name: str
+    simulated: StrictBool
+    arms: dict[Literal['left', 'right'], ArmEntry]
+    cameras: dict[str, CameraEntry]
+    home: dict[str, Number]
+    urdf: str | None = None
+    joint_limits: dict[str, dict]
+
+    @model_validator(mode='after')
+    def _check(self) -> 'RobotFile':
+        if set(self.arms) != {'left', 'right'}:
+            raise ValueError('arms must be left and right')
+        names = self.joint_names()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'arms name {", ".join(twice)} twice')
+        for key, given in (('joint_limits', self.joint_limits), ('home', self.home)):
+            different = sorted(set(names) ^ set(given))
+            if different:
+                raise ValueError(f'{key} must hold the joints of the arms: {", ".join(different)}')
+        return self
+
+    def joint_names(self) -> list[str]:
+        """Return the names inside, left arm first, each arm's gripper last."""
+        arms = (self.arms['left'], self.arms['right'])
+        return [name for arm in arms for name in (*arm.joints, arm.gripper.name)]
+
+
+def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
+    """Return the checked file and its limits.
+
+    Raises:
+        UserError: names the file, and the key or joint that is wrong.
+    """
+    file = parse(RobotFile, read_yaml(path), path)
+    order = file.joint_names()
+    joints = {name: _joint_limits(name, file.joint_limits[name], path) for name in order}
+    for arm in file.arms.values():
+        gripper = joints[arm.gripper.name]
+        if gripper.min_position < 0.0 or gripper.max_position > 1.0:
+            raise UserError(f'{path}: joint {arm.gripper.name}: a gripper moves within 0 to 1.')
+    limits = limits_from_joints(joints, order)
+    for i, name in enumerate(order):
+        if not limits.min_position[i] <= file.home[name] <= limits.max_position[i]:
+            raise UserError(f'{path}: home: joint {name} is outside its limits.')
+    return file, limits
+
+
+def _joint_limits(name: str, entry: dict, path: Path) -> JointLimits:
+    """Return one joint's limits; a robot needs those that the gate cannot do without."""
+    try:
+        limits = parse(JointLimits, entry, path)
+    except UserError as error:
+        problem = str(error).removeprefix(f'{path}: ')
+        raise UserError(f'{path}: joint {name}: {problem}') from None
+    for flag in ('has_position_limits', 'has_velocity_limits', 'has_acceleration_limits'):
+        if not getattr(limits, flag):
+            raise UserError(f'{path}: joint {name}: {flag} must be true for a robot that moves.')
+    return limits

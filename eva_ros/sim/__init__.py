@@ -1,0 +1,1 @@
+"""A two-arm robot on this machine: MuJoCo world, tasks, scripted experts, controller."""

@@ -1,0 +1,227 @@
+"""ros2_control's joint_trajectory_controller as ROS 2 Jazzy has it, in Python.
+
+What it takes from Jazzy: when a trajectory is accepted the old one is forgotten at once; the
+controller goes from where it is straight to the first point, which is due at stamp +
+time_from_start, even if the stamp lies in the future; stamp 0 means now; points whose time is
+past are skipped; the spline between two points follows from what both give; at the end it holds
+the last point. Like the original it checks neither for NaN nor for limits.
+
+`splice=True` is what comes after Kilted (`allow_trajectory_replacement` of rolling): the old
+trajectory goes on until the new one's stamp, and the new one begins from there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import field
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+
+from eva_ros.robot.motion import evaluate
+from eva_ros.robot.motion import segment_coefficients
+
+Array = NDArray[np.float64]
+Rows = Sequence[Sequence[float]] | Array
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryCommand:
+    """A trajectory as it arrives on the topic; units are the controller's.
+
+    Attributes:
+        stamp_ns: when time_from_start begins; 0 means at receipt.
+        joint_names: names [J], any order.
+        time_from_start: when each point is due, in s [K].
+        positions: [K, J].
+        velocities: [K, J], or None. A row may be empty where a point gives none.
+        accelerations: likewise.
+    """
+
+    stamp_ns: int
+    joint_names: Sequence[str]
+    time_from_start: Sequence[float] | Array
+    positions: Rows
+    velocities: Rows | None = None
+    accelerations: Rows | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class JointMotion:
+    """Position [J], and velocity and acceleration [J] where they are known."""
+
+    positions: Array
+    velocities: Array | None = None
+    accelerations: Array | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """An accepted trajectory in the controller's joint order, and where it begins."""
+
+    begin_ns: int
+    begin: JointMotion
+    due_ns: list[int]
+    points: list[JointMotion]
+
+    def sample(self, now_ns: int) -> JointMotion:
+        """Return the desired motion at a time."""
+        after = int(np.searchsorted(self.due_ns, now_ns, side='right'))
+        if after == len(self.points):
+            return _with_rates(self.points[-1])
+        if after == 0:
+            return _between(self.begin_ns, self.begin, self.due_ns[0], self.points[0], now_ns)
+        times, points = self.due_ns, self.points
+        return _between(times[after - 1], points[after - 1], times[after], points[after], now_ns)
+
+
+@dataclass(eq=False)
+class TrajectoryController:
+    """The controller of one arm.
+
+    Call sample() once in every control period: a new trajectory begins at the motion that was
+    last sampled, as the real controller's begins at its last command.
+
+    Args:
+        joints: the controller's joints.
+        position: where it holds before the first trajectory [J].
+        interpolate_from_desired_state: begin at the last command (True, as in our controller
+            files) or at the measured state.
+        splice: keep the old trajectory until the new one's stamp.
+        allow_nonzero_velocity_at_trajectory_end: accept a last point that moves.
+    """
+
+    joints: Sequence[str]
+    position: ArrayLike
+    interpolate_from_desired_state: bool = True
+    splice: bool = False
+    allow_nonzero_velocity_at_trajectory_end: bool = False
+    _plans: list[_Plan] = field(default_factory=list, init=False)
+
+    def __post_init__(self) -> None:
+        """Hold the first position."""
+        self.joints = tuple(self.joints)
+        self._last = _with_rates(JointMotion(np.array(self.position, dtype=np.float64)))
+
+    def accept(
+        self, trajectory: TrajectoryCommand, now_ns: int, current: JointMotion | None = None
+    ) -> str | None:
+        """Take a trajectory, or say why not; what runs goes on if it is refused.
+
+        Args:
+            trajectory: as received.
+            now_ns: time of receipt.
+            current: the measured state; needed where the last command is not the beginning.
+
+        Returns:
+            None if accepted, otherwise the reason as a sentence.
+        """
+        reason = self._rejection(trajectory, now_ns)
+        if reason is not None:
+            return reason
+        start_ns = trajectory.stamp_ns or now_ns
+        due_ns = [start_ns + _ns(seconds) for seconds in trajectory.time_from_start]
+        begin_ns = max(start_ns, now_ns) if self.splice else now_ns
+        if self.interpolate_from_desired_state or current is None:
+            begin = self._last
+        else:
+            begin = current
+        if self.splice and self._plans:
+            begin = self._desired(begin_ns)
+        kept = [plan for plan in self._plans if plan.begin_ns < begin_ns] if self.splice else []
+        self._plans = [*kept, _Plan(begin_ns, begin, due_ns, self._points(trajectory))]
+        return None
+
+    def sample(self, now_ns: int) -> Array:
+        """Return the commanded positions [J] at a time that never runs backwards."""
+        return self.sample_motion(now_ns).positions
+
+    def sample_motion(self, now_ns: int) -> JointMotion:
+        """Return commanded position, velocity and acceleration at a time; see sample()."""
+        started = [i for i, plan in enumerate(self._plans) if plan.begin_ns <= now_ns]
+        self._plans = self._plans[started[-1] if started else 0 :]
+        self._last = self._desired(now_ns)
+        return self._last
+
+    def is_moving(self, now_ns: int) -> bool:
+        """Return whether a point of a trajectory is still to come."""
+        return bool(self._plans) and now_ns < self._plans[-1].due_ns[-1]
+
+    def _desired(self, now_ns: int) -> JointMotion:
+        active = [plan for plan in self._plans if plan.begin_ns <= now_ns]
+        return active[-1].sample(now_ns) if active else self._last
+
+    def _points(self, trajectory: TrajectoryCommand) -> list[JointMotion]:
+        order = [list(trajectory.joint_names).index(joint) for joint in self.joints]
+
+        def row(rows: Rows | None, i: int) -> Array | None:
+            if rows is None or len(rows[i]) == 0:
+                return None
+            return np.asarray(rows[i], dtype=np.float64)[order]
+
+        return [
+            JointMotion(
+                np.asarray(trajectory.positions[i], dtype=np.float64)[order],
+                row(trajectory.velocities, i),
+                row(trajectory.accelerations, i),
+            )
+            for i in range(len(trajectory.time_from_start))
+        ]
+
+    def _rejection(self, trajectory: TrajectoryCommand, now_ns: int) -> str | None:
+        """Return why validate_trajectory_msg would reject the message, or None."""
+        names, times = list(trajectory.joint_names), list(trajectory.time_from_start)
+        if not names:
+            return 'Empty joint names on incoming trajectory.'
+        if len(names) != len(self.joints):
+            return "Joints on incoming trajectory don't match the controller joints."
+        if not times:
+            return 'Empty trajectory received.'
+        if trajectory.stamp_ns and trajectory.stamp_ns + _ns(times[-1]) < now_ns:
+            return 'Received trajectory with non-zero start time that ends in the past.'
+        unknown = [name for name in names if name not in self.joints]
+        if unknown:
+            return f"Incoming joint {unknown[0]} doesn't match the controller's joints."
+        return self._point_rejection(trajectory, [_ns(seconds) for seconds in times])
+
+    def _point_rejection(self, trajectory: TrajectoryCommand, times: list[int]) -> str | None:
+        names, last = trajectory.joint_names, trajectory.velocities
+        if last is not None and not self.allow_nonzero_velocity_at_trajectory_end:
+            for name, velocity in zip(names, last[-1]):
+                if abs(velocity) > np.finfo(np.float32).eps:
+                    return f'Velocity of last trajectory point of joint {name} is not zero.'
+        for i in range(len(times)):
+            if i > 0 and times[i] <= times[i - 1]:
+                return f'Time between points {i - 1} and {i} is not strictly increasing.'
+            for what in ('positions', 'velocities', 'accelerations'):
+                rows = getattr(trajectory, what)
+                given = 0 if rows is None else len(rows[i])
+                if given != len(names) and (given or what == 'positions'):
+                    return f'Mismatch between joint_names and {what} at point {i}.'
+        return None
+
+
+def _ns(seconds: float) -> int:
+    return round(float(seconds) * 1e9)
+
+
+def _with_rates(motion: JointMotion) -> JointMotion:
+    """Return the motion with zeros for what it does not give."""
+    zeros = np.zeros_like(motion.positions)
+    return JointMotion(
+        motion.positions,
+        zeros if motion.velocities is None else motion.velocities,
+        zeros if motion.accelerations is None else motion.accelerations,
+    )
+
+
+def _between(t0: int, a: JointMotion, t1: int, b: JointMotion, now_ns: int) -> JointMotion:
+    """Return the motion between two points: linear, cubic or quintic by what both give."""
+    velocities = accelerations = None
+    if a.velocities is not None and b.velocities is not None:
+        velocities = (a.velocities, b.velocities)
+        if a.accelerations is not None and b.accelerations is not None:
+            accelerations = (a.accelerations, b.accelerations)
+    duration = np.float64((t1 - t0) * 1e-9)
+    c = segment_coefficients(duration, a.positions, b.positions, velocities, accelerations)
+    return JointMotion(*evaluate(c, np.float64((now_ns - t0) * 1e-9)))
