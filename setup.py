@@ -10,6 +10,7 @@ NAME = 'eva_ros'
 ROOT = Path(__file__).resolve().parent
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 SHARED_FOLDERS = ('launch', 'config', 'models')
+CODE = ('.py', '.pyc')
 
 
 def manifest_text(tag):
@@ -21,6 +22,13 @@ def requirements(name):
     """Return the requirements of requirements/<name>.in, without its comments."""
     lines = (ROOT / 'requirements' / f'{name}.in').read_text(encoding='utf-8').splitlines()
     return [line for line in map(str.strip, lines) if line and not line.startswith('#')]
+
+
+def package_files():
+    """Return every file inside the package that is not code, e.g. the texts of eva_msgs."""
+    package = ROOT / NAME
+    paths = (path for path in sorted(package.rglob('*')) if path.is_file())
+    return [str(path.relative_to(package)) for path in paths if path.suffix not in CODE]
 
 
 def shared_files():
@@ -49,7 +57,7 @@ setup(
     maintainer=manifest_text('maintainer'),
     maintainer_email=MANIFEST.find('maintainer').get('email'),
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={f'{NAME}.episodes': ['eva_msgs_texts/*/*']},
+    package_data={NAME: package_files()},
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
@@ -57,7 +65,10 @@ setup(
     ],
     python_requires='>=3.10',
     install_requires=requirements('core'),
-    extras_require={'sim': requirements('sim'), 'train': requirements('train')},
+    extras_require={
+        'sim': requirements('sim'),
+        'train': requirements('train') + requirements('sim'),
+    },
     zip_safe=False,
     entry_points={'console_scripts': ['eva = eva_ros.cli.main:main', *node_executables()]},
 )
