@@ -99,32 +99,32 @@ class JointLimits(StrictModel):
     def _check_soft_inside_hard(self) -> None:
         if not (self.has_soft_limits and self.has_position_limits):
             return
-        if self.soft_lower_limit < self.min_position or self.soft_upper_limit > self.max_position:
+        low, high = self._hard_range()
+        if self.lowest() < low or self.highest() > high:
             raise ValueError('the soft limits reach beyond the position limits')
 
     def _check_placeholders(self) -> None:
         """Refuse values that no joint has, such as the +-10 rad and 1000 rad/s of some URDFs."""
-        if self.has_position_limits and not (
-            -MAX_TURNS_RAD <= self.min_position and self.max_position <= MAX_TURNS_RAD
-        ):
+        low, high = self._hard_range()
+        if self.has_position_limits and (low < -MAX_TURNS_RAD or high > MAX_TURNS_RAD):
             raise ValueError('position limits beyond two turns look like a placeholder')
-        if self.has_velocity_limits and self.max_velocity > MAX_SENSIBLE_VELOCITY:
+        if self.max_velocity is not None and self.max_velocity > MAX_SENSIBLE_VELOCITY:
             raise ValueError(
                 f'max_velocity {self.max_velocity:g} looks like a placeholder '
                 f'(above {MAX_SENSIBLE_VELOCITY:g} per second)'
             )
 
+    def _hard_range(self) -> tuple[float, float]:
+        low, high = self.min_position, self.max_position
+        return -math.inf if low is None else low, math.inf if high is None else high
+
     def lowest(self) -> float:
         """Return the lower end of the allowed range, the soft one where there is one."""
-        if self.has_soft_limits:
-            return self.soft_lower_limit
-        return self.min_position if self.has_position_limits else -math.inf
+        return self._hard_range()[0] if self.soft_lower_limit is None else self.soft_lower_limit
 
     def highest(self) -> float:
         """Return the upper end of the allowed range, the soft one where there is one."""
-        if self.has_soft_limits:
-            return self.soft_upper_limit
-        return self.max_position if self.has_position_limits else math.inf
+        return self._hard_range()[1] if self.soft_upper_limit is None else self.soft_upper_limit
 
 
 @dataclass(frozen=True, eq=False)

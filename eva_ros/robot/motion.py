@@ -94,7 +94,7 @@ def spline_accelerations(q: ArrayLike, v: ArrayLike, dt: float | ArrayLike) -> A
 
 
 def segment_coefficients(
-    duration: Array,
+    duration: Array | np.float64,
     q0: Array,
     q1: Array,
     v: tuple[Array, Array] | None = None,
@@ -135,7 +135,7 @@ def segment_coefficients(
     return c
 
 
-def evaluate(c: Array, t: Array) -> tuple[Array, Array, Array]:
+def evaluate(c: Array, t: Array | np.float64) -> tuple[Array, Array, Array]:
     """Return position, velocity and acceleration of polynomials c [6, ...] at time t."""
     q = c[0] + t * (c[1] + t * (c[2] + t * (c[3] + t * (c[4] + t * c[5]))))
     v = c[1] + t * (2.0 * c[2] + t * (3.0 * c[3] + t * (4.0 * c[4] + t * 5.0 * c[5])))

@@ -78,9 +78,10 @@ class RobotFile(StrictModel):
 
     name: str
     simulated: StrictBool
-    arms: dict[Literal['left', 'right'], ArmEntry]
+    arms: dict[str, ArmEntry]
     cameras: dict[str, CameraEntry]
     home: dict[str, Number]
+    rest_velocity: Number = Field(default=0.02, gt=0.0)
     urdf: str | None = None
     joint_limits: dict[str, dict]
 
@@ -115,7 +116,7 @@ def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
     joints = {name: _joint_limits(name, file.joint_limits[name], path) for name in order}
     for arm in file.arms.values():
         gripper = joints[arm.gripper.name]
-        if gripper.min_position < 0.0 or gripper.max_position > 1.0:
+        if gripper.lowest() < 0.0 or gripper.highest() > 1.0:
             raise UserError(f'{path}: joint {arm.gripper.name}: a gripper moves within 0 to 1.')
     limits = limits_from_joints(joints, order)
     for i, name in enumerate(order):

@@ -103,6 +103,15 @@ class Arm:
         values[-1] = self.gripper.from_controller(values[-1])
         return values
 
+    def velocities_from_joint_state(
+        self, names: Sequence[str], velocities: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Return this arm's joint velocities [7]; nan where the joint state gives none."""
+        given = dict(zip(names, velocities))
+        values = np.array([given.get(name, np.nan) for name in self.state_joints])
+        values[-1] /= self.gripper.scale
+        return values
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -122,6 +131,7 @@ class Robot:
         joint_names: left arm's six joints, left gripper, right arm's six, right gripper [14].
         gripper_mask: True where a joint is a gripper [14].
         home: a pose to rest in [14].
+        rest_velocity: a joint that is slower stands still, in rad/s.
         path: the YAML file it was read from.
     """
 
@@ -131,6 +141,7 @@ class Robot:
     limits: Limits
     home: NDArray[np.float64]
     cameras: Mapping[str, Camera]
+    rest_velocity: float
     urdf: Path | None
     path: Path
 
@@ -168,6 +179,13 @@ class Robot:
             UserError: a joint is missing or named twice, or a position is not finite.
         """
         parts = [self.arms[arm].from_joint_state(names, positions) for arm in ARM_NAMES]
+        return np.concatenate(parts)
+
+    def velocities_from_joint_state(
+        self, names: Sequence[str], velocities: Sequence[float]
+    ) -> NDArray[np.float64]:
+        """Return all joint velocities [14]; nan where the joint state gives none."""
+        parts = [self.arms[a].velocities_from_joint_state(names, velocities) for a in ARM_NAMES]
         return np.concatenate(parts)
 
     def to_joint_state(self, positions: ArrayLike) -> tuple[tuple[str, ...], NDArray[np.float64]]:
@@ -220,7 +238,17 @@ def load_robot(name_or_path: str | Path) -> Robot:
     urdf = None if file.urdf is None else (path.parent / file.urdf).resolve()
     home = np.array([file.home[joint] for joint in limits.joint_names])
     home.setflags(write=False)
-    return Robot(file.name, file.simulated, arms, limits, home, cameras, urdf, path)
+    return Robot(
+        name=file.name,
+        simulated=file.simulated,
+        arms=arms,
+        limits=limits,
+        home=home,
+        cameras=cameras,
+        rest_velocity=file.rest_velocity,
+        urdf=urdf,
+        path=path,
+    )
 
 
 def _arm(name: str, file: RobotFile) -> Arm:

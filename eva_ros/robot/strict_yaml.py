@@ -42,7 +42,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: no such file, not YAML, not a map, or a key that stands twice.
     """
     try:
-        content = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)  # noqa: S506
+        content = yaml.load(path.read_text(encoding='utf-8'), Loader=_Loader)
     except UserError as error:
         raise UserError(f'{path}: {error}') from None
     except OSError as error:

@@ -152,18 +152,22 @@ class TrajectoryController:
         return active[-1].sample(now_ns) if active else self._last
 
     def _points(self, trajectory: TrajectoryCommand) -> list[JointMotion]:
-        order = [list(trajectory.joint_names).index(joint) for joint in self.joints]
+        # As in the original, a joint left out because another is named twice is sent to zero.
+        order = [self.joints.index(name) for name in trajectory.joint_names]
 
-        def row(rows: Rows | None, i: int) -> Array | None:
-            if rows is None or len(rows[i]) == 0:
-                return None
-            return np.asarray(rows[i], dtype=np.float64)[order]
+        def ordered(row: Sequence[float]) -> Array:
+            values = np.zeros(len(self.joints))
+            values[order] = np.asarray(row, dtype=np.float64)
+            return values
+
+        def given(rows: Rows | None, i: int) -> Array | None:
+            return None if rows is None or len(rows[i]) == 0 else ordered(rows[i])
 
         return [
             JointMotion(
-                np.asarray(trajectory.positions[i], dtype=np.float64)[order],
-                row(trajectory.velocities, i),
-                row(trajectory.accelerations, i),
+                ordered(trajectory.positions[i]),
+                given(trajectory.velocities, i),
+                given(trajectory.accelerations, i),
             )
             for i in range(len(trajectory.time_from_start))
         ]
