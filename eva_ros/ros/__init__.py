@@ -1,0 +1,1 @@
+"""The edge to ROS: messages and dataclasses, QoS, the lifecycle base, diagnostics, names."""

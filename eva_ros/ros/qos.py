@@ -1,0 +1,36 @@
+"""Quality of service by what a topic is for (REP-2003; research: the ROS facts, section 7)."""
+
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import HistoryPolicy
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile
+from rclpy.qos import ReliabilityPolicy
+
+# Listening to a driver: best effort hears reliable and best-effort publishers alike.
+SENSOR_INPUT = qos_profile_sensor_data
+
+# Speaking as a driver: reliable serves every listener.
+SENSOR_OUTPUT = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
+)
+
+# One hop of the data's way: only the newest matters, and it must arrive.
+PIPELINE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
+)
+
+# A command to a controller.
+COMMAND = PIPELINE
+
+# Something that is counted, or answered to: none may be lost.
+REPORT = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=20, reliability=ReliabilityPolicy.RELIABLE
+)
+
+# A state: whoever joins late gets the last one.
+LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)

@@ -1,0 +1,56 @@
+"""Every name this package uses on the ROS graph, once.
+
+Names are relative, so that a namespace moves the whole package; a node's own outputs begin with
+`~/`. Cameras, joint states and controllers are named by the robot YAML.
+"""
+
+# The data's way, in its order.
+OBSERVATION = 'observation'
+ROLLOUT = 'rollout'
+CHUNK = 'chunk'
+CHUNK_REPORT = 'chunk_report'
+SAFETY_STATE = 'safety_state'
+
+# Beside it.
+EPISODE = 'episode'
+ESTOP = 'estop'
+CLOCK = '/clock'
+DIAGNOSTICS = '/diagnostics'
+ROBOT_DESCRIPTION = 'robot_description'
+
+# Actions.
+EXECUTE_TASK = 'execute_task'
+GENERATE_ROLLOUT = 'generate_rollout'
+
+# Own outputs and services of a node.
+PREVIEW = '~/preview'
+MARKERS = '~/markers'
+DREAM = '~/dream'
+GHOST_JOINT_STATES = '~/joint_states'
+ARM = '~/arm'
+DISARM = '~/disarm'
+TRIGGER_ESTOP = '~/estop'
+RESET_ESTOP = '~/reset_estop'
+START_TASK = '~/start_task'
+CANCEL_TASK = '~/cancel_task'
+GENERATE = '~/generate'
+RESET = '~/reset'
+
+# Node names.
+CAMERA_INGEST = 'camera_ingest'
+ROLLOUT_GENERATOR = 'rollout_generator'
+ACTION_DECODER = 'action_decoder'
+ARM_TRAJECTORY_PUBLISHER = 'arm_trajectory_publisher'
+TASK_EXECUTOR = 'task_executor'
+TRAJECTORY_INSPECTOR = 'trajectory_inspector'
+SIM_ROBOT = 'sim_robot'
+
+
+def of(node: str, name: str) -> str:
+    """Return the relative name of a node's own topic or service, as others write it.
+
+    Args:
+        node: the node's name, e.g. SIM_ROBOT.
+        name: one of the names above that begin with `~/`.
+    """
+    return f'{node}/{name.removeprefix("~/")}'

@@ -1,0 +1,135 @@
+"""A ROS graph of a test's own: no other test and no robot on the network can hear it."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+import fcntl
+import os
+from pathlib import Path
+import tempfile
+import threading
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from eva_ros.ros.run import NodeThread
+
+TIMEOUT_S = 60.0
+_DOMAINS = range(20, 100)
+_LOCKS: list[Any] = []
+
+
+def own_domain() -> int:
+    """Return a domain id that no other process on this machine uses, as long as this one lives."""
+    for domain in _DOMAINS:
+        path = Path(tempfile.gettempdir()) / f'eva_ros_test_domain_{domain}.lock'
+        lock = path.open('w')
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _LOCKS.append(lock)
+        return domain
+    raise RuntimeError('every ROS domain for tests is taken')
+
+
+if not _LOCKS:
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ['ROS_DOMAIN_ID'] = str(own_domain())
+
+
+class Graph:
+    """A probe that listens and speaks, and the nodes under test, in one context."""
+
+    def __init__(self) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, args=[])
+        self.probe = Node('probe', context=self.context)
+        self._changed = threading.Condition()
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.probe)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+        self.running: list[NodeThread] = []
+
+    def start(self, kind: Callable[..., Any], **parameters: Any) -> NodeThread:
+        """Start a node and wait until it is active or has refused."""
+        return self.start_with(kind, {}, **parameters)
+
+    def start_with(
+        self, kind: Callable[..., Any], options: dict[str, Any], **parameters: Any
+    ) -> NodeThread:
+        """Start a node that takes further arguments."""
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        settled = threading.Event()
+        thread = NodeThread(
+            lambda: kind(context=self.context, parameter_overrides=overrides, **options),
+            settled.set,
+        )
+        self.running.append(thread)
+        thread.start()
+        assert settled.wait(TIMEOUT_S)
+        return thread
+
+    def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
+        """Return a list that grows with every message heard on a topic."""
+        heard: list[Any] = []
+
+        def hear(message: Any) -> None:
+            with self._changed:
+                heard.append(message)
+                self._changed.notify_all()
+
+        self.probe.create_subscription(kind, topic, hear, qos)
+        return heard
+
+    def wait_for(self, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
+        """Wait until a condition on what was heard holds, and return it."""
+        with self._changed:
+            # Looked at anew with every message, and now and then for what no message announces.
+            remaining = timeout_s
+            while not (value := condition()):
+                assert remaining > 0, 'waited in vain'
+                self._changed.wait(0.05)
+                remaining -= 0.05
+            return value
+
+    def publisher(self, kind: type, topic: str, qos: Any = 10, *, listeners: int = 1) -> Any:
+        """Return a publisher that has been found by its listeners."""
+        publisher = self.probe.create_publisher(kind, topic, qos)
+        self.wait_for(lambda: publisher.get_subscription_count() >= listeners)
+        return publisher
+
+    def call(self, kind: type, name: str, request: Any = None) -> Any:
+        """Call a service and return its response."""
+        client = self.probe.create_client(kind, name)
+        assert client.wait_for_service(TIMEOUT_S), f'no service {name}'
+        done = threading.Event()
+        future = client.call_async(request or kind.Request())
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(TIMEOUT_S), f'{name} did not answer'
+        return future.result()
+
+    def close(self) -> None:
+        """Stop every node, then the probe."""
+        for thread in reversed(self.running):
+            thread.stop()
+        self._executor.shutdown(timeout_sec=1.0)
+        self._thread.join(5.0)
+        self.probe.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@contextmanager
+def ros_graph() -> Iterator[Graph]:
+    """Give a graph for the time of a test."""
+    graph = Graph()
+    try:
+        yield graph
+    finally:
+        graph.close()
