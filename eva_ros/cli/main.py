@@ -18,6 +18,7 @@ import sys
 from types import ModuleType
 from typing import NoReturn
 
+import eva_ros.cli
 from eva_ros.errors import UserError
 
 DONE = 0
@@ -37,20 +38,19 @@ class Parser(argparse.ArgumentParser):
 def subcommands() -> dict[str, str]:
     """Return the help line of every sub-command by its name, without importing any."""
     found = {}
-    for path in sorted(Path(__file__).parent.glob('*.py')):
-        help_line = _help_line(path)
-        if help_line is not None:
-            found[path.stem.replace('_', '-')] = help_line
+    for folder in eva_ros.cli.__path__:
+        for path in sorted(Path(folder).glob('*.py')):
+            help_line = _help_line(path)
+            if help_line is not None:
+                found[path.stem.replace('_', '-')] = help_line
     return found
 
 
 def _help_line(path: Path) -> str | None:
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
-        names = []
-        if isinstance(node, ast.Assign):
-            names = node.targets
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            names = [node.target]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        names = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(isinstance(name, ast.Name) and name.id == 'HELP' for name in names):
             return ast.literal_eval(node.value)
     return None

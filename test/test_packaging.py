@@ -1,0 +1,193 @@
+"""What ships is whole: manifests, interfaces and installed files agree with the sources."""
+
+import ast
+import json
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MESSAGES = ROOT / 'eva_msgs'
+TEXTS = ROOT / 'eva_ros' / 'episodes' / 'eva_msgs_texts'
+# Python module -> key in package.xml, where they differ.
+KEYS = {'yaml': 'python3-yaml', 'cv2': 'python3-opencv'}
+ROS_MODULE = re.compile(r'^(rclpy|launch|launch_ros|cv_bridge|\w+_msgs|\w+_interfaces|std_srvs)$')
+# Looked for where it is installed, done without where it is not.
+OPTIONAL = {'control_msgs'}
+
+
+def manifest(folder):
+    return ElementTree.parse(folder / 'package.xml').getroot()
+
+
+def dependencies(folder):
+    tags = ('depend', 'exec_depend', 'build_depend', 'test_depend')
+    return {node.text for node in manifest(folder) if node.tag in tags}
+
+
+def interfaces(folder):
+    paths = [*folder.glob('msg/*.msg'), *folder.glob('srv/*.srv'), *folder.glob('action/*.action')]
+    return {str(path.relative_to(folder)) for path in paths}
+
+
+def tracked(*folders):
+    """Return the files that git knows below some folders, [] outside a checkout."""
+    command = ['git', 'ls-files', '-z', '--', *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout
+    return [path for path in listed.split('\0') if path and (ROOT / path).is_file()]
+
+
+def imported_modules(folder):
+    """Return the top-level modules that the sources below a folder import anywhere."""
+    found = set()
+    for path in folder.rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import):
+                found.update(alias.name.partition('.')[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                found.add(node.module.partition('.')[0])
+    return found
+
+
+@pytest.fixture(scope='module')
+def setup_arguments():
+    """Return what setup.py passes to setuptools."""
+    program = (
+        'import json, runpy, setuptools; '
+        'setuptools.setup = lambda **arguments: print(json.dumps(arguments)); '
+        "runpy.run_path('setup.py')"
+    )
+    command = [sys.executable, '-c', program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
+def test_both_manifests_agree():
+    ours, messages = manifest(ROOT), manifest(MESSAGES)
+    assert (ours.findtext('name'), messages.findtext('name')) == ('eva_ros', 'eva_msgs')
+    for tag in ('version', 'license', 'maintainer'):
+        assert ours.findtext(tag) == messages.findtext(tag)
+    assert 'eva_msgs' in dependencies(ROOT)
+
+
+def test_the_changelog_names_the_version():
+    version = manifest(ROOT).findtext('version')
+    changelog = (ROOT / 'CHANGELOG.rst').read_text(encoding='utf-8')
+    assert re.search(rf'^{re.escape(version)}\b', changelog, re.MULTILINE)
+
+
+def test_every_interface_is_built():
+    listed = re.findall(
+        r'"((?:msg|srv|action)/\w+\.\w+)"', (MESSAGES / 'CMakeLists.txt').read_text()
+    )
+    assert sorted(listed) == sorted(interfaces(MESSAGES))
+
+
+def test_the_packaged_texts_equal_the_interfaces():
+    assert interfaces(TEXTS) == interfaces(MESSAGES)
+    for name in interfaces(MESSAGES):
+        assert (TEXTS / name).read_bytes() == (MESSAGES / name).read_bytes(), 'run `make msgs`'
+
+
+def test_every_message_package_used_by_an_interface_is_a_dependency():
+    used = set()
+    for name in interfaces(MESSAGES):
+        used.update(re.findall(r'^(\w+)/\w+', (MESSAGES / name).read_text(), re.MULTILINE))
+    assert used <= dependencies(MESSAGES)
+    cmake = (MESSAGES / 'CMakeLists.txt').read_text()
+    assert all(f'find_package({package} REQUIRED)' in cmake for package in used)
+
+
+def test_every_ros_package_that_is_imported_is_a_dependency():
+    imported = imported_modules(ROOT / 'eva_ros') | imported_modules(ROOT / 'launch')
+    ros = {module for module in imported if ROS_MODULE.match(module)} - OPTIONAL
+    assert ros - dependencies(ROOT) == set()
+
+
+def test_every_python_package_that_is_imported_is_required(setup_arguments):
+    names = {'yaml': 'pyyaml', 'cv2': 'opencv-python-headless', 'pinocchio': 'pin'}
+    names.update({'hppfcl': 'hpp-fcl', 'gym_aloha': 'gym-aloha'})
+    required = setup_arguments['install_requires'] + setup_arguments['extras_require']['train']
+    known = {re.match(r'[\w-]+', line)[0].lower() for line in required}
+    imported = imported_modules(ROOT / 'eva_ros') - set(sys.stdlib_module_names) - {'eva_ros'}
+    # coal is what hpp-fcl is called where ROS brings it.
+    ours = {module for module in imported if not ROS_MODULE.match(module)} - {'coal'}
+    assert {names.get(module, module) for module in ours} - known == set()
+
+
+def test_every_shared_file_is_installed(setup_arguments):
+    installed = {path for _, files in setup_arguments['data_files'] for path in files}
+    assert set(tracked('launch', 'config', 'models')) <= installed
+    targets = dict(setup_arguments['data_files'])
+    assert 'package.xml' in targets['share/eva_ros']
+    index = targets['share/ament_index/resource_index/packages']
+    assert index == ['resource/eva_ros']
+    assert (ROOT / index[0]).is_file()
+
+
+def test_every_file_of_the_package_is_installed(setup_arguments):
+    data = {f'eva_ros/{path}' for path in setup_arguments['package_data']['eva_ros']}
+    for path in tracked('eva_ros'):
+        if path.endswith('.py'):
+            assert str(Path(path).parent).replace('/', '.') in setup_arguments['packages']
+        else:
+            assert path in data
+
+
+def test_every_node_is_an_executable(setup_arguments):
+    scripts = dict(
+        line.split(' = ') for line in setup_arguments['entry_points']['console_scripts']
+    )
+    assert scripts.pop('eva') == 'eva_ros.cli.main:main'
+    for name, target in scripts.items():
+        assert target == f'eva_ros.nodes.{name}:main'
+    launched = set()
+    for path in (ROOT / 'launch').glob('*.launch.py'):
+        launched.update(re.findall(r"executable='(\w+)'", path.read_text(encoding='utf-8')))
+    assert launched - {'rviz2', 'robot_state_publisher'} <= set(scripts)
+
+
+def test_colcon_finds_both_packages(tmp_path):
+    command = [Path(sys.executable).parent / 'colcon', '--log-base', tmp_path, 'list']
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    found = {line.split('\t')[0]: line.split('\t')[-1] for line in listed.splitlines()}
+    assert found == {'eva_msgs': '(ros.ament_cmake)', 'eva_ros': '(ros.ament_python)'}
+
+
+def test_the_lock_names_no_host_and_no_path():
+    for line in (ROOT / 'requirements' / 'lock.txt').read_text().splitlines()[1:]:
+        assert re.fullmatch(r"[A-Za-z0-9_.\[\]-]+==[\w.+!-]+( ; [\w<>=!.*'() ]+)?", line), line
+
+
+def test_the_lock_meets_every_requirement():
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    pinned = {}
+    for line in (ROOT / 'requirements' / 'lock.txt').read_text().splitlines()[1:]:
+        pin = Requirement(line)
+        if pin.marker is None or pin.marker.evaluate():
+            pinned[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
+    for path in (ROOT / 'requirements').glob('*.in'):
+        for line in path.read_text().splitlines():
+            if not line or line.startswith(('#', '-r')):
+                continue
+            wanted = Requirement(line)
+            if wanted.marker is None or wanted.marker.evaluate():
+                assert pinned[canonicalize_name(wanted.name)] in wanted.specifier, line
+
+
+def test_a_second_set_up_does_nothing():
+    if not (ROOT / '.venv' / '.eva' / 'messages.stamp').is_file():
+        pytest.skip('this checkout was not set up by `make setup`')
+    command = [sys.executable, 'scripts/set_up.py']
+    subprocess.run(command, cwd=ROOT, check=True)
+    # Not even apt-get or colcon could be found.
+    environment = {**os.environ, 'PATH': ''}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, '')
