@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-from eva_ros.robot.motion import evaluate
-from eva_ros.robot.motion import segment_coefficients
+from eva_ros.robot.splines import evaluate
+from eva_ros.robot.splines import segment_coefficients
 
 Array = NDArray[np.float64]
 Rows = Sequence[Sequence[float]] | Array
