@@ -1,0 +1,39 @@
+"""The README and the pages in docs/ name files, headings and commands that exist."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def check_docs():
+    """Return scripts/check_docs.py as a module."""
+    spec = importlib.util.spec_from_file_location('check_docs', ROOT / 'scripts/check_docs.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_ships_is_right(check_docs, capsys):
+    assert check_docs.main() == 0, capsys.readouterr().out
+
+
+def test_a_wrong_page_is_noticed(check_docs, tmp_path):
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '# A heading\n[ok](#a-heading) [no anchor](#nope) [no file](no.md)\n'
+        '`eva no-such-command`, `make no-such-target`, `make test ARGS=-x`\n'
+        '```sh\n$ eva evaluate --jsonn \\\n  --json  # a comment\n```\n'
+    )
+    assert [sentence.split()[0] for sentence in check_docs.broken_links(page)] == [
+        '#nope:',
+        'no.md',
+    ]
+    assert sorted(check_docs.wrong_commands(page)) == [
+        '`eva evaluate` has no option --jsonn',
+        '`eva no-such-command` does not exist',
+        '`make no-such-target` does not exist',
+    ]
