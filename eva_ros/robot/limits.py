@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import fields
+from dataclasses import replace
 import math
 from typing import Annotated
 from typing import Any
@@ -173,6 +174,21 @@ class Limits:
             tighter = np.maximum if name == 'min_position' else np.minimum
             values[index] = tighter(values[index], getattr(other, name))
         return Limits(self.joint_names, **tightened)
+
+    def scaled(self, *, velocity: float, acceleration: float) -> 'Limits':
+        """Return these limits with a part of them only, as MoveIt's scaling factors do.
+
+        Args:
+            velocity: 0 to 1, for max_velocity.
+            acceleration: 0 to 1, for acceleration, deceleration and jerk.
+        """
+        return replace(
+            self,
+            max_velocity=self.max_velocity * velocity,
+            max_acceleration=self.max_acceleration * acceleration,
+            max_deceleration=self.max_deceleration * acceleration,
+            max_jerk=self.max_jerk * acceleration,
+        )
 
     def select(self, indices: Sequence[int] | NDArray[Any]) -> 'Limits':
         """Return the limits of some joints only: indices or a boolean mask [J]."""

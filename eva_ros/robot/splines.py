@@ -4,8 +4,8 @@ Positions are in rad (grippers 0 to 1), times in s. Arrays are [T, J]: time firs
 """
 
 from dataclasses import dataclass
+from functools import cache
 from functools import cached_property
-from functools import lru_cache
 from math import comb
 
 import numpy as np
@@ -69,19 +69,19 @@ def evaluate(c: Array, t: Array | np.float64) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True, eq=False)
 class HermiteSpline:
-    """A motion through points, between them as joint_trajectory_controller interpolates.
+    """A quintic motion through points, as joint_trajectory_controller draws it.
 
     Attributes:
         times: strictly increasing times of the points in s [K], K at least 2.
         positions: [K, J].
-        velocities: [K, J], or None for straight lines.
-        accelerations: [K, J], or None for cubics.
+        velocities: [K, J].
+        accelerations: [K, J].
     """
 
     times: Array
     positions: Array
-    velocities: Array | None = None
-    accelerations: Array | None = None
+    velocities: Array
+    accelerations: Array
 
     @property
     def duration(self) -> float:
@@ -92,13 +92,8 @@ class HermiteSpline:
     def coefficients(self) -> Array:
         """Return the polynomials [6, K-1, J] of rising powers of time since each point."""
         q, v, a = self.positions, self.velocities, self.accelerations
-        return segment_coefficients(
-            np.diff(self.times)[:, None],
-            q[:-1],
-            q[1:],
-            None if v is None else (v[:-1], v[1:]),
-            None if a is None else (a[:-1], a[1:]),
-        )
+        T = np.diff(self.times)[:, None]
+        return segment_coefficients(T, q[:-1], q[1:], (v[:-1], v[1:]), (a[:-1], a[1:]))
 
     def sample(self, t: float | ArrayLike) -> tuple[Array, Array, Array]:
         """Return position, velocity and acceleration at a time [J] or at times [N, J].
@@ -118,12 +113,11 @@ class HermiteSpline:
 
     def stretched(self, factor: float) -> 'HermiteSpline':
         """Return the same path with all times multiplied by a factor."""
-        v, a = self.velocities, self.accelerations
         return HermiteSpline(
             times=self.times * factor,
             positions=self.positions,
-            velocities=None if v is None else v / factor,
-            accelerations=None if a is None else a / factor**2,
+            velocities=self.velocities / factor,
+            accelerations=self.accelerations / factor**2,
         )
 
     @cached_property
@@ -164,7 +158,7 @@ class MotionBounds:
 _PARTS = 8
 
 
-@lru_cache(maxsize=None)
+@cache
 def _to_control_points(degree: int) -> Array:
     """Return the matrix from powers on [0, 1] to the Bernstein coefficients of its parts.
 

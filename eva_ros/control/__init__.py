@@ -1,0 +1,1 @@
+"""From a chunk to a safe command: checks, time law, hold and the state machine."""

@@ -1,0 +1,82 @@
+"""What the gate lets through: config/gate.yaml."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from eva_ros.robot.paths import config_dir
+from eva_ros.robot.strict_yaml import parse
+from eva_ros.robot.strict_yaml import read_yaml
+from eva_ros.robot.strict_yaml import StrictModel
+
+
+class GateSettings(StrictModel):
+    """Settings of the gate. Gripper values are in 0 (closed) to 1 (open), others in rad.
+
+    Attributes:
+        max_observation_age_s: a chunk from an older observation is stale.
+        max_joint_state_age_s: joints measured earlier than this are unknown.
+        max_clock_skew_s: a stamp may lie so far ahead of now.
+        min_confidence: refuse chunks whose decoder is less sure; 0 takes all, also unsaid.
+        allowed_start_tolerance: how far a joint may have moved since the observation.
+        allowed_start_tolerance_gripper: likewise for a gripper.
+        max_start_blend: how far the first decoded step may lie from the joints now; the
+            difference is subtracted and faded out.
+        max_start_blend_gripper: likewise for a gripper.
+        start_blend_steps: over so many steps it fades out.
+        max_tracking_error: how far a measured joint may lie from where it was sent.
+        joint_limit_margin: steps are clamped so far inside the limits of an arm joint.
+        execute_steps: so many steps are executed, the last of them as a stop.
+        stop_steps: the last step is drawn out to so many, to brake gently.
+        path_tolerance: how far the smooth path may pass from a decoded step.
+        path_tolerance_gripper: likewise for a gripper.
+        max_time_stretch: a chunk that needs more is refused.
+        velocity_scaling_factor: part of the velocity limits that is used, as in MoveIt.
+        acceleration_scaling_factor: part of the acceleration and jerk limits that is used.
+        stop_lead_s: a stop begins so long after it was decided, on the path until then.
+    """
+
+    max_observation_age_s: float = Field(default=30.0, gt=0.0)
+    max_joint_state_age_s: float = Field(default=0.2, gt=0.0)
+    max_clock_skew_s: float = Field(default=0.1, ge=0.0)
+    min_confidence: float = Field(default=0.0, ge=0.0, le=1.0)
+    allowed_start_tolerance: float = Field(default=0.03, gt=0.0)
+    allowed_start_tolerance_gripper: float = Field(default=0.1, gt=0.0)
+    max_start_blend: float = Field(default=0.10, gt=0.0)
+    max_start_blend_gripper: float = Field(default=0.5, gt=0.0)
+    start_blend_steps: int = Field(default=4, ge=1)
+    max_tracking_error: float = Field(default=0.15, gt=0.0)
+    joint_limit_margin: float = Field(default=0.01, ge=0.0)
+    execute_steps: int = Field(default=16, ge=1, le=64)
+    stop_steps: float = Field(default=2.0, ge=1.0, le=10.0)
+    path_tolerance: float = Field(default=0.05, ge=0.0)
+    path_tolerance_gripper: float = Field(default=0.15, ge=0.0)
+    max_time_stretch: float = Field(default=3.0, ge=1.0)
+    velocity_scaling_factor: float = Field(default=1.0, gt=0.0, le=1.0)
+    acceleration_scaling_factor: float = Field(default=1.0, gt=0.0, le=1.0)
+    stop_lead_s: float = Field(default=0.02, gt=0.0)
+
+
+class _GateFile(StrictModel):
+    """The file: settings for every robot, and what differs for some."""
+
+    gate: dict[str, Any]
+    robots: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+def load_gate_settings(robot_name: str, path: Path | None = None) -> GateSettings:
+    """Return the gate's settings for a robot.
+
+    Args:
+        robot_name: its own entry under `robots`, if there is one, comes on top of `gate`.
+        path: the file; config/gate.yaml of the package if None.
+
+    Raises:
+        UserError: an unknown key or a value out of range; names file and key.
+    """
+    path = config_dir() / 'gate.yaml' if path is None else path
+    file = parse(_GateFile, read_yaml(path), path)
+    for overrides in file.robots.values():
+        parse(GateSettings, {**file.gate, **overrides}, path)
+    return parse(GateSettings, {**file.gate, **file.robots.get(robot_name, {})}, path)

@@ -1,0 +1,160 @@
+"""May the arms move? A state machine as a table; without ROS, clocks or side effects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import replace
+from enum import Enum
+
+from eva_ros.control import reasons
+
+
+class State(str, Enum):
+    """States, named as the constants of eva_msgs/SafetyState."""
+
+    DISARMED = 'DISARMED'
+    ARMED = 'ARMED'
+    EXECUTING = 'EXECUTING'
+    ESTOP = 'ESTOP'
+
+
+class Event(str, Enum):
+    """What can happen: asked for, or found."""
+
+    ARM = 'arm'
+    DISARM = 'disarm'
+    EXECUTE = 'execute'
+    FINISH = 'finish'
+    FAULT = 'fault'
+    ESTOP = 'estop'
+    RESET = 'reset'
+
+
+# What is not in the table is refused. An e-stop is left by RESET alone, and to DISARMED.
+TRANSITIONS = {
+    (State.DISARMED, Event.ARM): State.ARMED,
+    (State.DISARMED, Event.DISARM): State.DISARMED,
+    (State.DISARMED, Event.FAULT): State.DISARMED,
+    (State.DISARMED, Event.ESTOP): State.ESTOP,
+    (State.ARMED, Event.ARM): State.ARMED,
+    (State.ARMED, Event.DISARM): State.DISARMED,
+    (State.ARMED, Event.EXECUTE): State.EXECUTING,
+    (State.ARMED, Event.FAULT): State.DISARMED,
+    (State.ARMED, Event.ESTOP): State.ESTOP,
+    (State.EXECUTING, Event.DISARM): State.DISARMED,
+    (State.EXECUTING, Event.FINISH): State.ARMED,
+    (State.EXECUTING, Event.FAULT): State.DISARMED,
+    (State.EXECUTING, Event.ESTOP): State.ESTOP,
+    (State.ESTOP, Event.DISARM): State.ESTOP,
+    (State.ESTOP, Event.FAULT): State.ESTOP,
+    (State.ESTOP, Event.ESTOP): State.ESTOP,
+    (State.ESTOP, Event.RESET): State.DISARMED,
+}
+
+
+@dataclass(frozen=True)
+class SafetyStateMachine:
+    """The state, and why it was entered. Starts disarmed.
+
+    Attributes:
+        state: where it is.
+        reason: name of a reason in eva_msgs/ChunkReport.
+        detail: a sentence for the person at the robot.
+    """
+
+    state: State = State.DISARMED
+    reason: str = reasons.OK
+    detail: str = 'Start-up: the arms are disarmed.'
+
+    @property
+    def may_execute(self) -> bool:
+        """Return whether a chunk may be sent now."""
+        return (self.state, Event.EXECUTE) in TRANSITIONS
+
+    @property
+    def must_stop(self) -> bool:
+        """Return whether arms that still move must be stopped."""
+        return self.state in (State.DISARMED, State.ESTOP)
+
+    def on(self, event: Event, reason: str = reasons.OPERATOR, detail: str = '') -> 'Transition':
+        """Return what an event leads to.
+
+        Args:
+            event: what happened.
+            reason: why, kept with the state that is entered.
+            detail: likewise as a sentence.
+        """
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            return Transition(self, False, _REFUSALS[self.state].format(event=event.value))
+        if target is self.state:
+            return Transition(self, True, detail)
+        return Transition(replace(self, state=target, reason=reason, detail=detail), True, detail)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The machine after an event; the same one if the event was refused.
+
+    Attributes:
+        machine: after the event.
+        accepted: whether the event was possible in that state.
+        detail: the event's sentence, or why it was refused.
+    """
+
+    machine: SafetyStateMachine
+    accepted: bool
+    detail: str
+
+
+_REFUSALS = {
+    State.DISARMED: 'Cannot {event}: the arms are disarmed; arm them first.',
+    State.ARMED: 'Cannot {event}: the arms are armed and at rest.',
+    State.EXECUTING: 'Cannot {event}: the arms are moving.',
+    State.ESTOP: 'Cannot {event}: the e-stop is latched; reset it first.',
+}
+
+
+@dataclass(frozen=True)
+class ArmingFacts:
+    """What arming depends on.
+
+    Attributes:
+        joint_state_age_s: age of the oldest joint; None if a joint was never measured.
+        estop_pressed: the e-stop input is true now.
+        other_publishers: names of other nodes that publish on a command topic.
+        clock_jumped: time went back or leapt since start-up.
+        use_sim_time: this process takes its time from /clock.
+    """
+
+    joint_state_age_s: float | None
+    estop_pressed: bool = False
+    other_publishers: Sequence[str] = ()
+    clock_jumped: bool = False
+    use_sim_time: bool = False
+
+
+def arming_refusal(
+    facts: ArmingFacts, *, simulated: bool, max_joint_state_age_s: float
+) -> tuple[str, str] | None:
+    """Return why the arms must not be armed as reason and sentence, or None.
+
+    Args:
+        facts: what is known now.
+        simulated: the robot YAML says that this is no real robot.
+        max_joint_state_age_s: older joint states count as unknown.
+    """
+    if facts.estop_pressed:
+        return reasons.ESTOP, 'The e-stop is pressed: release it first.'
+    if facts.use_sim_time and not simulated:
+        return reasons.SIM_TIME, 'use_sim_time is set, but this robot is not a simulated one.'
+    if facts.clock_jumped:
+        return reasons.CLOCK_JUMP, 'The clock jumped: deactivate and activate this node.'
+    if facts.joint_state_age_s is None:
+        return reasons.NO_JOINT_STATE, 'Not every joint of both arms was ever measured.'
+    if not facts.joint_state_age_s <= max_joint_state_age_s:
+        age = facts.joint_state_age_s
+        return reasons.STALE_JOINT_STATE, f'The joint states are {age:.2f} s old.'
+    if facts.other_publishers:
+        names = ', '.join(facts.other_publishers)
+        return reasons.SECOND_PUBLISHER, f'{names} publishes to the arms too: stop it first.'
+    return None
