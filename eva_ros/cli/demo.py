@@ -1,0 +1,200 @@
+"""`eva demo`: the whole system on this machine, three tasks, and a page that shows them."""
+
+import argparse
+import ctypes.util
+from datetime import datetime
+import json
+import os
+from pathlib import Path
+import platform
+
+from eva_ros.errors import UserError
+
+HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a report'
+
+DEFAULT_TASKS = ('reach_left', 'reach_right', 'lift_left')
+# Away from 0, which robots use, and low enough for every system's range of ports.
+DEFAULT_DOMAIN = 87
+_READY_TIMEOUT_S = 90.0
+_DISCOVERY_S = 1.5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eva demo`."""
+    parser.add_argument(
+        '--tasks',
+        nargs='+',
+        default=DEFAULT_TASKS,
+        metavar='TASK',
+        help=f'what to ask for, one after the other ({" ".join(DEFAULT_TASKS)})',
+    )
+    parser.add_argument('--seed', type=int, default=3, help='of the scenes (%(default)s)')
+    parser.add_argument(
+        '--max-duration',
+        type=float,
+        default=30.0,
+        metavar='S',
+        help='give up a task after so many simulated seconds (%(default)s)',
+    )
+    parser.add_argument(
+        '--domain-id',
+        type=int,
+        default=DEFAULT_DOMAIN,
+        help='ROS_DOMAIN_ID of the demo; it never leaves this machine (%(default)s)',
+    )
+    parser.add_argument('--out', type=Path, default=Path('runs'), help='folder (%(default)s)')
+    parser.add_argument(
+        '--report',
+        type=Path,
+        metavar='FOLDER',
+        help='only make the report of a recorded run again',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo, or make the report of a recorded one again."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    folder = args.report or _record(args, console)
+    _report(folder, console)
+    return 0
+
+
+def _record(args: argparse.Namespace, console) -> Path:
+    """Run the tasks, recording every topic; return the folder of the run."""
+    from eva_ros.sim.tasks import TASKS
+
+    for task in args.tasks:
+        if task not in TASKS:
+            raise UserError(f'There is no task {task} (there are: {", ".join(TASKS)}).')
+    _check_gl()
+    _stay_on_this_machine(args.domain_id)
+    from eva_ros.cli.demo_stack import Stack
+    from eva_ros.ros.demo_client import DemoClient
+
+    client = DemoClient()
+    stack = None
+    try:
+        client.start()
+        others = client.others(_DISCOVERY_S)
+        if others:
+            raise UserError(
+                f'ROS_DOMAIN_ID {args.domain_id} is taken on this machine by the node '
+                f'{others[0]}: choose another with --domain-id.'
+            )
+        started = datetime.now()
+        folder = args.out / f'demo-{started:%Y%m%d-%H%M%S}'
+        folder.mkdir(parents=True)
+        with console.status('Starting the simulated robot and the nodes'):
+            stack = Stack(_up_arguments(args), folder / 'nodes.log')
+            client.check = stack.check
+            stack.wait_until_ready(_READY_TIMEOUT_S)
+            client.wait_until_ready(10.0)
+        attempts = _attempts(args, client, folder, console)
+    finally:
+        client.close()
+        if stack:
+            stack.stop()
+    _write_about(args, folder, started, attempts)
+    return folder
+
+
+def _check_gl() -> None:
+    if os.environ.get('MUJOCO_GL', 'egl') == 'egl' and not ctypes.util.find_library('EGL'):
+        raise UserError(
+            'The simulated cameras need a GL library that is not here: '
+            'sudo apt-get install libegl1 libgl1-mesa-dri'
+        )
+
+
+def _stay_on_this_machine(domain: int) -> None:
+    """Set up DDS for this process and its children, before any of them touches it."""
+    if not 0 <= domain <= 101:
+        raise UserError(f'--domain-id is {domain} and must be 0 to 101.')
+    os.environ['ROS_DOMAIN_ID'] = str(domain)
+    os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+    os.environ.pop('ROS_LOCALHOST_ONLY', None)
+    os.environ.pop('ROS_STATIC_PEERS', None)
+
+
+def _up_arguments(args: argparse.Namespace) -> list[str]:
+    from eva_ros.robot.paths import checkpoint_dir
+
+    # The robot is simulated: nothing can break, so what is accepted may really move.
+    up = ['--robot', 'aloha_sim', '--sim', '--no-dry-run', '--composed', '--use-sim-time']
+    up += ['--task', args.tasks[0], '--seed', str(args.seed), '--log-level', 'warn']
+    if (checkpoint_dir() / 'aligned').is_dir():
+        up += ['--lora', 'default']
+    return up
+
+
+def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[dict]:
+    from eva_ros.evaluation.run_reader import BAG
+    from eva_ros.robot.spec import load_robot
+    from eva_ros.ros.run_recorder import recorded_topics
+    from eva_ros.ros.run_recorder import RunRecorder
+
+    types = recorded_topics(load_robot('aloha_sim'))
+    recorder = RunRecorder(client.node, folder / BAG, types)
+    try:
+        return [
+            _attempt(client, task, args.seed + number, args.max_duration, console)
+            for number, task in enumerate(args.tasks)
+        ]
+    finally:
+        recorder.close()
+
+
+def _attempt(client, task: str, seed: int, max_duration_s: float, console) -> dict:
+    from eva_ros.cli.demo_screen import TaskScreen
+    from eva_ros.ros.demo_client import Goal
+    from eva_ros.sim.tasks import TASKS
+
+    phrasings = TASKS[task].held_out_phrasings
+    goal = Goal(instruction=phrasings[seed % len(phrasings)], task=task, seed=seed * 1000)
+    goal.max_duration_s = max_duration_s
+    client.draw_scene(task, seed)
+    client.arm()
+    with TaskScreen(console, task, goal.instruction) as screen:
+        ended = client.execute(goal, screen.update)
+    client.disarm()
+    outcome = '[green]done[/green]' if ended.success else '[yellow]not done[/yellow]'
+    elapsed_s = (ended.end_ns - ended.start_ns) * 1e-9
+    console.print(f'{task}: {outcome} after {elapsed_s:.1f} s. {ended.message}')
+    return {'task': task, 'instruction': goal.instruction, 'seed': seed, **vars(ended)}
+
+
+def _write_about(
+    args: argparse.Namespace, folder: Path, started: datetime, attempts: list[dict]
+) -> None:
+    from eva_ros.evaluation.run_reader import RUN_FILE
+
+    about = {
+        'title': 'EVA: three tasks on a simulated two-arm robot',
+        'started': f'Recorded on {started:%d %B %Y, %H:%M}',
+        'robot': 'aloha_sim',
+        'view': 'aloha_sim',
+        'attempts': attempts,
+        'facts': {
+            'command': f'eva demo --tasks {" ".join(args.tasks)} --seed {args.seed}',
+            'machine': f'{platform.machine()}, {os.cpu_count()} CPU cores, no GPU used',
+            'instructions': 'phrasings held out of the training data',
+        },
+    }
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    (folder / RUN_FILE).write_text(text + '\n', encoding='utf-8')
+
+
+def _report(folder: Path, console) -> None:
+    from eva_ros.cli.demo_screen import summary
+    from eva_ros.evaluation.alignment_pair import with_alignment
+    from eva_ros.evaluation.report import write_report
+    from eva_ros.evaluation.run_reader import read_run
+    from eva_ros.robot.paths import checkpoint_dir
+
+    with console.status('Making the report'):
+        run = with_alignment(read_run(folder), checkpoint_dir())
+        write_report(run, folder / 'report.html')
+    summary(console, run)
+    console.print(f'Bag and report: {folder}/bag, {folder}/report.html', soft_wrap=True)

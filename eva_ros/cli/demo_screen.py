@@ -1,0 +1,94 @@
+"""What the demo shows while it runs, and the table at its end."""
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from eva_ros.evaluation.run import Attempted
+from eva_ros.evaluation.run import median_and_p95
+from eva_ros.evaluation.run import Run
+from eva_ros.evaluation.run import STAGES
+from eva_ros.ros.demo_client import Status
+
+
+class TaskScreen:
+    """The live lines of one task; on a pipe, a line for each change instead."""
+
+    def __init__(self, console: Console, task: str, instruction: str) -> None:
+        """Begin a task."""
+        self._console = console
+        self._title = Text.assemble((task, 'bold'), '  "', (instruction, 'italic'), '"')
+        self._said = ''
+        self._live = Live(self._title, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> 'TaskScreen':
+        """Show the title."""
+        if self._console.is_terminal:
+            self._live.start()
+        else:
+            self._console.print(self._title)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """Leave the screen to what follows."""
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, status: Status) -> None:
+        """Show what the executor said."""
+        if self._console.is_terminal:
+            self._live.update(Text('\n').join([self._title, _state(status), _gate(status)]))
+            return
+        line = f'  {status.state}; {_gate(status).plain.strip()}'
+        if line != self._said:
+            self._said = line
+            self._console.print(line, markup=False, highlight=False)
+
+
+def _state(status: Status) -> Text:
+    done, steps = status.step
+    bar = ''
+    if status.state == 'dreaming' and steps:
+        filled = round(16 * done / steps)
+        bar = f'  {"█" * filled}{"░" * (16 - filled)} step {done} of {steps}'
+    return Text(f'  {status.elapsed_s:5.1f} s  {status.state}{bar}')
+
+
+def _gate(status: Status) -> Text:
+    counts = f'{status.executed} chunks executed, {status.refused} refused'
+    verdict = f'; the latest: {status.verdict}' if status.verdict else ''
+    return Text(f'  {counts}{verdict}', style='dim')
+
+
+def summary(console: Console, run: Run) -> None:
+    """Print the tables of a finished run."""
+    tasks = Table(title='Tasks', title_justify='left', header_style='dim')
+    columns = ('task', 'outcome', 'time', 'chunks', 'stood still', 'executability')
+    for column in (*columns, 'limit violations decoded → sent'):
+        tasks.add_column(column, justify='left' if column in ('task', 'outcome') else 'right')
+    for attempt in run.attempts:
+        tasks.add_row(*_row(attempt))
+    console.print(tasks)
+    stages = Table(title='Seconds a stage', title_justify='left', header_style='dim')
+    stages.add_column('')
+    for stage in STAGES:
+        stages.add_column(stage, justify='right')
+    figures = [median_and_p95(run.stage_seconds(stage)) for stage in STAGES]
+    stages.add_row('median', *(f'{median:.2f}' for median, _ in figures))
+    stages.add_row('95 %', *(f'{p95:.2f}' for _, p95 in figures))
+    console.print(stages)
+
+
+def _row(attempt: Attempted) -> tuple[str, ...]:
+    before, after = attempt.violations()
+    accepted = sum(turn.accepted for turn in attempt.turns)
+    return (
+        attempt.task,
+        '[green]done[/green]' if attempt.success else '[yellow]not done[/yellow]',
+        f'{attempt.elapsed_s:.1f} s',
+        f'{accepted} of {len(attempt.turns)}',
+        f'{attempt.standing:.0%}',
+        f'{attempt.score:.2f}',
+        f'{before} → {after}',
+    )

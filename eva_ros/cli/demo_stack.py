@@ -1,0 +1,85 @@
+"""The simulated robot and all nodes, started for the demo by `eva up` in a process of its own."""
+
+from collections import deque
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import threading
+
+from eva_ros.errors import UserError
+
+READY = 'eva up: ready'
+_STOP_TIMEOUT_S = 15.0
+
+
+class Stack:
+    """`eva up` as a child: its output goes to a file, its last words to the user."""
+
+    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+        """Start it.
+
+        Args:
+            arguments: of `eva up`.
+            log: file for everything it prints.
+        """
+        self._log = log.open('w', encoding='utf-8', errors='replace')
+        self._ready = threading.Event()
+        self._said: deque[str] = deque(maxlen=20)
+        # A session of its own: Ctrl-C reaches the demo alone, which then stops it in order.
+        self._process = subprocess.Popen(
+            [sys.executable, '-m', 'eva_ros.cli.main', 'up', *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors='replace',
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, name='eva up', daemon=True)
+        self._reader.start()
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Wait until every node is active.
+
+        Raises:
+            UserError: one of them refused, or it took too long.
+        """
+        for _ in range(int(timeout_s / 0.2)):
+            if self._ready.wait(0.2):
+                return
+            self.check()
+        raise UserError(
+            f'The nodes did not come up within {timeout_s:.0f} s: see {self._log.name}.'
+        )
+
+    def check(self) -> None:
+        """Raise a UserError if it has ended, with its last words."""
+        if self._process.poll() is None:
+            return
+        self._reader.join(2.0)
+        words = self._said[-1] if self._said else 'it said nothing'
+        raise UserError(f'The nodes have ended: {words} (all they said is in {self._log.name})')
+
+    def stop(self) -> None:
+        """Let every node stop in order; after a while, end what is left."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(_STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+        self._reader.join(2.0)
+        self._log.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._log.write(line)
+            if line.strip():
+                self._said.append(line.strip())
+            if READY in line:
+                self._ready.set()
+        self._log.flush()

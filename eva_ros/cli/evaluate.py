@@ -1,0 +1,153 @@
+"""`eva evaluate`: success in the closed loop on the simulated robot, next to controls."""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+import sys
+
+from eva_ros.errors import UserError
+
+HELP = 'attempt tasks in the closed loop and count successes, with controls beside the models'
+
+DEFAULT_TASKS = ('reach_left', 'reach_right')
+DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eva evaluate` and of its sub-command prepare-controls."""
+    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
+    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    parser.add_argument(
+        '--tasks',
+        nargs='+',
+        default=DEFAULT_TASKS,
+        metavar='TASK',
+        help=f'what to attempt ({" ".join(DEFAULT_TASKS)})',
+    )
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        default=DEFAULT_VARIANTS,
+        metavar='VARIANT',
+        help='unaligned, aligned, still, mean_motion, nearest_start '
+        f'({" ".join(DEFAULT_VARIANTS)})',
+    )
+    parser.add_argument(
+        '--episodes',
+        type=_positive,
+        default=40,
+        metavar='N',
+        help='scenes of each task, the same for every variant (%(default)s)',
+    )
+    parser.add_argument(
+        '--seed',
+        type=int,
+        default=100,
+        help='of the first scene; each further one adds 1 (%(default)s)',
+    )
+    parser.add_argument('--models', type=Path, help='folder of the checkpoints (those shipped)')
+    parser.add_argument(
+        '--think-time',
+        type=_seconds,
+        default=0.2,
+        metavar='S',
+        help='simulated time a dream takes, in s (%(default)s)',
+    )
+    parser.add_argument('--workers', type=_positive, default=2, help='processes (%(default)s)')
+    parser.add_argument('--out', type=Path, help='write each attempt to this file, a JSON a line')
+    parser.add_argument('--json', action='store_true', help='print the counts as JSON')
+    parser.set_defaults(action=_evaluate)
+    commands = parser.add_subparsers(metavar='prepare-controls')
+    _add_prepare(commands.add_parser('prepare-controls', help=_prepare.__doc__))
+
+
+def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--bags', type=Path, nargs='+', required=True, help='recorded episodes')
+    parser.add_argument('--robot', default='aloha_sim')
+    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
+    parser.add_argument('--out', type=Path, help='folder to write (the one shipped)')
+    parser.add_argument(
+        '--most',
+        type=_positive,
+        default=100,
+        metavar='N',
+        help='episodes kept of a task (%(default)s)',
+    )
+    parser.set_defaults(action=_prepare)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what was asked for."""
+    return args.action(args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from eva_ros.evaluation import table
+    from eva_ros.evaluation.closed_loop import LoopSettings
+    from eva_ros.evaluation.comparison import compare
+    from eva_ros.evaluation.comparison import Comparison
+    from eva_ros.evaluation.comparison import counts
+    from eva_ros.evaluation.progress import Progress
+    from eva_ros.robot.paths import checkpoint_dir
+
+    comparison = Comparison(
+        robot=args.robot,
+        view=args.view or args.robot,
+        models=args.models or checkpoint_dir(),
+        tasks=tuple(dict.fromkeys(args.tasks)),
+        variants=tuple(dict.fromkeys(args.variants)),
+        episodes=args.episodes,
+        seed=args.seed,
+        loop=LoopSettings(think_time_s=args.think_time),
+    )
+    total = len(comparison.tasks) * len(comparison.variants) * comparison.episodes
+    print(
+        f'eva evaluate: a dream is charged {args.think_time} s of simulated time', file=sys.stderr
+    )
+    with Progress('attempts', total) as progress:
+        outcomes = compare(comparison, args.workers, lambda outcome: progress.advance())
+    if args.out:
+        lines = [json.dumps(dataclasses.asdict(outcome)) + '\n' for outcome in outcomes]
+        args.out.write_text(''.join(lines), encoding='utf-8')
+    if args.json:
+        print(json.dumps(counts(comparison, outcomes)))
+    else:
+        print(table.text(comparison, outcomes))
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    """Make the controls' motions from recorded bags."""
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.views import load_view
+    from eva_ros.evaluation import controls
+    from eva_ros.robot.paths import checkpoint_dir
+    from eva_ros.robot.spec import load_robot
+
+    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
+    episodes = load_episodes(args.bags, robot, view, args.cache)
+    made = controls.prepare(episodes, robot.name, view.name, 1 / view.rate_hz, most=args.most)
+    if not made.tasks:
+        raise UserError(f'{args.bags[0]} holds no episode that succeeded.')
+    out = args.out or checkpoint_dir() / 'controls'
+    controls.save(made, out)
+    for task, motions in made.tasks.items():
+        print(f'{task}: {len(motions.lengths)} episodes')
+    print(f'written to {out} ({(out / controls.FILE).stat().st_size / 1e6:.1f} MB)')
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{number} is not a positive number')
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not a time in s')
+    return number

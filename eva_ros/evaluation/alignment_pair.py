@@ -1,0 +1,42 @@
+"""One scene of a run dreamed before and after alignment, for the report."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from eva_ros.alignment.reward import executability
+from eva_ros.evaluation.run import Alignment
+from eva_ros.evaluation.run import Dream
+from eva_ros.evaluation.run import Run
+from eva_ros.evaluation.variants import World
+
+
+def with_alignment(run: Run, models: Path) -> Run:
+    """Return the run with its first scene dreamed by the unaligned and the aligned model.
+
+    Both dreams have the same seed. Where there is no aligned model, the run is returned as it is.
+
+    Args:
+        run: with at least one turn.
+        models: folder of the checkpoints.
+    """
+    turns = [(attempt, turn) for attempt in run.attempts for turn in attempt.turns]
+    lora = models / 'aligned'
+    if not turns or not lora.is_dir():
+        return run
+    attempt, turn = turns[0]
+    world = World(run.robot, run.view, models)
+    dreams = [
+        _dream(world, adapter, turn.frames[0], attempt.instruction) for adapter in (None, lora)
+    ]
+    return dataclasses.replace(run, alignment=Alignment(attempt.instruction, turn.dt, *dreams))
+
+
+def _dream(world: World, lora: Path | None, view, instruction: str) -> Dream:
+    from eva_ros.idm.decode import decode
+
+    rollout = world.world_model(lora).dream(view, instruction, seed=0)
+    positions = decode(world.idm, rollout.frames)
+    judged = executability(torch.from_numpy(positions), rollout.dt, world.robot.limits)
+    return Dream(rollout.frames, positions, float(judged.score))

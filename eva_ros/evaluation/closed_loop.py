@@ -1,0 +1,264 @@
+"""The closed loop on a simulated robot, without ROS: look, dream, move, until the task is done.
+
+Ingest, decoding and the command gate are the very functions that the nodes call, so what is
+measured here is what the nodes do. Time is simulated: the arms hold for a fixed think time while
+the model dreams, however long that takes on this machine, so an episode is the same everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from dataclasses import field
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.control.chunk import Chunk
+from eva_ros.control.gate import check_chunk
+from eva_ros.control.gate import Verdict
+from eva_ros.control.settings import GateSettings
+from eva_ros.episodes.ingest import NotReady
+from eva_ros.episodes.ingest import Observation
+from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
+from eva_ros.robot.spec import Robot
+from eva_ros.sim.robot import CameraImage
+from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.robot import TrajectoryCommand
+
+# How often the task is judged and rest is looked for; a multiple of the joint states' period.
+_SLICE_S = 0.02
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """What an attempt may take, in seconds of simulated time.
+
+    Attributes:
+        time_limit_s: the attempt fails after this.
+        think_time_s: charged for each dream, during which the arms hold.
+        rest_timeout_s: an attempt whose arms do not come to rest for this long is an error.
+    """
+
+    time_limit_s: float = 10.0
+    think_time_s: float = 0.2
+    rest_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the arms should go from an observation.
+
+    Attributes:
+        positions: [T, J], step 0 is the observed instant; rad, grippers 0 to 1.
+        dt: time between two steps, in s.
+        confidence: the decoder's own, 0 to 1; nan if it gives none.
+        frames: the dream it was decoded from [T, H, W, 3], uint8; None if there was none.
+        seconds: wall time of each stage that made it.
+    """
+
+    positions: NDArray[np.float64]
+    dt: float
+    confidence: float = float('nan')
+    frames: NDArray[np.uint8] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+Planner = Callable[[Observation], Plan]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One turn of look, dream, move."""
+
+    observation: Observation
+    plan: Plan
+    chunk: Chunk
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How one attempt went.
+
+    Attributes:
+        success: the task's judge said so within the time limit.
+        elapsed_s: simulated time until success or the end.
+        moving_s: simulated time during which a trajectory was being executed.
+        accepted: number of chunks sent to the arms.
+        refused: number of chunks refused by the gate.
+    """
+
+    success: bool
+    elapsed_s: float
+    moving_s: float
+    accepted: int
+    refused: int
+
+
+def run_episode(
+    sim: SimRobot,
+    instruction: str,
+    planner: Planner,
+    robot: Robot,
+    view: ViewSpec,
+    gate: GateSettings,
+    loop: LoopSettings,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> EpisodeResult:
+    """Attempt a task once.
+
+    Args:
+        sim: the simulated robot, its scene drawn.
+        instruction: what the robot is told; travels with every chunk.
+        planner: says where to go from an observation: a model, or a control.
+        robot: whose joints and limits.
+        view: how the cameras are tiled.
+        gate: what the command gate lets through.
+        loop: what the attempt may take.
+        on_step: is given every turn, e.g. to keep its pictures.
+    """
+    attempt = _Attempt(sim, robot, ObservationBuilder(robot, view), loop)
+    moving_ns, accepted, refused = 0, 0, 0
+    while not attempt.over:
+        observation = attempt.look()
+        if observation is None:
+            break
+        plan = planner(observation)
+        attempt.advance(loop.think_time_s)
+        chunk = make_chunk(robot, instruction, observation, plan, accepted + refused + 1)
+        started = time.perf_counter()
+        verdict = attempt.check(chunk, gate)
+        plan.seconds['check'] = time.perf_counter() - started
+        on_step(Step(observation, plan, chunk, verdict))
+        if attempt.over:
+            break
+        if verdict.accepted:
+            accepted += 1
+            moving_ns += attempt.move(verdict)
+        else:
+            refused += 1
+    return EpisodeResult(sim.success(), attempt.elapsed_s, moving_ns * 1e-9, accepted, refused)
+
+
+def make_chunk(
+    robot: Robot, instruction: str, observation: Observation, plan: Plan, number: int
+) -> Chunk:
+    """Return the chunk that carries a plan to the gate, stamped with its observation."""
+    return Chunk(
+        observation_stamp_ns=observation.stamp_ns,
+        rollout_id=number,
+        joint_names=robot.joint_names,
+        dt=plan.dt,
+        positions=plan.positions,
+        observed_positions=observation.joint_positions,
+        instruction=instruction,
+        confidence=plan.confidence,
+    )
+
+
+class _Attempt:
+    """The simulated robot with an eye on the clock and on the judge."""
+
+    def __init__(
+        self, sim: SimRobot, robot: Robot, builder: ObservationBuilder, loop: LoopSettings
+    ) -> None:
+        self.sim = sim
+        self.robot = robot
+        self.builder = builder
+        self.loop = loop
+        self.start_ns = sim.time_ns
+        # Where the last command ends: the controller goes on from there.
+        self.commanded: NDArray[np.float64] | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return (self.sim.time_ns - self.start_ns) * 1e-9
+
+    @property
+    def over(self) -> bool:
+        return self.sim.success() or self.elapsed_s > self.loop.time_limit_s - 1e-9
+
+    def advance(self, duration_s: float) -> None:
+        """Let time pass, at most until the attempt is over, and take in what is measured."""
+        end_ns = self.sim.time_ns + round(duration_s * 1e9)
+        while self.sim.time_ns < end_ns and not self.over:
+            left_s = (end_ns - self.sim.time_ns) * 1e-9
+            for event in self.sim.advance(min(_SLICE_S, left_s)):
+                self._take_in(event)
+
+    def look(self) -> Observation | None:
+        """Wait until both arms rest and every camera has seen them rest.
+
+        Returns:
+            None if the attempt ended before.
+        """
+        self.sim.cameras_on = True
+        since_ns = self.sim.time_ns
+        rest_ns: int | None = None
+        while not self.over:
+            if self.sim.time_ns - since_ns > self.loop.rest_timeout_s * 1e9:
+                raise UserError(
+                    f'The arms of {self.robot.name} did not come to rest within '
+                    f'{self.loop.rest_timeout_s} s: check rest_velocity in the robot YAML.'
+                )
+            self.advance(_SLICE_S)
+            observation = self._latest()
+            if observation is None or not observation.at_rest:
+                rest_ns = None
+                continue
+            rest_ns = self.sim.time_ns if rest_ns is None else rest_ns
+            if min(observation.image_stamps.values()) >= rest_ns:
+                # Nobody looks until the arms have moved, and rendering is most of the work.
+                self.sim.cameras_on = False
+                return observation
+        return None
+
+    def check(self, chunk: Chunk, gate: GateSettings) -> Verdict:
+        """Ask the gate, as the publisher node does."""
+        now = self.builder.latest(self.sim.time_ns)
+        return check_chunk(
+            chunk,
+            now.joint_positions,
+            self.robot,
+            gate,
+            self.sim.time_ns,
+            measured_stamp_ns=now.joint_stamp_ns,
+            commanded=self.commanded,
+        )
+
+    def move(self, verdict: Verdict) -> int:
+        """Send both arms' trajectories and wait for their end; return the time it took, in ns."""
+        begun_ns = self.sim.time_ns
+        for arm, trajectory in verdict.command.items():
+            self._send(arm, trajectory)
+        self.commanded = verdict.path.positions[-1]
+        ends = [trajectory.time_from_start[-1] for trajectory in verdict.command.values()]
+        self.advance(max(ends))
+        return self.sim.time_ns - begun_ns
+
+    def _send(self, arm: str, trajectory) -> None:
+        command = TrajectoryCommand(
+            stamp_ns=0,
+            joint_names=trajectory.joint_names,
+            time_from_start=trajectory.time_from_start,
+            positions=trajectory.positions,
+            velocities=trajectory.velocities,
+            accelerations=trajectory.accelerations,
+        )
+        rejection = self.sim.send(arm, command)
+        if rejection:
+            raise UserError(f'The controller of the {arm} arm rejected a command: {rejection}')
+
+    def _take_in(self, event) -> None:
+        if isinstance(event, CameraImage):
+            self.builder.add_image(event.camera, event.stamp_ns, event.data, 'jpeg')
+        else:
+            self.builder.add_joint_state(event.stamp_ns, event.names, event.positions)
+
+    def _latest(self) -> Observation | None:
+        try:
+            return self.builder.latest(self.sim.time_ns)
+        except NotReady:
+            return None

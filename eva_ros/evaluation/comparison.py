@@ -1,0 +1,192 @@
+"""The same scenes for every variant: success by task, with intervals."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from functools import lru_cache
+import multiprocessing
+from pathlib import Path
+
+from eva_ros.control.settings import load_gate_settings
+from eva_ros.episodes.views import load_view
+from eva_ros.errors import UserError
+from eva_ros.evaluation.closed_loop import LoopSettings
+from eva_ros.evaluation.closed_loop import run_episode
+from eva_ros.evaluation.variants import Attempt
+from eva_ros.evaluation.variants import Driver
+from eva_ros.evaluation.variants import load_driver
+from eva_ros.evaluation.variants import World
+from eva_ros.robot.spec import load_robot
+from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.tasks import TASKS
+
+# Dreams of one scene are numbered from its seed times this.
+_DREAMS_PER_SCENE = 1000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which variants attempt which tasks, and in which scenes.
+
+    Attributes:
+        robot: name or file of the robot.
+        view: name or file of the view.
+        models: folder of the checkpoints.
+        tasks: names of tasks.
+        variants: names of variants.
+        episodes: scenes of each task, the same for every variant.
+        seed: of the first scene; each further one adds 1.
+        loop: what an attempt may take.
+    """
+
+    robot: str
+    view: str
+    models: Path
+    tasks: tuple[str, ...]
+    variants: tuple[str, ...]
+    episodes: int
+    seed: int
+    loop: LoopSettings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt: a variant in a scene."""
+
+    variant: str
+    task: str
+    scene: int
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A job and how it went."""
+
+    variant: str
+    task: str
+    scene: int
+    instruction: str
+    success: bool
+    elapsed_s: float
+    moving_s: float
+    accepted: int
+    refused: int
+
+
+def jobs(comparison: Comparison) -> Iterator[Job]:
+    """Yield every attempt, scene by scene, so that a part of the list is paired too.
+
+    Instructions are the task's held-out phrasings in turn: none was in the training data.
+    """
+    for number in range(comparison.episodes):
+        for task in comparison.tasks:
+            phrasings = TASKS[task].held_out_phrasings
+            instruction = phrasings[number % len(phrasings)]
+            for variant in comparison.variants:
+                yield Job(variant, task, comparison.seed + number, instruction)
+
+
+def compare(
+    comparison: Comparison,
+    workers: int = 1,
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> list[Outcome]:
+    """Make every attempt.
+
+    Args:
+        comparison: what to attempt.
+        workers: number of processes.
+        on_outcome: is told of each attempt as it ends.
+
+    Raises:
+        UserError: an unknown task or variant, or a checkpoint that is missing or does not fit.
+    """
+    _check_tasks(comparison.tasks)
+    for variant in comparison.variants:
+        # Loading here tells what is wrong before any process is started.
+        _driver(comparison, variant)
+    todo = [(comparison, job) for job in jobs(comparison)]
+    if workers == 1:
+        return _collect(map(_run, todo), on_outcome)
+    context = multiprocessing.get_context('spawn')
+    with context.Pool(workers, initializer=_one_thread) as pool:
+        return _collect(pool.imap_unordered(_run, todo), on_outcome)
+
+
+def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
+    """Return episodes and successes as `eva evaluate --json` prints them."""
+    variants = {
+        variant: {'tasks': {task: _count(outcomes, variant, task) for task in comparison.tasks}}
+        for variant in comparison.variants
+    }
+    robot = load_robot(comparison.robot).name
+    return {'robot': robot, 'seed': comparison.seed, 'variants': variants}
+
+
+def successes(
+    outcomes: Sequence[Outcome], variant: str, tasks: Sequence[str]
+) -> list[tuple[str, int, bool]]:
+    """Return (task, scene, success) of a variant in the order that pairs it with others."""
+    found = [o for o in outcomes if o.variant == variant and o.task in tasks]
+    return sorted((o.task, o.scene, o.success) for o in found)
+
+
+def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, int]:
+    found = successes(outcomes, variant, (task,))
+    return {'episodes': len(found), 'successes': sum(success for *_, success in found)}
+
+
+def _check_tasks(tasks: Sequence[str]) -> None:
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f'There is no task {task} (there are: {", ".join(TASKS)}).')
+
+
+def _collect(outcomes: Iterable[Outcome], on_outcome: Callable[[Outcome], None]) -> list[Outcome]:
+    collected = []
+    for outcome in outcomes:
+        collected.append(outcome)
+        on_outcome(outcome)
+    return collected
+
+
+def _one_thread() -> None:
+    """Keep the processes from fighting over the cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _run(todo: tuple[Comparison, Job]) -> Outcome:
+    comparison, job = todo
+    world = _world(comparison)
+    attempt = Attempt(job.task, job.instruction, job.scene * _DREAMS_PER_SCENE)
+    planner = _driver(comparison, job.variant)(attempt)
+    sim = SimRobot(job.task, job.scene)
+    try:
+        result = run_episode(
+            sim,
+            job.instruction,
+            planner,
+            world.robot,
+            world.view,
+            load_gate_settings(world.robot.name),
+            comparison.loop,
+        )
+    finally:
+        sim.close()
+    return Outcome(**vars(job), **vars(result))
+
+
+@lru_cache(maxsize=1)
+def _world(comparison: Comparison) -> World:
+    return World(load_robot(comparison.robot), load_view(comparison.view), comparison.models)
+
+
+@cache
+def _driver(comparison: Comparison, variant: str) -> Driver:
+    return load_driver(variant, _world(comparison))

@@ -1,0 +1,202 @@
+"""Controls: what a success rate is worth beside drivers that do not dream.
+
+`still` stays where it is, `mean_motion` repeats the task's mean recorded motion, `nearest_start`
+the recorded motion whose start view looks most like the present one. All three go through the
+same gate as a dream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.episodes.dataset import Episode
+from eva_ros.episodes.ingest import Observation
+from eva_ros.errors import UserError
+from eva_ros.evaluation.closed_loop import Plan
+from eva_ros.evaluation.closed_loop import Planner
+from eva_ros.robot.motion import minimum_jerk
+
+FILE = 'controls.npz'
+# Side lengths of a stored start view are those of the view divided by this.
+_SHRINK = 4
+# The mean motion ends when this share of the recorded ones has ended.
+_ENDED = 0.9
+
+
+@dataclass(frozen=True)
+class TaskMotions:
+    """The recorded motions of one task.
+
+    Attributes:
+        starts: start views, shrunk [N, h, w, 3], uint8.
+        motions: joints at the view's rate, the last repeated to equal length [N, T, J].
+        lengths: number of steps of each before it was lengthened [N].
+    """
+
+    starts: NDArray[np.uint8]
+    motions: NDArray[np.float32]
+    lengths: NDArray[np.int32]
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean motion [T, J]."""
+        end = int(np.quantile(self.lengths, _ENDED, method='nearest'))
+        return self.motions[:, :end].mean(axis=0, dtype=np.float64)
+
+    def nearest(self, view: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the motion [T, J] whose start view is nearest in mean squared pixel error."""
+        difference = self.starts.astype(np.float32) - shrink(view).astype(np.float32)
+        index = int(np.square(difference).mean(axis=(1, 2, 3)).argmin())
+        return self.motions[index, : self.lengths[index]].astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Recorded motions of several tasks, and the world they were recorded in."""
+
+    robot: str
+    view: str
+    dt: float
+    tasks: dict[str, TaskMotions]
+
+    def of(self, task: str) -> TaskMotions:
+        """Return the motions of a task.
+
+        Raises:
+            UserError: there are none.
+        """
+        if task not in self.tasks:
+            raise UserError(
+                f'The controls hold no recorded motion of {task} '
+                f'(they hold {", ".join(sorted(self.tasks))}): prepare them from bags of it.'
+            )
+        return self.tasks[task]
+
+
+def prepare(
+    episodes: Sequence[Episode], robot: str, view: str, dt: float, *, most: int = 100
+) -> Controls:
+    """Return the controls made from recorded episodes that succeeded.
+
+    Args:
+        episodes: recordings at the view's rate.
+        robot: name of the robot they were recorded on.
+        view: name of the view they are tiled in.
+        dt: time between two frames, in s.
+        most: how many episodes of a task are kept, the first ones.
+    """
+    tasks: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if episode.success and len(tasks.setdefault(episode.task, [])) < most:
+            tasks[episode.task].append(episode)
+    kept = {task: _motions(found) for task, found in sorted(tasks.items()) if found}
+    return Controls(robot, view, dt, kept)
+
+
+def _motions(episodes: Sequence[Episode]) -> TaskMotions:
+    longest = max(len(episode.joints) for episode in episodes)
+    motions = [
+        np.pad(episode.joints, ((0, longest - len(episode.joints)), (0, 0)), mode='edge')
+        for episode in episodes
+    ]
+    return TaskMotions(
+        starts=np.stack([shrink(np.asarray(episode.frames[0])) for episode in episodes]),
+        motions=np.stack(motions).astype(np.float32),
+        lengths=np.array([len(episode.joints) for episode in episodes], dtype=np.int32),
+    )
+
+
+def shrink(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a view made smaller by averaging blocks of pixels."""
+    height, width = view.shape[0] // _SHRINK, view.shape[1] // _SHRINK
+    return cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def save(controls: Controls, folder: Path) -> None:
+    """Write controls into a folder as controls.npz and eva.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {}
+    for task, found in controls.tasks.items():
+        arrays[f'{task}.starts'] = found.starts
+        arrays[f'{task}.motions'] = found.motions
+        arrays[f'{task}.lengths'] = found.lengths
+    np.savez_compressed(folder / FILE, **arrays)
+    about = {
+        'kind': 'controls',
+        'robot': controls.robot,
+        'view': controls.view,
+        'dt': controls.dt,
+        'episodes': {task: len(found.lengths) for task, found in controls.tasks.items()},
+    }
+    (folder / 'eva.json').write_text(json.dumps(about, indent=2) + '\n', encoding='utf-8')
+
+
+def load(folder: Path, robot: str, view: str) -> Controls:
+    """Read controls and make sure that they were recorded in this world.
+
+    Raises:
+        UserError: there are none, or they are of another robot or view.
+    """
+    try:
+        about = json.loads((folder / 'eva.json').read_text(encoding='utf-8'))
+        with np.load(folder / FILE, allow_pickle=False) as arrays:
+            tasks = {task: _read(arrays, task) for task in about['episodes']}
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f'{folder} holds no readable controls ({error}): make them with '
+            '`eva evaluate prepare-controls --bags BAGS --out FOLDER`.'
+        ) from error
+    for what, wanted in (('robot', robot), ('view', view)):
+        if about[what] != wanted:
+            raise UserError(
+                f'The controls in {folder} were recorded with {what} {about[what]}, not {wanted}.'
+            )
+    return Controls(robot, view, float(about['dt']), tasks)
+
+
+def _read(arrays, task: str) -> TaskMotions:
+    return TaskMotions(*(arrays[f'{task}.{part}'] for part in ('starts', 'motions', 'lengths')))
+
+
+def still(dt: float, horizon: int) -> Planner:
+    """Return a planner that stays where it is."""
+
+    def plan(observation: Observation) -> Plan:
+        return Plan(np.repeat(observation.joint_positions[None], horizon, axis=0), dt)
+
+    return plan
+
+
+def mean_motion(motions: TaskMotions, dt: float, horizon: int) -> Planner:
+    """Return a planner that repeats the mean recorded motion, a chunk at a time."""
+    return _Replay(lambda view: motions.mean(), dt, horizon)
+
+
+def nearest_start(motions: TaskMotions, dt: float, horizon: int) -> Planner:
+    """Return a planner that repeats the motion of the start view nearest to its first look."""
+    return _Replay(motions.nearest, dt, horizon)
+
+
+class _Replay:
+    """Repeat one motion in chunks, each begun where the joints are."""
+
+    def __init__(self, choose, dt: float, horizon: int) -> None:
+        self._choose = choose
+        self._dt = dt
+        self._horizon = horizon
+        self._motion: NDArray[np.float64] | None = None
+        self._done = 0
+
+    def __call__(self, observation: Observation) -> Plan:
+        if self._motion is None:
+            self._motion = self._choose(observation.view)
+        steps = np.arange(self._done, self._done + self._horizon)
+        self._done += self._horizon - 1
+        path = self._motion[np.minimum(steps, len(self._motion) - 1)]
+        # What the joints are off at the start fades out within the chunk.
+        fade = minimum_jerk(np.ones(1), np.zeros(1), self._horizon)
+        return Plan(path + fade * (observation.joint_positions - path[0]), self._dt)

@@ -1,0 +1,86 @@
+"""What is measured: how well a dream foresees what happens, and whether the arms stood still."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+
+# 8-bit levels: above what JPEG and the renderer change in a scene at rest.
+MOVING_THRESHOLD = 20
+
+
+def moving_pixels(
+    frames: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD
+) -> NDArray[np.bool_]:
+    """Return which pixels of each frame differ from the first frame.
+
+    Args:
+        frames: what the camera saw [T, H, W, 3], uint8.
+        first: the frame before anything moved [H, W, 3], uint8.
+        threshold: largest difference of a channel that still counts as the same, 0 to 255.
+
+    Returns:
+        [T, H, W].
+    """
+    change = np.abs(frames.astype(np.int16) - first.astype(np.int16)[None])
+    return change.max(axis=-1) > threshold
+
+
+def psnr_moving(
+    dream: NDArray, real: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD
+) -> float:
+    """Return the PSNR in dB of a dream on the pixels that really moved.
+
+    A dream that paints motion where nothing moved is not punished by this figure: read it beside
+    `psnr`, which counts every pixel.
+
+    Args:
+        dream: dreamed frames [T, H, W, 3], uint8.
+        real: what the camera saw at the same instants [T, H, W, 3], uint8.
+        first: the frame both begin with [H, W, 3], uint8.
+        threshold: as in `moving_pixels`.
+
+    Returns:
+        nan if no pixel moved.
+    """
+    return _psnr(_squared_error(dream, real)[moving_pixels(real, first, threshold)])
+
+
+def psnr_still(real: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD) -> float:
+    """Return psnr_moving of the forecast that nothing moves: every frame is the first."""
+    return psnr_moving(np.broadcast_to(first, real.shape), real, first, threshold)
+
+
+def psnr(dream: NDArray, real: NDArray) -> float:
+    """Return the PSNR in dB over every pixel; inf where both are the same."""
+    return _psnr(_squared_error(dream, real))
+
+
+def _squared_error(dream: NDArray, real: NDArray) -> NDArray:
+    return np.square(dream.astype(np.float32) - real.astype(np.float32)).mean(axis=-1)
+
+
+def _psnr(squared_error: NDArray) -> float:
+    if squared_error.size == 0:
+        return float('nan')
+    error = float(squared_error.mean(dtype=np.float64))
+    return float('inf') if error == 0 else 10 * float(np.log10(255.0**2 / error))
+
+
+def standing_share(positions: ArrayLike, stamps_ns: ArrayLike, rest_velocity: float) -> float:
+    """Return the share of time during which every joint stood still.
+
+    Args:
+        positions: measured joints [N, J].
+        stamps_ns: when each was measured [N].
+        rest_velocity: a joint slower than this stands still, in rad/s.
+
+    Returns:
+        0 to 1; nan for fewer than two samples.
+    """
+    joints, seconds = np.asarray(positions, dtype=float), np.asarray(stamps_ns) * 1e-9
+    steps = np.diff(seconds)
+    if not np.any(steps > 0):
+        return float('nan')
+    joints, steps = np.diff(joints, axis=0)[steps > 0], steps[steps > 0]
+    still = np.all(np.abs(joints) / steps[:, None] < rest_velocity, axis=1)
+    return float(steps[still].sum() / steps.sum())

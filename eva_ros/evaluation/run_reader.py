@@ -1,0 +1,286 @@
+"""Read a recorded run: the bag of its topics, and run.json, which says what was asked for."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from dataclasses import field
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+
+from eva_ros.episodes.images import decode_compressed
+from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
+from eva_ros.evaluation.run import Attempted
+from eva_ros.evaluation.run import Run
+from eva_ros.evaluation.run import Turn
+from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.spec import load_robot
+from eva_ros.robot.spec import Robot
+
+RUN_FILE = 'run.json'
+BAG = 'bag'
+
+
+@dataclass(frozen=True)
+class _Logged:
+    """A message and when it was written, in ns of this machine's clock."""
+
+    logged_ns: int
+    message: Any
+
+
+@dataclass
+class _Series:
+    """Messages of a stream by their own stamps."""
+
+    stamps: list[int] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+    def as_of(self, stamp_ns: int) -> Any | None:
+        """Return the newest value not after an instant."""
+        index = bisect_right(self.stamps, stamp_ns)
+        return self.values[index - 1] if index else None
+
+
+@dataclass
+class _Topics:
+    """What a bag holds, sorted by what it is for."""
+
+    cameras: dict[str, _Series] = field(default_factory=lambda: defaultdict(_Series))
+    joints: _Series = field(default_factory=_Series)
+    rollouts: dict[int, _Logged] = field(default_factory=dict)
+    chunks: dict[int, _Logged] = field(default_factory=dict)
+    reports: dict[int, _Logged] = field(default_factory=dict)
+    commands: dict[str, list[_Logged]] = field(default_factory=lambda: defaultdict(list))
+
+
+def read_run(folder: Path) -> Run:
+    """Return the run that was recorded in a folder.
+
+    Raises:
+        UserError: the folder holds no run.
+    """
+    try:
+        about = json.loads((folder / RUN_FILE).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{folder} holds no recorded run: {error}.') from error
+    robot, view = load_robot(about['robot']), load_view(about['view'])
+    topics = _read(folder / BAG, robot)
+    attempts = [_attempt(attempt, topics, robot, view) for attempt in about['attempts']]
+    return Run(
+        title=about['title'],
+        started=about['started'],
+        robot=robot,
+        view=view,
+        attempts=tuple(attempts),
+        checkpoints=_checkpoints(topics),
+        facts=about['facts'],
+    )
+
+
+def _read(bag: Path, robot: Robot) -> _Topics:
+    cameras = {f'/{camera.topic}': camera.name for camera in robot.cameras.values()}
+    arms = {f'/{arm.controller.topic}': arm.name for arm in robot.arms.values()}
+    by_rollout = {'/rollout': 'rollouts', '/chunk': 'chunks', '/chunk_report': 'reports'}
+    states = {f'/{topic}' for topic in robot.joint_state_topics}
+    wanted = {*cameras, *arms, *by_rollout, *states}
+    topics = _Topics()
+    with AnyReader([bag]) as reader:
+        connections = [found for found in reader.connections if found.topic in wanted]
+        for connection, logged_ns, raw in reader.messages(connections):
+            message = reader.deserialize(raw, connection.msgtype)
+            topic = connection.topic
+            if topic in cameras:
+                _append(topics.cameras[cameras[topic]], message, message)
+            elif topic in states:
+                _append(
+                    topics.joints, message, robot.from_joint_state(message.name, message.position)
+                )
+            elif topic in arms:
+                topics.commands[arms[topic]].append(_Logged(logged_ns, message))
+            else:
+                getattr(topics, by_rollout[topic])[message.rollout_id] = _Logged(
+                    logged_ns, message
+                )
+    return topics
+
+
+def _append(series: _Series, message: Any, value: Any) -> None:
+    series.stamps.append(_ns(message.header.stamp))
+    series.values.append(value)
+
+
+def _ns(stamp: Any) -> int:
+    return stamp.sec * 1_000_000_000 + stamp.nanosec
+
+
+def _checkpoints(topics: _Topics) -> dict[str, str]:
+    found = {'world model': topics.rollouts, 'inverse dynamics model': topics.chunks}
+    return {
+        name: next(iter(logged.values())).message.checkpoint
+        for name, logged in found.items()
+        if logged
+    }
+
+
+def _attempt(about: dict, topics: _Topics, robot: Robot, view: ViewSpec) -> Attempted:
+    begin, end = about['start_ns'], about['end_ns']
+    first, last = (
+        bisect_right(topics.joints.stamps, begin),
+        bisect_right(topics.joints.stamps, end),
+    )
+    joints = topics.joints.values[first:last]
+    turns, free_ns = [], about['start_wall_ns']
+    for number, logged in sorted(topics.rollouts.items()):
+        if (
+            not begin <= _ns(logged.message.observation_stamp) <= end
+            or number not in topics.chunks
+        ):
+            continue
+        turn = _turn(number, topics, robot, view, (free_ns, about['end_wall_ns']))
+        decided = topics.reports.get(number, logged)
+        free_ns = decided.logged_ns + round(turn.seconds.get('move', 0.0) * 1e9)
+        turns.append(turn)
+    return Attempted(
+        task=about['task'],
+        instruction=about['instruction'],
+        seed=about['seed'],
+        success=about['success'],
+        message=about['message'],
+        start_ns=begin,
+        end_ns=end,
+        stamps_ns=np.array(topics.joints.stamps[first:last], dtype=np.int64),
+        joints=np.array(joints).reshape(-1, len(robot.joint_names)),
+        turns=tuple(turns),
+    )
+
+
+def _turn(
+    number: int, topics: _Topics, robot: Robot, view: ViewSpec, wall_ns: tuple[int, int]
+) -> Turn:
+    rollout, chunk = topics.rollouts[number], topics.chunks[number]
+    report = topics.reports.get(number)
+    times, command, started_ns = _command(topics, robot, chunk, report)
+    observed_ns = _ns(rollout.message.observation_stamp)
+    dt = _ns(chunk.message.step_dt) * 1e-9
+    stretch = report.message.stretch if report else float('nan')
+    frames = np.stack([_pixels(frame) for frame in rollout.message.frames])
+    shown = None if started_ns is None else _seen(topics, view, started_ns, dt * stretch, frames)
+    return Turn(
+        rollout_id=number,
+        observation_ns=observed_ns,
+        cameras=_images(topics, observed_ns),
+        frames=frames,
+        dt=dt,
+        positions=np.array(chunk.message.positions).reshape(chunk.message.horizon, -1),
+        score=chunk.message.executability.score,
+        accepted=bool(report and report.message.accepted),
+        reason=_reason(report),
+        detail=report.message.detail if report else 'No report was recorded.',
+        clamped_steps=int(report.message.clamped_steps.sum()) if report else 0,
+        violations_before=report.message.limit_violations_before if report else 0,
+        violations_after=report.message.limit_violations_after if report else 0,
+        stretch=stretch,
+        started_ns=started_ns,
+        command_times_s=times,
+        command=command,
+        seen=shown,
+        seconds=_seconds(rollout, chunk, report, wall_ns),
+    )
+
+
+def _reason(report: _Logged | None) -> str:
+    """Return the name of a report's reason constant."""
+    if report is None:
+        return 'no report'
+    kind = type(report.message)
+    names = [name for name in dir(kind) if name.isupper()]
+    return next(name for name in names if getattr(kind, name) == report.message.reason)
+
+
+def _seconds(
+    rollout: _Logged, chunk: _Logged, report: _Logged | None, wall_ns: tuple[int, int]
+) -> dict[str, float]:
+    """Return the wall time of each stage, from when the messages were written.
+
+    Args:
+        rollout: of the turn.
+        chunk: of the turn.
+        report: of the turn; None if there was none.
+        wall_ns: when the arms became free for this turn, and when the attempt ended.
+    """
+    free_ns, end_ns = wall_ns
+    dream = rollout.message.duration_s
+    seconds = {
+        'look': max(0.0, (rollout.logged_ns - free_ns) * 1e-9 - dream),
+        'dream': dream,
+        'decode': (chunk.logged_ns - rollout.logged_ns) * 1e-9,
+    }
+    if report:
+        seconds['check'] = (report.logged_ns - chunk.logged_ns) * 1e-9
+        if report.message.sent:
+            left_s = max(0.0, (end_ns - report.logged_ns) * 1e-9)
+            seconds['move'] = min(report.message.duration_s, left_s)
+    return seconds
+
+
+def _command(
+    topics: _Topics, robot: Robot, chunk: _Logged, report: _Logged | None
+) -> tuple[NDArray, NDArray, int | None]:
+    """Return times [K] and joints [K, J] sent for a chunk, and when they began."""
+    nothing = np.zeros(0), np.zeros((0, len(robot.joint_names))), None
+    if report is None or not report.message.sent:
+        return nothing
+    sent = [_first_after(topics.commands[arm], chunk.logged_ns) for arm in ARM_NAMES]
+    if None in sent:
+        return nothing
+    times = np.array([_ns(point.time_from_start) * 1e-9 for point in sent[0].points])
+    halves = [_inside(robot, arm, message, times) for arm, message in zip(ARM_NAMES, sent)]
+    started_ns = _ns(sent[0].header.stamp) or _ns(report.message.header.stamp)
+    return times, np.concatenate(halves, axis=1), started_ns
+
+
+def _first_after(logged: Iterable[_Logged], instant_ns: int) -> Any | None:
+    return next((found.message for found in logged if found.logged_ns >= instant_ns), None)
+
+
+def _inside(robot: Robot, arm: str, message: Any, times: NDArray) -> NDArray:
+    """Return an arm's points [K, 7] at the given times, in the robot's order and units."""
+    own = np.array([_ns(point.time_from_start) * 1e-9 for point in message.points])
+    points = np.array([point.positions for point in message.points])
+    order = [list(message.joint_names).index(joint) for joint in robot.arms[arm].state_joints]
+    joints = np.stack([np.interp(times, own, points[:, index]) for index in order], axis=1)
+    joints[:, -1] = robot.arms[arm].gripper.from_controller(joints[:, -1])
+    return joints
+
+
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    return np.asarray(image.data, dtype=np.uint8).reshape(image.height, image.width, 3)
+
+
+def _images(topics: _Topics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
+    """Return what each camera saw last, at an instant."""
+    found = {name: series.as_of(stamp_ns) for name, series in topics.cameras.items()}
+    return {
+        name: decode_compressed(bytes(message.data), message.format)
+        for name, message in found.items()
+        if message is not None
+    }
+
+
+def _seen(
+    topics: _Topics, view: ViewSpec, started_ns: int, step_s: float, frames: NDArray
+) -> NDArray[np.uint8] | None:
+    """Return the view at the instant each step was executed; None where a camera is missing."""
+    instants = [started_ns + round(step * step_s * 1e9) for step in range(len(frames))]
+    looks = [_images(topics, instant) for instant in instants]
+    if any(camera.name not in look for look in looks for camera in view.cameras):
+        return None
+    return np.stack([view.tile(look) for look in looks])

@@ -1,0 +1,71 @@
+"""A comparison as a table for people, each figure with its interval."""
+
+from collections.abc import Sequence
+
+from eva_ros.evaluation.comparison import Comparison
+from eva_ros.evaluation.comparison import Outcome
+from eva_ros.evaluation.comparison import successes
+from eva_ros.evaluation.statistics import paired_difference
+from eva_ros.evaluation.statistics import wilson_interval
+from eva_ros.evaluation.variants import CONTROLS
+
+
+def text(comparison: Comparison, outcomes: Sequence[Outcome]) -> str:
+    """Return the table, and what the models gain over the best control."""
+    columns = [*comparison.tasks]
+    if len(columns) > 1:
+        columns.append('all')
+    rows = [['success', *columns]]
+    for variant in comparison.variants:
+        cells = [_cell(outcomes, variant, _tasks(comparison, column)) for column in columns]
+        rows.append([variant, *cells])
+    lines = _align(rows)
+    lines.append('')
+    lines.append(_setting(comparison))
+    lines.extend(_gains(comparison, outcomes))
+    return '\n'.join(lines)
+
+
+def _tasks(comparison: Comparison, column: str) -> tuple[str, ...]:
+    return comparison.tasks if column == 'all' else (column,)
+
+
+def _cell(outcomes: Sequence[Outcome], variant: str, tasks: Sequence[str]) -> str:
+    won = [success for *_, success in successes(outcomes, variant, tasks)]
+    low, high = wilson_interval(sum(won), len(won))
+    return f'{sum(won)}/{len(won)} = {sum(won) / len(won):.0%} [{low:.0%}, {high:.0%}]'
+
+
+def _align(rows: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ['  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _setting(comparison: Comparison) -> str:
+    last = comparison.seed + comparison.episodes - 1
+    return (
+        f'Scenes {comparison.seed} to {last}, the same for every row, held-out phrasings, '
+        f'{comparison.loop.time_limit_s:g} s of simulated time each, of which a dream takes '
+        f'{comparison.loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
+    )
+
+
+def _gains(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[str]:
+    beside = [variant for variant in comparison.variants if variant in CONTROLS]
+    models = [variant for variant in comparison.variants if variant not in CONTROLS]
+    if not beside or not models:
+        return []
+    best = max(beside, key=lambda control: sum(_won(comparison, outcomes, control)))
+    lines = []
+    for model in models:
+        pair = _won(comparison, outcomes, model), _won(comparison, outcomes, best)
+        mean, (low, high) = paired_difference(*pair, seed=0)
+        lines.append(
+            f'{model} beats the best control ({best}) by {100 * mean:.0f} points '
+            f'[{100 * low:.0f}, {100 * high:.0f}] (95 % bootstrap over paired scenes).'
+        )
+    return lines
+
+
+def _won(comparison: Comparison, outcomes: Sequence[Outcome], variant: str) -> list[float]:
+    return [float(won) for *_, won in successes(outcomes, variant, comparison.tasks)]
