@@ -71,16 +71,17 @@ def sourced_ros() -> str:
 def missing_packages() -> dict[str, str]:
     """Return what this machine lacks: Debian package -> what fails without it."""
     missing = {}
-    tools = {'g++': 'g++', 'make': 'make', 'cmake': 'cmake'}
-    for tool, package in tools.items():
+    for tool in ('g++', 'make', 'cmake'):  # the packages are called the same
         if shutil.which(tool) is None:
-            missing[package] = 'building eva_msgs'
+            missing[tool] = 'building eva_msgs'
     if not (Path(sysconfig.get_path('include')) / 'Python.h').is_file():
         missing['python3-dev'] = 'building eva_msgs'
     if importlib.util.find_spec('ensurepip') is None:
         missing['python3-venv'] = 'creating .venv'
     if ctypes.util.find_library('EGL') is None:
         missing['libegl1'] = 'rendering the simulated robot'
+    if not any(ctypes.util.find_library(name) for name in ('OpenGL', 'GL')):
+        missing['libopengl0'] = 'rendering the simulated robot'
     if not has_gl_driver():
         missing['libgl1-mesa-dri'] = 'rendering the simulated robot'
     return missing

@@ -41,7 +41,7 @@ def test_a_machine_that_cannot_render_is_told_and_set_up_all_the_same(set_up, mo
     monkeypatch.setattr(set_up.os, 'geteuid', lambda: 1000)
     monkeypatch.setattr(set_up.ctypes.util, 'find_library', lambda name: None)
     set_up.install_system_packages()
-    assert 'sudo apt-get install -y libegl1' in capsys.readouterr().err
+    assert 'sudo apt-get install -y libegl1 libopengl0' in capsys.readouterr().err
 
 
 def test_a_sourced_ros_is_used_instead_of_the_wheels(set_up, monkeypatch):
