@@ -77,14 +77,14 @@ def brake(robot: Robot, settings: GateSettings, path: HermiteSpline, elapsed_s: 
 def _slowed(path: HermiteSpline, elapsed_s: float, lead_s: float, stop_s: float) -> HermiteSpline:
     """Return the path from now, its pace falling from 1 to 0 over stop_s, smoothly."""
     s = np.linspace(0.0, 1.0, _STOP_POINTS + 1)
-    pace = 1.0 - minimum_jerk_fraction(s)
-    slope = -30.0 * (s * (1.0 - s)) ** 2 / stop_s
+    pace = (1.0 - minimum_jerk_fraction(s))[:, None]
+    slope = (-30.0 * (s * (1.0 - s)) ** 2 / stop_s)[:, None]
     # The integral of the pace: stop_s / 2 in all.
     done_s = stop_s * (s - s**4 * (2.5 - s * (3.0 - s)))
     begin_s = path.times[0] + elapsed_s
     q, v, a = path.sample(begin_s + lead_s + done_s)
-    a = a * pace[:, None] ** 2 + v * slope[:, None]
-    return _from_now(path, elapsed_s, lead_s + s * stop_s, q, v * pace[:, None], a)
+    slowed = np.square(pace) * a + slope * v
+    return _from_now(path, elapsed_s, lead_s + s * stop_s, q, pace * v, slowed)
 
 
 def _rest_of(path: HermiteSpline, elapsed_s: float, lead_s: float) -> HermiteSpline:

@@ -176,8 +176,14 @@ class Robot:
         For robots whose arms share a topic; otherwise use Arm.from_joint_state for each.
 
         Raises:
-            UserError: a joint is missing or named twice, or a position is not finite.
+            UserError: a joint is missing or named twice, a position is not finite, or the arms
+                have a topic each.
         """
+        if len(self.joint_state_topics) > 1:
+            raise UserError(
+                f'The arms of {self.name} report on {" and ".join(self.joint_state_topics)}: '
+                'one joint state does not hold both.'
+            )
         parts = [self.arms[arm].from_joint_state(names, positions) for arm in ARM_NAMES]
         return np.concatenate(parts)
 

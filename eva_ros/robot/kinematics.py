@@ -1,0 +1,122 @@
+"""Where the end effectors are, from a URDF (Pinocchio)."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import ArrayLike
+from numpy.typing import NDArray
+import pinocchio
+
+from eva_ros.errors import UserError
+from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.spec import Robot
+
+Array = NDArray[np.float64]
+
+
+class ForwardKinematics:
+    """Forward kinematics of both arms in the URDF's root frame.
+
+    The URDF names its joints as the robot's names inside, or as its controllers do.
+
+    Args:
+        robot: whose joints and end-effector frames.
+        urdf_path: the robot's own URDF if None.
+
+    Raises:
+        UserError: no URDF, or it lacks a joint or an end-effector frame.
+    """
+
+    def __init__(self, robot: Robot, urdf_path: Path | None = None) -> None:
+        path = robot.urdf if urdf_path is None else urdf_path
+        if path is None:
+            raise UserError(f'{robot.path} names no URDF: add `urdf`.')
+        if not Path(path).is_file():
+            raise UserError(f'The URDF {path} of robot {robot.name} does not exist.')
+        self.robot, self.path = robot, Path(path)
+        self.model = pinocchio.buildModelFromUrdf(str(path))
+        self.data = self.model.createData()
+        self._columns = [self._column(arm, i) for arm in ARM_NAMES for i in range(7)]
+        self._mimic = _mimic_columns(self.path, self.model)
+        self._frames = {
+            arm: self._frame_id(robot.arms[arm].end_effector_frame) for arm in ARM_NAMES
+        }
+
+    def end_effector(self, q: ArrayLike) -> dict[str, Array]:
+        """Return each arm's end-effector position [..., 3] in m for joints [..., 14]."""
+        q = np.asarray(q, dtype=np.float64)
+        flat = self._configurations(q.reshape(-1, q.shape[-1]))
+        found: dict[str, list[Array]] = {arm: [] for arm in ARM_NAMES}
+        for configuration in flat:
+            pinocchio.framesForwardKinematics(self.model, self.data, configuration)
+            for arm, frame in self._frames.items():
+                found[arm].append(self.data.oMf[frame].translation.copy())
+        return {arm: np.array(rows).reshape(*q.shape[:-1], 3) for arm, rows in found.items()}
+
+    def frame(self, q: ArrayLike, name: str) -> tuple[Array, Array]:
+        """Return rotation [3, 3] and position [3] of a frame of the URDF for joints [14]."""
+        frame = self._frame_id(name)
+        configuration = self._configurations(np.atleast_2d(q))[0]
+        pinocchio.framesForwardKinematics(self.model, self.data, configuration)
+        pose = self.data.oMf[frame]
+        return pose.rotation.copy(), pose.translation.copy()
+
+    def jacobian(self, q: ArrayLike) -> dict[str, Array]:
+        """Return how each end effector moves with the joints [14]: [3, 14] in m per rad.
+
+        A gripper's column is in m per its 0 to 1.
+        """
+        configuration = self._configurations(np.atleast_2d(q))[0]
+        pinocchio.computeJointJacobians(self.model, self.data, configuration)
+        pinocchio.updateFramePlacements(self.model, self.data)
+        world_aligned = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        scale = np.ones(len(self._columns))
+        scale[self.robot.gripper_mask] = [self.robot.arms[a].gripper.scale for a in ARM_NAMES]
+        return {
+            arm: pinocchio.getFrameJacobian(self.model, self.data, frame, world_aligned)[
+                :3, self._columns
+            ]
+            * scale
+            for arm, frame in self._frames.items()
+        }
+
+    def _configurations(self, q: Array) -> Array:
+        """Return the model's configurations [N, nq] for joints inside [N, 14]."""
+        values = np.array(q, dtype=np.float64)
+        for arm in ARM_NAMES:
+            last = self.robot.arm_indices(arm).stop - 1
+            values[:, last] = self.robot.arms[arm].gripper.to_controller(values[:, last])
+        configurations = np.tile(pinocchio.neutral(self.model), (len(values), 1))
+        configurations[:, self._columns] = values
+        for column, source, multiplier, offset in self._mimic:
+            configurations[:, column] = multiplier * configurations[:, source] + offset
+        return configurations
+
+    def _column(self, arm: str, i: int) -> int:
+        inside = self.robot.arms[arm].joint_names[i]
+        for name in (inside, self.robot.arms[arm].state_joints[i]):
+            if self.model.existJointName(name):
+                return self.model.joints[self.model.getJointId(name)].idx_q
+        raise UserError(f'The URDF {self.path} has no joint {inside}.')
+
+    def _frame_id(self, name: str) -> int:
+        if not self.model.existFrame(name):
+            raise UserError(f'The URDF {self.path} has no frame {name}.')
+        return self.model.getFrameId(name)
+
+
+def _mimic_columns(path: Path, model: pinocchio.Model) -> list[tuple[int, int, float, float]]:
+    """Return (column, source column, multiplier, offset) of joints that mimic another one."""
+    found = []
+    for joint in ElementTree.parse(path).getroot().iter('joint'):
+        mimic = joint.find('mimic')
+        if mimic is None or not model.existJointName(joint.get('name')):
+            continue
+        columns = [
+            model.joints[model.getJointId(name)].idx_q
+            for name in (joint.get('name'), mimic.get('joint'))
+        ]
+        multiplier, offset = mimic.get('multiplier', '1'), mimic.get('offset', '0')
+        found.append((*columns, float(multiplier), float(offset)))
+    return found
