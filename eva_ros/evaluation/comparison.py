@@ -23,6 +23,8 @@ from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import TASKS
 
+# The robot that eva_ros.sim simulates.
+SIMULATED = 'aloha_sim'
 # Dreams of one scene are numbered from its seed times this.
 _DREAMS_PER_SCENE = 1000
 
@@ -103,9 +105,10 @@ def compare(
         on_outcome: is told of each attempt as it ends.
 
     Raises:
-        UserError: an unknown task or variant, or a checkpoint that is missing or does not fit.
+        UserError: an unknown task or variant, a robot that is not simulated here, or a checkpoint
+            that is missing or does not fit.
     """
-    _check_tasks(comparison.tasks)
+    _check(comparison)
     for variant in comparison.variants:
         # Loading here tells what is wrong before any process is started.
         _driver(comparison, variant)
@@ -140,10 +143,15 @@ def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, in
     return {'episodes': len(found), 'successes': sum(success for *_, success in found)}
 
 
-def _check_tasks(tasks: Sequence[str]) -> None:
-    for task in tasks:
+def _check(comparison: Comparison) -> None:
+    for task in comparison.tasks:
         if task not in TASKS:
             raise UserError(f'There is no task {task} (there are: {", ".join(TASKS)}).')
+    robot = load_robot(comparison.robot)
+    if robot.name != SIMULATED:
+        raise UserError(
+            f'The closed loop runs on the simulated robot {SIMULATED}, not on {robot.name}.'
+        )
 
 
 def _collect(outcomes: Iterable[Outcome], on_outcome: Callable[[Outcome], None]) -> list[Outcome]:

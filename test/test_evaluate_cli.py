@@ -1,0 +1,65 @@
+"""`eva evaluate`: pure JSON on stdout, one sentence for what is wrong."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from eva_ros.cli.main import main
+
+
+def eva(*arguments):
+    """Run `eva` in a process of its own."""
+    command = [sys.executable, '-m', 'eva_ros.cli.main', *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=280)
+
+
+def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
+    out = tmp_path / 'attempts.jsonl'
+    done = eva(
+        *('evaluate', '--robot', 'aloha_sim', '--tasks', 'reach_left', 'reach_right'),
+        *('--variants', 'still', '--episodes', '2', '--seed', '5', '--workers', '2'),
+        *('--json', '--out', str(out)),
+    )
+    assert done.returncode == 0, done.stderr
+    nothing = {'episodes': 2, 'successes': 0}
+    assert json.loads(done.stdout) == {
+        'robot': 'aloha_sim',
+        'seed': 5,
+        'variants': {'still': {'tasks': {'reach_left': nothing, 'reach_right': nothing}}},
+    }
+    assert done.stdout.count('\n') == 1
+    assert '4/4 attempts' in done.stderr
+    attempts = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {attempt['scene'] for attempt in attempts} == {5, 6}
+    assert all(attempt['elapsed_s'] == pytest.approx(10.0, abs=0.05) for attempt in attempts)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--tasks', 'juggle'), ('no task juggle', 'reach_left')),
+        (('--variants', 'clever'), ('no variant clever', 'unaligned')),
+        (('--robot', 'nobody'), ('"nobody"', 'aloha_sim')),
+        (('--robot', 'piper_dual', '--view', 'aloha_sim'), ('piper_dual', 'simulated')),
+        (('--episodes', '0'), ('positive',)),
+        (('--think-time', '-1'), ('time in s',)),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(capsys, arguments, words):
+    with pytest.raises(SystemExit) as end:
+        raise SystemExit(main(['evaluate', '--variants', 'still', *arguments]))
+    captured = capsys.readouterr()
+    assert end.value.code == 2
+    assert captured.out == ''
+    sentence = [line for line in captured.err.splitlines() if line.strip()][-1]
+    for word in words:
+        assert word in sentence
+
+
+def test_missing_checkpoint_is_named(capsys, tmp_path):
+    for variant in ('unaligned', 'nearest_start'):
+        assert main(['evaluate', '--variants', variant, '--models', str(tmp_path)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == '' and str(tmp_path) in captured.err
