@@ -1,0 +1,126 @@
+"""Look, dream, move on the simulated robot: what is planned is done, and nothing else."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from eva_ros.control.settings import load_gate_settings
+from eva_ros.episodes.views import load_view
+from eva_ros.evaluation import controls
+from eva_ros.evaluation.closed_loop import LoopSettings
+from eva_ros.evaluation.closed_loop import Plan
+from eva_ros.evaluation.closed_loop import run_episode
+from eva_ros.robot.motion import minimum_jerk
+from eva_ros.robot.spec import load_robot
+from eva_ros.sim.robot import SimRobot
+
+SHORT = LoopSettings(time_limit_s=5.0, think_time_s=0.2)
+
+
+@pytest.fixture(scope='module')
+def robot():
+    return load_robot('aloha_sim')
+
+
+def attempt(robot, planner, loop=SHORT, seed=3):
+    """Return the result and the turns of one attempt."""
+    turns = []
+    sim = SimRobot('reach_left', seed)
+    try:
+        result = run_episode(
+            sim,
+            'reach the cube with the left arm',
+            planner,
+            robot,
+            load_view('aloha_sim'),
+            load_gate_settings(robot.name),
+            loop,
+            turns.append,
+        )
+    finally:
+        sim.close()
+    return result, turns
+
+
+def turn_waists(observation):
+    """Plan to turn both waists by 0.15 rad within 1.6 s."""
+    goal = observation.joint_positions.copy()
+    goal[[0, 7]] += 0.15
+    return Plan(minimum_jerk(observation.joint_positions, goal, 17), 0.1)
+
+
+def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot):
+    result, turns = attempt(robot, turn_waists)
+    assert result.accepted == len(turns) >= 2 and result.refused == 0
+    assert not result.success and result.elapsed_s == pytest.approx(5.0, abs=0.021)
+    first, second = turns[0], turns[1]
+    assert first.observation.at_rest and second.observation.at_rest
+    moved = second.observation.joint_positions - first.observation.joint_positions
+    assert moved[[0, 7]] == pytest.approx(0.15, abs=0.02)
+    assert np.abs(np.delete(moved, [0, 7])).max() < 0.02
+    assert 0 < result.moving_s < result.elapsed_s
+    for arm, trajectory in first.verdict.command.items():
+        assert trajectory.joint_names == robot.arms[arm].controller.joints
+
+
+def test_every_observation_is_newer_than_the_motion_before_it(robot):
+    _, turns = attempt(robot, turn_waists)
+    for before, after in pairwise(turns):
+        ended_ns = before.observation.stamp_ns + int((SHORT.think_time_s + 1.6) * 1e9)
+        assert min(after.observation.image_stamps.values()) > ended_ns
+
+
+def test_a_refused_chunk_moves_nothing_and_time_goes_on(robot):
+    def nonsense(observation):
+        return Plan(np.full((17, 14), np.nan), 0.1)
+
+    result, turns = attempt(robot, nonsense, LoopSettings(time_limit_s=1.5))
+    assert result.accepted == 0 and result.refused == len(turns) >= 2
+    assert all(turn.verdict.reason == 'NON_FINITE' for turn in turns)
+    poses = np.array([turn.observation.joint_positions for turn in turns])
+    assert np.ptp(poses, axis=0).max() < 1e-3
+
+
+def test_same_scene_and_plans_send_the_same_trajectories(robot):
+    (first, turns), (again, repeated) = attempt(robot, turn_waists), attempt(robot, turn_waists)
+    assert first == again
+    for turn, repeat in zip(turns, repeated):
+        assert turn.observation.stamp_ns == repeat.observation.stamp_ns
+        assert np.array_equal(turn.observation.view, repeat.observation.view)
+        for arm, trajectory in turn.verdict.command.items():
+            assert np.array_equal(trajectory.positions, repeat.verdict.command[arm].positions)
+
+
+def test_thinking_is_charged(robot):
+    dreams = {}
+    for think_time_s in (0.0, 1.0):
+        loop = LoopSettings(time_limit_s=4.0, think_time_s=think_time_s)
+        _, turns = attempt(robot, turn_waists, loop)
+        dreams[think_time_s] = turns[1].observation.stamp_ns - turns[0].observation.stamp_ns
+    assert dreams[1.0] - dreams[0.0] == pytest.approx(1e9, abs=6e7)
+
+
+def test_still_stays_where_it_is(robot):
+    view = load_view('aloha_sim')
+    result, turns = attempt(robot, controls.still(1 / view.rate_hz, view.frames))
+    assert not result.success and result.refused == 0
+    moved = turns[-1].observation.joint_positions - turns[0].observation.joint_positions
+    assert np.abs(moved).max() < 0.01
+
+
+def test_a_replayed_motion_ends_where_it_was_recorded_to_end(robot):
+    view = load_view('aloha_sim')
+    goal = robot.home.copy()
+    goal[[0, 1, 8]] += (0.3, 0.2, 0.2)
+    motion = minimum_jerk(robot.home, goal, 30).astype(np.float32)
+    size = (view.height // 4, view.width // 4, 3)
+    recorded = controls.TaskMotions(
+        np.zeros((1, *size), np.uint8), motion[None], np.array([30], np.int32)
+    )
+    for make in (controls.mean_motion, controls.nearest_start):
+        planner = make(recorded, 1 / view.rate_hz, view.frames)
+        _, turns = attempt(robot, planner, LoopSettings(time_limit_s=10.0))
+        end = turns[-1].observation.joint_positions
+        arms = ~robot.gripper_mask
+        assert end[arms] == pytest.approx(goal[arms], abs=0.03)
