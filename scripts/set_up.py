@@ -313,7 +313,7 @@ def fingerprint(files: Iterable[Path], *texts: str) -> str:
 
 def steps() -> list[tuple[str, str, Callable[[], None]]]:
     """Return (name, digest of what it depends on, function) of each step, in order."""
-    machine = f'{sys.version} {sourced_ros()}'
+    machine = f'{sysconfig.get_config_var("SOABI")} {sourced_ros()}'
     messages = [path for path in (ROOT / 'eva_msgs').rglob('*') if path.is_file()]
     package = [ROOT / 'setup.py', ROOT / 'setup.cfg', ROOT / 'package.xml']
     return [
