@@ -150,7 +150,7 @@ import sys
 sys.path.insert(0, sys.argv.pop())
 from test_ros_lifecycle import Echo, Picky
 from eva_ros.ros.run import run
-sys.exit(run([Echo, Picky][:int(sys.argv.pop())], on_ready=lambda: print('ready', flush=True)))
+sys.exit(run([Echo, Picky][:int(sys.argv.pop())]))
 """
 
 
@@ -162,7 +162,7 @@ def start_process(nodes: int) -> subprocess.Popen:
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_process_with_exit_code_0(number):
     with start_process(1) as process:
-        assert process.stdout.readline().strip() == 'ready'
+        assert process.stdout.readline().strip() == 'ready: echo'
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors

@@ -14,6 +14,11 @@ SENSOR_OUTPUT = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE
 )
 
+# The time: best effort and the newest alone, as rclpy's time source and Gazebo have it.
+CLOCK = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.BEST_EFFORT
+)
+
 # One hop of the data's way: only the newest matters, and it must arrive.
 PIPELINE = QoSProfile(
     history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE

@@ -17,6 +17,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 
+from eva_ros.ros.bringup import READY
 from eva_ros.ros.lifecycle import EvaNode
 
 DONE = 0
@@ -142,14 +143,14 @@ def run(
     makers: Sequence[Callable[[], EvaNode]],
     *,
     args: list[str] | None = None,
-    on_ready: Callable[[], None] = lambda: None,
 ) -> int:
     """Run nodes in this process until SIGINT or SIGTERM.
 
     Args:
         makers: create the nodes.
         args: the command line with its --ros-args; sys.argv by default.
-        on_ready: called when every node is up.
+
+    When every node is up, one line on stdout says so.
 
     Returns:
         0 after a clean stop, 2 where a node refused to come up (one sentence on stderr), 1 where
@@ -162,7 +163,7 @@ def run(
             signal.signal(number, host.request_stop)
         host.start()
         if not host.wait_until_settled():
-            on_ready()
+            print(READY, *(thread.node.get_name() for thread in host.threads), flush=True)
             host.wait()
         refusals = host.refusals()
         host.stop()

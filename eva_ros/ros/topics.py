@@ -17,6 +17,13 @@ ESTOP = 'estop'
 CLOCK = '/clock'
 DIAGNOSTICS = '/diagnostics'
 ROBOT_DESCRIPTION = 'robot_description'
+GHOST_DESCRIPTION = 'ghost_description'
+TF = '/tf'
+TF_STATIC = '/tf_static'
+
+# Frames.
+WORLD_FRAME = 'world'
+GHOST_FRAME_PREFIX = 'ghost/'
 
 # Actions.
 EXECUTE_TASK = 'execute_task'
@@ -29,6 +36,7 @@ DREAM = '~/dream'
 GHOST_JOINT_STATES = '~/joint_states'
 ARM = '~/arm'
 DISARM = '~/disarm'
+HOLD = '~/hold'
 TRIGGER_ESTOP = '~/estop'
 RESET_ESTOP = '~/reset_estop'
 START_TASK = '~/start_task'

@@ -1,0 +1,186 @@
+"""`eva up`: start the nodes, as the launch files do, where `ros2 launch` is not installed."""
+
+import argparse
+from collections.abc import Iterable
+import ctypes
+import importlib.util
+import os
+from pathlib import Path
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from eva_ros.errors import UserError
+from eva_ros.ros.bringup import Argument
+from eva_ros.ros.bringup import ARGUMENTS
+from eva_ros.ros.bringup import NODES
+from eva_ros.ros.bringup import overrides_folder
+from eva_ros.ros.bringup import plan
+from eva_ros.ros.bringup import Process
+from eva_ros.ros.bringup import READY
+from eva_ros.ros.bringup import STACK
+
+HELP = 'start the nodes of a robot, or of the simulated one (--sim), until Ctrl-C'
+DONE = 0
+FAILED = 1
+WRONG_USE = 2
+# A node shuts down in a second or so; a dream in progress may hold it up.
+_PATIENCE_S = 20.0
+_PR_SET_PDEATHSIG = 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each launch argument, and which nodes to start."""
+    for argument in ARGUMENTS:
+        option = f'--{argument.name.replace("_", "-")}'
+        if argument.kind is bool:
+            parser.add_argument(
+                option,
+                action=argparse.BooleanOptionalAction,
+                default=argument.default,
+                help=argument.description,
+            )
+        else:
+            parser.add_argument(
+                option,
+                type=argument.kind,
+                default=argument.default,
+                metavar=_metavar(argument),
+                help=argument.description,
+            )
+    parser.add_argument(
+        '--sim',
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help='Start the simulated robot too, and take the time from it.',
+    )
+    parser.add_argument(
+        '--nodes',
+        nargs='+',
+        choices=NODES,
+        metavar='NODE',
+        help=f'Only these: {", ".join(NODES)}.',
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start the processes, wait for the first that ends or for a signal, and stop them all."""
+    if importlib.util.find_spec('rclpy') is None:
+        raise UserError(
+            'eva up needs ROS 2 (rclpy), which is not installed here: run `make setup` in a '
+            'checkout, or source a ROS 2 installation.'
+        )
+    folder = overrides_folder()
+    try:
+        return Family(plan(_nodes(args), _settings(args), folder)).live()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _metavar(argument: Argument) -> str:
+    return {str: 'TEXT', int: 'N', float: 'X'}[argument.kind]
+
+
+def _nodes(args: argparse.Namespace) -> Iterable[str]:
+    if args.nodes:
+        return args.nodes
+    return NODES if args.sim else STACK
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    settings = {argument.name: getattr(args, argument.name) for argument in ARGUMENTS}
+    if settings['use_sim_time'] is None and args.sim:
+        settings['use_sim_time'] = True
+    return settings
+
+
+class Family:
+    """The processes of a running system: they come up together and go down together."""
+
+    def __init__(self, processes: list[Process]) -> None:
+        self._plan = processes
+        self._children: list[subprocess.Popen] = []
+        # SimpleQueue, because a signal handler may put while the same thread waits.
+        self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def live(self) -> int:
+        """Start everything, wait, stop everything; return the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._news.put(('signal', None)))
+        try:
+            for process in self._plan:
+                self._start(process)
+            return self._wait()
+        finally:
+            self._stop()
+
+    def _start(self, process: Process) -> None:
+        module = f'eva_ros.nodes.{process.executable}'
+        command = [sys.executable, '-m', module, *process.command_line()]
+        # A session of its own: Ctrl-C reaches the nodes through `_stop`, in order.
+        child = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        self._children.append(child)
+        threading.Thread(target=self._follow, args=(process, child), daemon=True).start()
+
+    def _follow(self, process: Process, child: subprocess.Popen) -> None:
+        """Pass on what a child says on stdout, and its end."""
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith(READY):
+                self._news.put(('ready', process))
+            else:
+                print(line, end='', file=sys.stderr, flush=True)
+        self._news.put(('ended', (process, child.wait())))
+
+    def _wait(self) -> int:
+        waiting = list(self._plan)
+        while True:
+            kind, what = self._news.get()
+            if kind == 'signal':
+                return DONE
+            if kind == 'ended':
+                return _explain(*what)
+            waiting.remove(what)
+            if not waiting:
+                print('eva up: ready', file=sys.stderr, flush=True)
+
+    def _stop(self) -> None:
+        """Stop the children, the simulated robot last: the arms are held while it listens."""
+        for child in reversed(self._children):
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+            try:
+                child.wait(_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _explain(process: Process, code: int) -> int:
+    """Say which process ended by itself; return the exit code that follows."""
+    names = ', '.join(process.nodes)
+    print(f'eva up: {names} ended with exit code {code}; stopping', file=sys.stderr, flush=True)
+    return WRONG_USE if code == WRONG_USE else FAILED
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the nodes: this very package first on their path."""
+    package = str(Path(__file__).resolve().parents[2])
+    paths = [package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'}
+
+
+def _die_with_parent() -> None:
+    """Let Linux stop this child when `eva up` dies without stopping it."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""One file a node, thin: messages in, the core's functions, messages out."""

@@ -1,0 +1,105 @@
+"""Reads joint positions out of a rollout, and says how executable they are."""
+
+import math
+import sys
+from typing import Any
+
+import torch
+
+from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import Rollout
+from eva_ros.alignment.reward import executability
+from eva_ros.alignment.reward import MotionLimits
+from eva_ros.alignment.reward import RewardSettings
+from eva_ros.episodes.views import load_view
+from eva_ros.errors import UserError
+from eva_ros.idm.checkpoint import load_idm
+from eva_ros.idm.decode import decode
+from eva_ros.idm.decode import decode_confident
+from eva_ros.nodes.checkpoints import checkpoint_folder
+from eva_ros.nodes.checkpoints import checkpoint_label
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.chunks import chunk_message
+from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.observations import check_robot
+from eva_ros.ros.observations import joint_names
+from eva_ros.ros.parameters import Param
+from eva_ros.ros.rollouts import received_rollout
+from eva_ros.ros.rollouts import StampedRollout
+from eva_ros.ros.run import run
+from eva_ros.ros.worker import Worker
+
+
+class ActionDecoder(EvaNode):
+    """The node `action_decoder`."""
+
+    PARAMS = (
+        Param('view', 'aloha_sim', 'View YAML: a name in config/views, or a path.'),
+        Param(
+            'checkpoint',
+            'default',
+            "Folder of the inverse dynamics model; 'default' is the shipped one.",
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(topics.ACTION_DECODER, **options)
+
+    def _setup(self) -> None:
+        self._view = load_view(self.param('view'))
+        folder = checkpoint_folder(self.param('checkpoint'), 'idm')
+        self._model = load_idm(folder, self.robot, self._view)
+        self._label = checkpoint_label(folder)
+        self._limits = MotionLimits.of(self.robot.limits, list(self.robot.gripper_mask))
+        self._reward = RewardSettings()
+        self.diagnostics.report('idm', 'ok', 'loaded', checkpoint=self._label)
+        self._publisher = self.publish_on(ActionChunk, topics.CHUNK, qos.PIPELINE)
+        self._worker = Worker('decode', self.guarded('decode', self._decode))
+        self.own(self._worker.close)
+        self.listen_to(Rollout, topics.ROLLOUT, self._worker.submit, qos.PIPELINE)
+
+    def _decode(self, message: Rollout) -> None:
+        check_robot(message.robot, self.robot, 'rollout')
+        joint_names(message.joint_names, self.robot, 'rollout')
+        rollout = received_rollout(message)
+        self._check_view(rollout)
+        path = decode_confident(self._model, rollout.frames, rollout.dt)
+        chunk = chunk_message(
+            rollout,
+            path.positions,
+            self._executability(rollout),
+            confidence=path.confidence,
+            checkpoint=self._label,
+            now_ns=self.now_ns(),
+        )
+        self._publisher.publish(chunk)
+
+    def _executability(self, rollout: StampedRollout) -> dict[str, float]:
+        """Judge what was read from the dream as it was read: smoothing would hide the gap."""
+        positions = torch.from_numpy(decode(self._model, rollout.frames))
+        judged = executability(positions, rollout.dt, self._limits, self._reward)
+        return {name: float(value) for name, value in judged._asdict().items()}
+
+    def _check_view(self, rollout: StampedRollout) -> None:
+        size = (self._view.height, self._view.width)
+        if rollout.frames.shape[1:3] != size:
+            raise UserError(
+                f'Rollout {rollout.rollout_id} has frames of {rollout.frames.shape[1:3]} pixels '
+                f"and the view '{self._view.name}' has {size}: start both nodes with one view."
+            )
+        if not math.isclose(rollout.dt * self._view.rate_hz, 1.0, rel_tol=1e-3):
+            raise UserError(
+                f'Rollout {rollout.rollout_id} has a frame every {rollout.dt} s and the view '
+                f"'{self._view.name}' {self._view.rate_hz} a second: start both nodes with one "
+                'view.'
+            )
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT."""
+    return run([ActionDecoder], args=args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

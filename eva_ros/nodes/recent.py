@@ -1,0 +1,62 @@
+"""The last few observations, for whoever asks for one by its stamp."""
+
+from collections import deque
+from collections.abc import Callable
+import threading
+import time
+
+from eva_ros.ros.observations import ReceivedObservation
+
+_KEPT = 30
+
+
+class RecentObservations:
+    """Keeps the last observations and waits for one that fits."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._kept: deque[ReceivedObservation] = deque(maxlen=_KEPT)
+
+    def add(self, received: ReceivedObservation) -> None:
+        """Keep an observation; one that is older than the last means that time was set back."""
+        with self._changed:
+            if self._kept and received.stamp_ns < self._kept[-1].stamp_ns:
+                self._kept.clear()
+            self._kept.append(received)
+            self._changed.notify_all()
+
+    def wait(
+        self,
+        *,
+        stamp_ns: int = 0,
+        not_before_ns: int = 0,
+        timeout_s: float,
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> ReceivedObservation | None:
+        """Return an observation, waiting for it at most `timeout_s`.
+
+        Args:
+            stamp_ns: the one with this stamp; 0 is the newest.
+            not_before_ns: none taken before this instant.
+            timeout_s: wall time.
+            given_up: asked about every tenth of a second.
+
+        Returns:
+            None if none came.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                found = self._find(stamp_ns, not_before_ns)
+                left_s = deadline - time.monotonic()
+                if found or left_s <= 0 or given_up():
+                    return found
+                self._changed.wait(min(left_s, 0.1))
+
+    def _find(self, stamp_ns: int, not_before_ns: int) -> ReceivedObservation | None:
+        for received in reversed(self._kept):
+            if received.stamp_ns < not_before_ns:
+                return None
+            if stamp_ns in (0, received.stamp_ns):
+                return received
+        return None

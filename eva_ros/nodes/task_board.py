@@ -1,0 +1,138 @@
+"""What the task executor knows at this moment, and a way to wait until it changes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import threading
+import time
+from typing import TypeVar
+
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+
+Found = TypeVar('Found')
+# Looked at anew so often even if nothing is heard: time limits pass in silence.
+_GLANCE_S = 0.2
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An observation as far as the executor cares: when it was taken."""
+
+    stamp_ns: int
+    oldest_image_ns: int
+    observation_id: int
+
+
+@dataclass(frozen=True)
+class Success:
+    """Somebody judged a task done."""
+
+    stamp_ns: int
+    task: str
+
+
+class TaskBoard:
+    """The newest of everything that is heard. Written by callbacks, read by the task's thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._rest_since_ns: int | None = None
+        self._sighting: Sighting | None = None
+        self._chunks: set[int] = set()
+        self._reports: dict[int, ChunkReport] = {}
+        self.safety: SafetyState | None = None
+        self.success: Success | None = None
+
+    # Written by callbacks.
+
+    def see(self, sighting: Sighting, *, at_rest: bool) -> None:
+        """Take note of an observation."""
+        with self._changed:
+            before = self._sighting
+            if before and sighting.stamp_ns < before.stamp_ns:
+                self._rest_since_ns = None
+            if not at_rest:
+                self._rest_since_ns = None
+            elif self._rest_since_ns is None:
+                self._rest_since_ns = sighting.stamp_ns
+            self._sighting = sighting
+            self._changed.notify_all()
+
+    def add_chunk(self, rollout_id: int) -> None:
+        """Take note that a rollout was decoded."""
+        with self._changed:
+            self._chunks.add(rollout_id)
+            self._changed.notify_all()
+
+    def add_report(self, report: ChunkReport) -> None:
+        """Take note of what became of a chunk; a later report replaces an earlier one."""
+        with self._changed:
+            self._reports[report.rollout_id] = report
+            self._changed.notify_all()
+
+    def set_safety(self, state: SafetyState) -> None:
+        """Take note of the arm trajectory publisher's state."""
+        with self._changed:
+            self.safety = state
+            self._changed.notify_all()
+
+    def set_success(self, success: Success | None) -> None:
+        """Take note that somebody judged a task done; None: the attempt began anew."""
+        with self._changed:
+            self.success = success
+            self._changed.notify_all()
+
+    def wake(self) -> None:
+        """Let the task's thread look again, e.g. because its goal was canceled."""
+        with self._changed:
+            self._changed.notify_all()
+
+    # Read by the task's thread.
+
+    def forget(self) -> None:
+        """Forget chunks and reports: a new task begins."""
+        with self._changed:
+            self._chunks.clear()
+            self._reports.clear()
+
+    def wait_for(
+        self,
+        find: Callable[[], Found | None],
+        timeout_s: float,
+        check: Callable[[], None] = lambda: None,
+    ) -> Found | None:
+        """Wait until `find` returns something true and return it.
+
+        Args:
+            find: called with every change, and a few times a second.
+            timeout_s: wall time after which None is returned.
+            check: called as often; raises to end the wait.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while True:
+                check()
+                found = find()
+                left_s = deadline - time.monotonic()
+                if found or left_s <= 0:
+                    return found
+                self._changed.wait(min(left_s, _GLANCE_S))
+
+    def sighting_at_rest(self, not_before_ns: int) -> Sighting | None:
+        """Return the newest observation if every image in it shows arms that rest.
+
+        Args:
+            not_before_ns: nor may an image be older than this.
+        """
+        sighting, since_ns = self._sighting, self._rest_since_ns
+        if sighting is None or since_ns is None:
+            return None
+        return sighting if sighting.oldest_image_ns >= max(since_ns, not_before_ns) else None
+
+    def has_chunk(self, rollout_id: int) -> bool:
+        """Return whether a rollout was decoded."""
+        return rollout_id in self._chunks
+
+    def report_on(self, rollout_id: int) -> ChunkReport | None:
+        """Return the latest report on a rollout's chunk."""
+        return self._reports.get(rollout_id)

@@ -1,0 +1,277 @@
+"""Observe, dream, decode, move, until the task is over: one goal of the task executor."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from eva_msgs.action import ExecuteTask
+from eva_msgs.action import GenerateRollout
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.nodes.task_board import Sighting
+from eva_ros.nodes.task_board import TaskBoard
+from eva_ros.ros.stamps import to_ns
+
+Feedback = ExecuteTask.Feedback
+Result = ExecuteTask.Result
+_DREAM_REFUSED = {
+    GenerateRollout.Result.REFUSED_INSTRUCTION: Result.REFUSED_INSTRUCTION,
+    GenerateRollout.Result.NO_OBSERVATION: Result.NO_OBSERVATION,
+    GenerateRollout.Result.CANCELED: Result.CANCELED,
+}
+
+
+class TaskEndedError(Exception):
+    """The task is over: a termination reason of ExecuteTask and one sentence."""
+
+    def __init__(self, reason: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Dreamer(Protocol):
+    """Asks for a rollout and waits for it."""
+
+    def __call__(
+        self,
+        sighting: Sighting,
+        seed: int,
+        on_step: Callable[[int, int], None],
+        check: Callable[[], None],
+    ) -> GenerateRollout.Result | None:
+        """Return the generator's answer; None if it gives none."""
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Patience and limits of a task.
+
+    Attributes:
+        max_duration_s: of ROS time.
+        rest_timeout_s: for an observation of resting arms; this and the next are wall time.
+        decode_timeout_s: for a chunk, and then for the report on it.
+        execution_timeout_s: for the end of a chunk's motion.
+        approval_timeout_s: for somebody to approve a chunk.
+        max_refusals: so many chunks refused in a row end the task.
+    """
+
+    max_duration_s: float
+    rest_timeout_s: float
+    decode_timeout_s: float
+    execution_timeout_s: float
+    approval_timeout_s: float
+    max_refusals: int
+
+
+class TaskLoop:
+    """One task from its start to its end.
+
+    Args:
+        board: what is heard.
+        dream: asks for a rollout.
+        now_ns: the ROS time.
+        canceled: whether somebody wants the task to end.
+        publish: is given the feedback whenever it changes.
+        settings: patience and limits.
+        task: its short name; another task's success is not ours.
+        seed: of the first rollout.
+    """
+
+    def __init__(
+        self,
+        board: TaskBoard,
+        dream: Dreamer,
+        now_ns: Callable[[], int],
+        canceled: Callable[[], bool],
+        publish: Callable[[ExecuteTask.Feedback], None],
+        settings: TaskSettings,
+        *,
+        task: str,
+        seed: int,
+    ) -> None:
+        self._board = board
+        self._dream = dream
+        self._now_ns = now_ns
+        self._canceled = canceled
+        self._publish = publish
+        self._settings = settings
+        self._task = task
+        self._seed = seed
+        self._start_ns = now_ns()
+        self._not_before_ns = 0
+        self._refused_in_a_row = 0
+        self.feedback = Feedback()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Return how long the task has been going on, in ROS time."""
+        return (self._now_ns() - self._start_ns) * 1e-9
+
+    def run(self) -> TaskEndedError:
+        """Do turn after turn and return why it ended."""
+        self._board.forget()
+        try:
+            self.check()
+            while True:
+                self._turn()
+        except TaskEndedError as end:
+            return end
+
+    def check(self) -> None:
+        """Raise TaskEndedError if something outside ends the task now."""
+        if self._canceled():
+            raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
+        self._check_safety()
+        self._check_success()
+        if self.elapsed_s > self._settings.max_duration_s:
+            sentence = f'The time limit of {self._settings.max_duration_s:g} s is over.'
+            raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
+
+    def _check_success(self) -> None:
+        success = self._board.success
+        if success is None or success.stamp_ns < self._start_ns:
+            return
+        if success.task == self._task or '' in (success.task, self._task):
+            sentence = f'The task {success.task} is done.'
+            raise TaskEndedError(Result.STOPPED_BY_TASK_STATUS, sentence)
+
+    def _check_safety(self) -> None:
+        state = self._board.safety
+        if state is None:
+            raise TaskEndedError(
+                Result.REFUSED_NOT_ARMED, 'Nothing was heard from the arm trajectory publisher.'
+            )
+        if state.estop:
+            raise TaskEndedError(Result.ESTOP, f'E-stop: {state.detail}')
+        if state.state == SafetyState.DISARMED:
+            first = self.feedback.rollout_id == 0
+            reason = Result.REFUSED_NOT_ARMED if first else Result.DISARMED
+            raise TaskEndedError(reason, f'The arms are disarmed: {state.detail}')
+
+    def _turn(self) -> None:
+        sighting = self._look()
+        rollout_id = self._ask(sighting)
+        report = self._judged(rollout_id)
+        self.feedback.chunk_accepted = report.accepted
+        self.feedback.chunk_reason = report.reason
+        self.feedback.chunk_detail = report.detail
+        if not report.accepted:
+            self._refusal(report)
+        elif report.sent:
+            self._execute(report)
+        else:
+            self._refused_in_a_row = 0
+            self._show(self.feedback.state)
+
+    def _look(self) -> Sighting:
+        self._show(Feedback.WAITING_FOR_OBSERVATION)
+        sighting = self._board.wait_for(
+            lambda: self._board.sighting_at_rest(self._not_before_ns),
+            self._settings.rest_timeout_s,
+            self.check,
+        )
+        if sighting is None:
+            raise TaskEndedError(
+                Result.NO_OBSERVATION,
+                f'No observation of resting arms within {self._settings.rest_timeout_s:g} s: see '
+                'what camera_ingest says on /diagnostics.',
+            )
+        return sighting
+
+    def _ask(self, sighting: Sighting) -> int:
+        self._show(Feedback.DREAMING)
+        answer = self._dream(sighting, self._seed, self._on_step, self.check)
+        if answer is None:
+            raise TaskEndedError(Result.NO_ROLLOUT, 'The rollout generator does not answer.')
+        if answer.termination_reason != GenerateRollout.Result.SUCCEEDED:
+            reason = _DREAM_REFUSED.get(answer.termination_reason, Result.NO_ROLLOUT)
+            raise TaskEndedError(reason, answer.message)
+        self._seed += 1
+        self.feedback.rollout_id = answer.rollout_id
+        return answer.rollout_id
+
+    def _on_step(self, step: int, steps: int) -> None:
+        self.feedback.denoising_step = step
+        self.feedback.denoising_steps = steps
+        self._show(Feedback.DREAMING)
+
+    def _judged(self, rollout_id: int) -> ChunkReport:
+        board, settings = self._board, self._settings
+        self._show(Feedback.DECODING)
+        # A report says as much as the chunk itself, and may be here before it.
+        decoded = board.wait_for(
+            lambda: board.has_chunk(rollout_id) or board.report_on(rollout_id),
+            settings.decode_timeout_s,
+            self.check,
+        )
+        if not decoded:
+            raise TaskEndedError(
+                Result.NO_CHUNK,
+                f'Rollout {rollout_id} was not decoded within {settings.decode_timeout_s:g} s: '
+                'see what action_decoder says on /diagnostics.',
+            )
+        self._show(Feedback.CHECKING)
+        report = self._wait_for_report(rollout_id, settings.decode_timeout_s)
+        if report.reason == ChunkReport.AWAITING_APPROVAL:
+            self._show(Feedback.AWAITING_APPROVAL)
+            report = self._wait_for_report(rollout_id, settings.approval_timeout_s, waiting=True)
+        return report
+
+    def _wait_for_report(
+        self, rollout_id: int, timeout_s: float, *, waiting: bool = False
+    ) -> ChunkReport:
+        def find() -> ChunkReport | None:
+            report = self._board.report_on(rollout_id)
+            if report and waiting and report.reason == ChunkReport.AWAITING_APPROVAL:
+                return None
+            return report
+
+        report = self._board.wait_for(find, timeout_s, self.check)
+        if report is None:
+            raise TaskEndedError(
+                Result.NO_CHUNK,
+                f'The arm trajectory publisher said nothing on rollout {rollout_id} within '
+                f'{timeout_s:g} s.',
+            )
+        return report
+
+    def _refusal(self, report: ChunkReport) -> None:
+        self.feedback.chunks_refused += 1
+        self._refused_in_a_row += 1
+        self._show(self.feedback.state)
+        if self._refused_in_a_row >= self._settings.max_refusals:
+            raise TaskEndedError(
+                Result.CHUNK_REFUSED,
+                f'{self._refused_in_a_row} chunks in a row were refused, the last one: '
+                f'{report.detail}',
+            )
+
+    def _execute(self, report: ChunkReport) -> None:
+        self._refused_in_a_row = 0
+        self._show(Feedback.EXECUTING)
+        ended = self._board.wait_for(
+            lambda: self._execution_end_ns(report),
+            report.duration_s + self._settings.execution_timeout_s,
+            self.check,
+        )
+        if ended is None:
+            raise TaskEndedError(
+                Result.ERROR,
+                f'The motion of rollout {report.rollout_id} should have ended after '
+                f'{report.duration_s:.1f} s and has not: is the clock running?',
+            )
+        self._not_before_ns = ended
+        self.feedback.chunks_executed += 1
+
+    def _execution_end_ns(self, report: ChunkReport) -> int | None:
+        """Return when the arms were free again after a report; None: not yet."""
+        state = self._board.safety
+        if state is None or state.state != SafetyState.ARMED:
+            return None
+        entered_ns = to_ns(state.header.stamp)
+        return entered_ns if entered_ns > to_ns(report.header.stamp) else None
+
+    def _show(self, state: int) -> None:
+        self.feedback.state = state
+        self.feedback.elapsed_s = self.elapsed_s
+        self._publish(self.feedback)

@@ -1,0 +1,229 @@
+"""Which nodes make up the system and how they are set: for `ros2 launch` and `eva up` alike.
+
+Needs no ROS: it says what is to be started, and somebody else starts it.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
+import os
+from pathlib import Path
+import tempfile
+from typing import Any
+
+import yaml
+
+from eva_ros.errors import UserError
+from eva_ros.robot.paths import config_dir
+from eva_ros.ros import topics
+
+STACK = (
+    topics.CAMERA_INGEST,
+    topics.ROLLOUT_GENERATOR,
+    topics.ACTION_DECODER,
+    topics.ARM_TRAJECTORY_PUBLISHER,
+    topics.TASK_EXECUTOR,
+    topics.TRAJECTORY_INSPECTOR,
+)
+NODES = (topics.SIM_ROBOT, *STACK)
+COMPOSED = 'composed'
+EVERY_NODE = '/**'
+# A process says so on stdout, in one line with the names of its nodes, when all are up.
+READY = 'ready:'
+
+
+@dataclass(frozen=True)
+class Argument:
+    """Something a user may say when starting the system.
+
+    Attributes:
+        name: as in `ros2 launch ... name:=value`; `--name` with dashes for `eva up`.
+        kind: str, bool, int or float.
+        default: None leaves it to the parameter file.
+        description: one sentence.
+        sets: the (node, parameter) pairs that take the value.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    description: str
+    sets: tuple[tuple[str, str], ...] = ()
+
+
+def _each(nodes: Iterable[str], parameter: str) -> tuple[tuple[str, str], ...]:
+    return tuple((node, parameter) for node in nodes)
+
+
+_VIEWERS = (topics.CAMERA_INGEST, topics.ROLLOUT_GENERATOR, topics.ACTION_DECODER)
+ARGUMENTS = (
+    Argument(
+        'robot',
+        str,
+        None,
+        'Robot YAML: a name in config/robots, or a path.',
+        _each(NODES, 'robot'),
+    ),
+    Argument(
+        'view', str, None, 'View YAML: a name in config/views, or a path.', _each(_VIEWERS, 'view')
+    ),
+    Argument(
+        'checkpoint',
+        str,
+        None,
+        "Folder of the world model; 'default' is the shipped one.",
+        ((topics.ROLLOUT_GENERATOR, 'checkpoint'),),
+    ),
+    Argument(
+        'lora',
+        str,
+        None,
+        "Folder of a LoRA for the world model; 'none' goes without.",
+        ((topics.ROLLOUT_GENERATOR, 'lora'),),
+    ),
+    Argument(
+        'idm',
+        str,
+        None,
+        "Folder of the inverse dynamics model; 'default' is the shipped one.",
+        ((topics.ACTION_DECODER, 'checkpoint'),),
+    ),
+    Argument(
+        'dry_run',
+        bool,
+        True,
+        'Do everything but publish to the controllers.',
+        ((topics.ARM_TRAJECTORY_PUBLISHER, 'dry_run'),),
+    ),
+    Argument(
+        'task',
+        str,
+        None,
+        'Task whose scene the simulated robot draws.',
+        ((topics.SIM_ROBOT, 'task'),),
+    ),
+    Argument('seed', int, None, 'Seed of that scene.', ((topics.SIM_ROBOT, 'seed'),)),
+    Argument(
+        'use_sim_time', bool, None, 'Take the time from /clock.', _each(STACK, 'use_sim_time')
+    ),
+    Argument('params_file', str, None, 'Parameter file of the nodes; config/nodes.yaml if empty.'),
+    Argument('namespace', str, '', 'Namespace of all nodes and of their relative topics.'),
+    Argument('composed', bool, False, 'One process for all nodes (but the simulated robot).'),
+    Argument('log_level', str, 'info', 'debug, info, warn, error or fatal.'),
+)
+LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process to start.
+
+    Attributes:
+        executable: the console script, and the module below eva_ros.nodes.
+        nodes: the nodes that live in it.
+        arguments: of its command line.
+        namespace: of its nodes; empty is the root.
+    """
+
+    executable: str
+    nodes: tuple[str, ...]
+    arguments: tuple[str, ...]
+    namespace: str = ''
+
+    def command_line(self) -> list[str]:
+        """Return the arguments with the namespace among them (launch_ros adds it itself)."""
+        if not self.namespace:
+            return list(self.arguments)
+        return [*self.arguments, '-r', f'__ns:=/{self.namespace}']
+
+
+def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> list[Process]:
+    """Return the processes to start, the simulated robot first.
+
+    Args:
+        nodes: which of NODES.
+        settings: a value for each of ARGUMENTS by name; what is missing or None is left to the
+            parameter file.
+        folder: where to write the parameters that the settings override.
+
+    Raises:
+        UserError: a setting or the parameter file is wrong.
+    """
+    chosen = [node for node in NODES if node in set(nodes)]
+    level = settings.get('log_level') or 'info'
+    if level not in LOG_LEVELS:
+        raise UserError(f"log_level is '{level}' and must be one of {', '.join(LOG_LEVELS)}.")
+    parameter_file = Path(settings.get('params_file') or config_dir() / 'nodes.yaml')
+    check_parameter_file(parameter_file)
+    overrides = folder / 'overrides.yaml'
+    overrides.write_text(yaml.safe_dump(_sections(chosen, settings)), encoding='utf-8')
+    ros = ['--ros-args', '--params-file', str(parameter_file), '--params-file', str(overrides)]
+    ros += ['--log-level', level]
+    namespace = (settings.get('namespace') or '').strip('/')
+    alone = [node for node in chosen if node == topics.SIM_ROBOT or not settings.get('composed')]
+    together = tuple(node for node in chosen if node not in alone)
+    processes = [Process(node, (node,), tuple(ros), namespace) for node in alone]
+    if together:
+        processes.append(Process(COMPOSED, together, (*together, *ros), namespace))
+    return processes
+
+
+def overrides_folder() -> Path:
+    """Return a new folder for `plan`, in the place for temporary files."""
+    return Path(tempfile.mkdtemp(prefix=f'eva_up_{os.getpid()}_'))
+
+
+def check_parameter_file(path: Path) -> None:
+    """Refuse a parameter file with sections that no node would read.
+
+    ROS ignores such a section without a word. Keys within a section are checked by the node.
+
+    Raises:
+        UserError: no such file, no YAML, or a section for no node.
+    """
+    if not path.is_file():
+        raise UserError(f'There is no parameter file {path}.')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise UserError(f'{path} is not YAML: {error}'.replace('\n', ' ')) from error
+    known = [EVERY_NODE, *(f'{EVERY_NODE}/{node}' for node in NODES)]
+    for section, body in (content or {}).items():
+        if section not in known:
+            raise UserError(
+                f"{path}: no node reads the section '{section}'; it must be one of "
+                f'{", ".join(known)}.'
+            )
+        if not isinstance(body, dict) or set(body) != {'ros__parameters'}:
+            raise UserError(f"{path}: section '{section}' must hold ros__parameters alone.")
+
+
+def parse(argument: Argument, text: str) -> Any:
+    """Return the value of an argument given as text; None where the text is empty.
+
+    Raises:
+        UserError: the text is not of the argument's kind.
+    """
+    if text == '':
+        return None
+    try:
+        if argument.kind is bool:
+            return {'true': True, 'false': False}[text.lower()]
+        return argument.kind(text)
+    except (KeyError, ValueError) as error:
+        kind = 'true or false' if argument.kind is bool else f'of type {argument.kind.__name__}'
+        raise UserError(f"{argument.name} is '{text}' and must be {kind}.") from error
+
+
+def _sections(nodes: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters that settings override, as a parameter file."""
+    sections: dict[str, Any] = {}
+    for argument in ARGUMENTS:
+        value = settings.get(argument.name)
+        if value is None:
+            continue
+        for node, parameter in argument.sets:
+            if node in nodes:
+                section = sections.setdefault(f'{EVERY_NODE}/{node}', {'ros__parameters': {}})
+                section['ros__parameters'][parameter] = value
+    return sections

@@ -1,0 +1,28 @@
+"""Frames as image messages."""
+
+from cv_bridge import CvBridge
+import numpy as np
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image
+
+from eva_ros.episodes.images import decode_image
+from eva_ros.ros.stamps import to_time
+
+_BRIDGE = CvBridge()
+
+
+def to_image(frame: NDArray[np.uint8], stamp_ns: int, frame_id: str = '') -> Image:
+    """Return a frame [H, W, 3], RGB, as an image message."""
+    message = _BRIDGE.cv2_to_imgmsg(np.ascontiguousarray(frame), 'rgb8')
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    return message
+
+
+def to_frame(message: Image) -> NDArray[np.uint8]:
+    """Return an image message of any encoding as a frame [H, W, 3], RGB.
+
+    Raises:
+        UserError: the encoding is not known, or the data do not fill the image.
+    """
+    return decode_image(message)

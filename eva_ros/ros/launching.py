@@ -1,0 +1,81 @@
+"""What the launch files share. Imported by them alone: it needs `launch` and `launch_ros`."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
+
+from launch.action import Action
+from launch.actions import DeclareLaunchArgument
+from launch.actions import OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from eva_ros.ros.bringup import ARGUMENTS
+from eva_ros.ros.bringup import overrides_folder
+from eva_ros.ros.bringup import parse
+from eva_ros.ros.bringup import plan
+from launch import LaunchContext
+
+_BY_NAME = {argument.name: argument for argument in ARGUMENTS}
+
+
+def declared(name: str, **defaults: Any) -> DeclareLaunchArgument:
+    """Declare one of the arguments; a keyword of its name replaces its default."""
+    argument = _BY_NAME[name]
+    default = defaults.get(name, argument.default)
+    kept = ' Empty: as the parameter file says.' if argument.sets else ''
+    options = {'choices': ['true', 'false', '']} if argument.kind is bool else {}
+    return DeclareLaunchArgument(
+        name,
+        default_value=_text(default),
+        description=f'{argument.description}{kept}',
+        **options,
+    )
+
+
+def declared_arguments(nodes: Iterable[str], **defaults: Any) -> list[DeclareLaunchArgument]:
+    """Declare every argument that concerns these nodes."""
+    return [
+        declared(argument.name, **defaults)
+        for argument in ARGUMENTS
+        if not argument.sets or any(node in nodes for node, _ in argument.sets)
+    ]
+
+
+def opaque(act: Callable[[LaunchContext, dict[str, Any]], list[Action]]) -> OpaqueFunction:
+    """Return an action that is given the values of the arguments, typed, when all are known."""
+    return OpaqueFunction(function=lambda context: act(context, _settings(context)))
+
+
+def start(nodes: Iterable[str]) -> OpaqueFunction:
+    """Return an action that starts nodes as the arguments say."""
+
+    def actions(_context: LaunchContext, settings: dict[str, Any]) -> list[Action]:
+        processes = plan(nodes, settings, overrides_folder())
+        return [
+            Node(
+                package='eva_ros',
+                executable=process.executable,
+                namespace=process.namespace,
+                arguments=list(process.arguments),
+                output='screen',
+            )
+            for process in processes
+        ]
+
+    return opaque(actions)
+
+
+def _settings(context: LaunchContext) -> dict[str, Any]:
+    given = context.launch_configurations
+    return {
+        name: parse(argument, LaunchConfiguration(name).perform(context))
+        for name, argument in _BY_NAME.items()
+        if name in given
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ''
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,92 @@
+"""What the gate and the state machine say, as eva_msgs/ChunkReport and eva_msgs/SafetyState."""
+
+from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.control.gate import Verdict
+from eva_ros.control.state import SafetyStateMachine
+from eva_ros.control.state import State
+from eva_ros.robot.spec import Robot
+from eva_ros.ros.stamps import to_time
+
+NAN = float('nan')
+
+
+def reason_code(name: str) -> int:
+    """Return the constant of ChunkReport for a reason of eva_ros.control."""
+    return int(getattr(ChunkReport, name, ChunkReport.ERROR))
+
+
+def refusal_report(chunk: ActionChunk, reason: str, detail: str, now_ns: int) -> ChunkReport:
+    """Return the report on a chunk that never came to the gate.
+
+    Args:
+        chunk: as received.
+        reason: name of a ChunkReport constant.
+        detail: one sentence.
+        now_ns: when this was decided.
+    """
+    report = ChunkReport()
+    report.header.stamp = to_time(now_ns)
+    report.observation_stamp = chunk.observation_stamp
+    report.observation_id = chunk.observation_id
+    report.rollout_id = chunk.rollout_id
+    report.reason = reason_code(reason)
+    report.detail = detail
+    report.stretch = NAN
+    report.observation_age_s = NAN
+    report.joint_state_age_s = NAN
+    report.start_deviation_rad = NAN
+    return report
+
+
+def verdict_report(
+    chunk: ActionChunk, verdict: Verdict, robot: Robot, now_ns: int, *, sent: bool
+) -> ChunkReport:
+    """Return the report on a chunk that the gate judged.
+
+    Args:
+        chunk: as received.
+        verdict: of the gate.
+        robot: whose joints.
+        now_ns: when this was decided.
+        sent: whether both arms' commands were published; accepted and not sent is a dry run.
+    """
+    dry = verdict.accepted and not sent
+    report = refusal_report(chunk, 'DRY_RUN' if dry else verdict.reason, verdict.detail, now_ns)
+    report.accepted = verdict.accepted
+    report.sent = sent
+    report.joint_names = list(robot.joint_names)
+    report.clamped_steps = [verdict.clamped_steps.get(name, 0) for name in robot.joint_names]
+    report.clamped_max_rad = [verdict.clamped.get(name, 0.0) for name in robot.joint_names]
+    report.limit_violations_before = verdict.limit_violations_before
+    report.limit_violations_after = verdict.limit_violations_after
+    report.stretch = float(verdict.stretch)
+    report.execute_steps = verdict.execute_steps
+    report.duration_s = float(verdict.duration_s)
+    report.observation_age_s = float(verdict.observation_age_s)
+    report.joint_state_age_s = float(verdict.joint_state_age_s)
+    report.start_deviation_rad = float(verdict.start_deviation_rad)
+    return report
+
+
+def safety_message(
+    machine: SafetyStateMachine, robot: Robot, entered_ns: int, *, dry_run: bool, rollout_id: int
+) -> SafetyState:
+    """Return the state machine's state as a message.
+
+    Args:
+        machine: the state, and why it was entered.
+        robot: whose arms.
+        entered_ns: when the state was entered.
+        dry_run: nothing is published to the controllers.
+        rollout_id: the rollout being executed, else 0.
+    """
+    message = SafetyState(robot=robot.name, mode=SafetyState.LOOK_DREAM_MOVE, dry_run=dry_run)
+    message.header.stamp = to_time(entered_ns)
+    message.state = int(getattr(SafetyState, machine.state.value))
+    message.estop = machine.state is State.ESTOP
+    message.reason = reason_code(machine.reason)
+    message.detail = machine.detail
+    message.rollout_id = rollout_id
+    return message

@@ -1,0 +1,151 @@
+"""What the launch files and `eva up` start, and what they are told, is whole and consistent."""
+
+import importlib
+from pathlib import Path
+import re
+
+import pytest
+import yaml
+
+from eva_ros.errors import UserError
+from eva_ros.nodes.composed import node_class
+from eva_ros.robot.spec import load_robot
+from eva_ros.ros import topics
+from eva_ros.ros.bringup import Argument
+from eva_ros.ros.bringup import ARGUMENTS
+from eva_ros.ros.bringup import check_parameter_file
+from eva_ros.ros.bringup import NODES
+from eva_ros.ros.bringup import parse
+from eva_ros.ros.bringup import plan
+from eva_ros.ros.bringup import STACK
+from eva_ros.ros.lifecycle import COMMON_PARAMS
+
+ROOT = Path(__file__).resolve().parents[1]
+NODES_YAML = ROOT / 'config' / 'nodes.yaml'
+
+
+def class_of(node):
+    if node in STACK:
+        return node_class(node)
+    return importlib.import_module(f'eva_ros.nodes.{node}').SimRobotNode
+
+
+def declared(node):
+    return {param.name: param for param in (*COMMON_PARAMS, *class_of(node).PARAMS)}
+
+
+def argument(name) -> Argument:
+    return next(argument for argument in ARGUMENTS if argument.name == name)
+
+
+def test_every_key_of_the_parameter_file_is_a_parameter_of_its_node():
+    sections = yaml.safe_load(NODES_YAML.read_text())
+    everywhere = sections.pop('/**')['ros__parameters']
+    for section, body in sections.items():
+        known = declared(section.removeprefix('/**/'))
+        for name, value in body['ros__parameters'].items():
+            assert name in known, f'{section}: {name}'
+            assert type(value) is type(known[name].default), f'{section}: {name}'
+    for node in NODES:
+        assert set(everywhere) <= set(declared(node))
+
+
+def test_the_parameter_file_repeats_the_defaults():
+    sections = yaml.safe_load(NODES_YAML.read_text())
+    for section, body in sections.items():
+        known = declared(topics.SIM_ROBOT if section == '/**' else section.removeprefix('/**/'))
+        for name, value in body['ros__parameters'].items():
+            assert value == known[name].default, f'{section}: {name}'
+
+
+def test_every_argument_sets_a_declared_parameter_of_its_kind():
+    for argument in ARGUMENTS:
+        for node, name in argument.sets:
+            if name == 'use_sim_time':
+                continue
+            assert type(declared(node)[name].default) is argument.kind, f'{node}: {name}'
+
+
+def test_every_parameter_has_a_sentence_of_description():
+    for node in NODES:
+        for param in declared(node).values():
+            assert param.description.endswith('.'), f'{node}: {param.name}'
+            if isinstance(param.default, float):
+                assert param.low is not None, f'{node}: {param.name} has no range'
+
+
+@pytest.mark.parametrize('section', ['camera_ingest', '/camera_ingest', '/**/camera_injest'])
+def test_a_section_that_no_node_reads_is_refused(tmp_path, section):
+    path = tmp_path / 'nodes.yaml'
+    path.write_text(yaml.safe_dump({section: {'ros__parameters': {'view': 'x'}}}))
+    with pytest.raises(UserError, match=f"no node reads the section '{re.escape(section)}'"):
+        check_parameter_file(path)
+
+
+def test_a_parameter_file_that_is_missing_or_no_yaml_is_refused(tmp_path):
+    with pytest.raises(UserError, match='There is no parameter file'):
+        plan(STACK, {'params_file': str(tmp_path / 'none.yaml')}, tmp_path)
+    (tmp_path / 'bad.yaml').write_text('a: [')
+    with pytest.raises(UserError, match='is not YAML'):
+        plan(STACK, {'params_file': str(tmp_path / 'bad.yaml')}, tmp_path)
+
+
+def test_settings_reach_their_nodes_and_only_them(tmp_path):
+    plan(STACK, {'checkpoint': '/m', 'idm': '/i', 'dry_run': False, 'robot': 'r'}, tmp_path)
+    sections = yaml.safe_load((tmp_path / 'overrides.yaml').read_text())
+    values = {key: body['ros__parameters'] for key, body in sections.items()}
+    assert values['/**/rollout_generator'] == {'checkpoint': '/m', 'robot': 'r'}
+    assert values['/**/action_decoder'] == {'checkpoint': '/i', 'robot': 'r'}
+    assert values['/**/arm_trajectory_publisher'] == {'dry_run': False, 'robot': 'r'}
+    assert values['/**/camera_ingest'] == {'robot': 'r'}
+
+
+def test_the_simulated_robot_has_a_process_of_its_own_also_when_composed(tmp_path):
+    processes = plan(NODES, {'composed': True, 'namespace': '/a/'}, tmp_path)
+    assert [process.nodes for process in processes] == [(topics.SIM_ROBOT,), STACK]
+    for process in processes:
+        assert process.command_line()[-2:] == ['-r', '__ns:=/a']
+    assert len(plan(NODES, {}, tmp_path)) == len(NODES)
+
+
+def test_arguments_are_read_as_their_kind_or_refused():
+    assert parse(argument('dry_run'), 'False') is False
+    assert parse(argument('seed'), '7') == 7
+    assert parse(argument('robot'), '') is None
+    with pytest.raises(UserError, match="dry_run is 'maybe' and must be true or false"):
+        parse(argument('dry_run'), 'maybe')
+
+
+def test_dry_run_is_the_default_everywhere():
+    assert argument('dry_run').default is True
+    assert declared(topics.ARM_TRAJECTORY_PUBLISHER)['dry_run'].default is True
+
+
+def rviz_values(tree):
+    """Return every topic named in an rviz file."""
+    if isinstance(tree, list):
+        return [value for item in tree for value in rviz_values(item)]
+    if not isinstance(tree, dict):
+        return []
+    own = [tree['Value']] if 'Durability Policy' in tree else []
+    return own + [value for item in tree.values() for value in rviz_values(item)]
+
+
+def test_every_topic_in_the_rviz_file_exists():
+    shown = rviz_values(yaml.safe_load((ROOT / 'config' / 'eva.rviz').read_text()))
+    known = {value for name, value in vars(topics).items() if name.isupper()}
+    inspector = {topics.of(topics.TRAJECTORY_INSPECTOR, name) for name in known if '~/' in name}
+    robot = load_robot('aloha_sim')
+    cameras = {camera.topic for camera in robot.cameras.values()}
+    assert len(shown) == 5
+    assert set(shown) <= known | inspector | cameras
+
+
+def test_the_rviz_file_shows_the_frames_that_there_are():
+    tree = yaml.safe_load((ROOT / 'config' / 'eva.rviz').read_text())
+    manager = tree['Visualization Manager']
+    assert manager['Global Options']['Fixed Frame'] == topics.WORLD_FRAME
+    urdf = load_robot('aloha_sim').urdf.read_text()
+    frames = next(d for d in manager['Displays'] if d['Class'].endswith('/TF'))['Frames']
+    for name in set(frames) - {'All Enabled'}:
+        assert f'<link name="{name}"' in urdf

@@ -1,0 +1,256 @@
+"""One task of the executor: what it waits for, in which order, and how it ends."""
+
+from collections import deque
+import threading
+
+import pytest
+
+from eva_msgs.action import ExecuteTask
+from eva_msgs.action import GenerateRollout
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.nodes.task_board import Sighting
+from eva_ros.nodes.task_board import Success
+from eva_ros.nodes.task_board import TaskBoard
+from eva_ros.nodes.task_loop import TaskEndedError
+from eva_ros.nodes.task_loop import TaskLoop
+from eva_ros.nodes.task_loop import TaskSettings
+from eva_ros.ros.stamps import to_time
+
+Result = ExecuteTask.Result
+Feedback = ExecuteTask.Feedback
+S = 1_000_000_000
+SETTINGS = TaskSettings(
+    max_duration_s=10.0,
+    rest_timeout_s=0.3,
+    decode_timeout_s=0.3,
+    execution_timeout_s=0.3,
+    approval_timeout_s=0.3,
+    max_refusals=2,
+)
+
+
+class World:
+    """Everything around the loop, in simulated time: answers each question as it was told to."""
+
+    def __init__(self, reports=()):
+        self.now_ns = 100 * S
+        self.board = TaskBoard()
+        self.reports = deque(reports)
+        self.asked = []
+        self.shown = []
+        self.canceled = False
+        self.answer = GenerateRollout.Result.SUCCEEDED
+        self.be(SafetyState.ARMED)
+        self.rest()
+
+    def be(self, state, **fields):
+        message = SafetyState(state=state, detail='said so', **fields)
+        message.header.stamp = to_time(self.now_ns)
+        self.board.set_safety(message)
+
+    def rest(self, images_ns=None, at_rest=True):
+        for _ in range(2):
+            self.now_ns += S // 10
+            oldest_ns = self.now_ns if images_ns is None else images_ns
+            sighting = Sighting(self.now_ns, oldest_ns, 1)
+            self.board.see(sighting, at_rest=at_rest)
+
+    def dream(self, sighting, seed, on_step, check):
+        self.asked.append((sighting.stamp_ns, seed))
+        on_step(1, 2)
+        number = len(self.asked)
+        if self.answer != GenerateRollout.Result.SUCCEEDED:
+            return GenerateRollout.Result(termination_reason=self.answer, message='no dream')
+        self.board.add_chunk(number)
+        if self.reports:
+            self.judge(number, self.reports.popleft())
+        return GenerateRollout.Result(rollout_id=number)
+
+    def judge(self, number, fields):
+        self.now_ns += S // 10
+        report = ChunkReport(rollout_id=number, **fields)
+        report.header.stamp = to_time(self.now_ns)
+        self.board.add_report(report)
+        if report.sent:
+            self.be(SafetyState.EXECUTING, rollout_id=number)
+
+    def show(self, feedback):
+        self.shown.append(feedback.state)
+        if feedback.state == Feedback.EXECUTING:
+            # The motion takes a second, then the arms rest again.
+            self.now_ns += S
+            self.be(SafetyState.ARMED)
+            self.rest()
+
+    def run(self, task='reach_left', settings=SETTINGS):
+        loop = TaskLoop(
+            self.board,
+            self.dream,
+            lambda: self.now_ns,
+            lambda: self.canceled,
+            self.show,
+            settings,
+            task=task,
+            seed=7,
+        )
+        return loop.run(), loop
+
+
+SENT = {'accepted': True, 'sent': True, 'detail': 'fine', 'duration_s': 1.0}
+REFUSED = {'reason': ChunkReport.START_DEVIATION, 'detail': 'moved'}
+DRY = {'accepted': True, 'reason': ChunkReport.DRY_RUN, 'detail': 'dry'}
+WAITS = {'accepted': True, 'reason': ChunkReport.AWAITING_APPROVAL, 'detail': 'look'}
+
+
+def test_turns_follow_each_other_until_the_time_is_over():
+    world = World([SENT] * 20)
+    end, loop = world.run()
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    # The limit may cut the last motion short.
+    assert 6 <= loop.feedback.chunks_executed <= len(world.asked)
+    assert [seed for _, seed in world.asked] == list(range(7, 7 + len(world.asked)))
+    order = [
+        Feedback.WAITING_FOR_OBSERVATION,
+        Feedback.DREAMING,
+        Feedback.DREAMING,
+        Feedback.DECODING,
+        Feedback.CHECKING,
+        Feedback.EXECUTING,
+    ]
+    assert world.shown[:6] == order
+
+
+def test_the_next_observation_is_taken_after_the_motion_and_at_rest():
+    world = World([SENT, SENT])
+    ends = []
+    before = world.show
+
+    def show(feedback):
+        before(feedback)
+        if feedback.state == Feedback.EXECUTING:
+            ends.append(world.board.safety.header.stamp.sec * S)
+
+    world.show = show
+    world.run()
+    assert world.asked[1][0] > ends[0]
+
+
+def test_an_image_from_before_the_rest_is_not_looked_at():
+    world = World()
+    world.rest(at_rest=False)
+    world.rest(images_ns=world.now_ns)
+    end, _ = world.run()
+    assert end.reason == Result.NO_OBSERVATION
+    assert not world.asked
+
+
+def test_the_judge_ends_the_task_it_judged_and_no_other():
+    world = World([SENT] * 20)
+    world.board.set_success(Success(world.now_ns, 'lift_left'))
+    assert world.run()[0].reason == Result.COMPLETED_TIME_LIMIT
+    world = World([SENT] * 20)
+    world.board.set_success(Success(world.now_ns + 3 * S, 'reach_left'))
+    end, loop = world.run()
+    assert end.reason == Result.STOPPED_BY_TASK_STATUS
+
+
+def test_a_success_from_before_the_task_is_none():
+    world = World([SENT] * 20)
+    world.board.set_success(Success(world.now_ns - S, 'reach_left'))
+    assert world.run()[0].reason == Result.COMPLETED_TIME_LIMIT
+
+
+@pytest.mark.parametrize(
+    ('reason', 'expected'),
+    [
+        (GenerateRollout.Result.REFUSED_INSTRUCTION, Result.REFUSED_INSTRUCTION),
+        (GenerateRollout.Result.NO_OBSERVATION, Result.NO_OBSERVATION),
+        (GenerateRollout.Result.ERROR, Result.NO_ROLLOUT),
+    ],
+)
+def test_without_a_dream_the_task_ends_with_the_generators_sentence(reason, expected):
+    world = World()
+    world.answer = reason
+    end, _ = world.run()
+    assert (end.reason, str(end)) == (expected, 'no dream')
+
+
+def test_nothing_is_asked_while_the_arms_are_disarmed():
+    world = World()
+    world.be(SafetyState.DISARMED)
+    end, _ = world.run()
+    assert end.reason == Result.REFUSED_NOT_ARMED
+    assert not world.asked
+
+
+@pytest.mark.parametrize(
+    ('state', 'estop', 'reason'),
+    [(SafetyState.DISARMED, False, Result.DISARMED), (SafetyState.ESTOP, True, Result.ESTOP)],
+)
+def test_being_disarmed_or_stopped_in_mid_task_ends_it_with_the_reason(state, estop, reason):
+    world = World([SENT] * 3)
+    before = world.show
+
+    def show(feedback):
+        if len(world.asked) == 2:
+            world.be(state, estop=estop)
+        else:
+            before(feedback)
+
+    world.show = show
+    end, loop = world.run()
+    assert end.reason == reason
+    assert 'said so' in str(end)
+    assert loop.feedback.chunks_executed == 1
+
+
+def test_refused_chunks_in_a_row_end_the_task_with_the_last_detail():
+    world = World([SENT, REFUSED, REFUSED])
+    end, loop = world.run()
+    assert end.reason == Result.CHUNK_REFUSED
+    assert 'moved' in str(end)
+    assert (loop.feedback.chunks_executed, loop.feedback.chunks_refused) == (1, 2)
+
+
+def test_a_dry_run_dreams_on_without_executing():
+    world = World([DRY, DRY])
+    end, loop = world.run()
+    assert end.reason == Result.NO_CHUNK
+    assert (len(world.asked), loop.feedback.chunks_executed) == (3, 0)
+
+
+def test_a_chunk_that_awaits_approval_is_waited_for():
+    world = World([WAITS])
+    before = world.show
+
+    def show(feedback):
+        before(feedback)
+        if feedback.state == Feedback.AWAITING_APPROVAL:
+            world.judge(1, SENT)
+            world.show = before
+
+    world.show = show
+    end, loop = world.run()
+    assert loop.feedback.chunks_executed == 1
+
+
+def test_a_rollout_that_is_never_decoded_ends_the_task():
+    world = World()
+    world.board.add_chunk = lambda number: None
+    end, _ = world.run()
+    assert end.reason == Result.NO_CHUNK
+    assert 'action_decoder' in str(end)
+
+
+def test_cancel_wakes_a_loop_that_waits():
+    world = World()
+    world.rest(at_rest=False)
+    patient = TaskSettings(10.0, 60.0, 60.0, 60.0, 60.0, 2)
+    ends: list[TaskEndedError] = []
+    thread = threading.Thread(target=lambda: ends.append(world.run(settings=patient)[0]))
+    thread.start()
+    world.canceled = True
+    world.board.wake()
+    thread.join(10.0)
+    assert ends[0].reason == Result.CANCELED

@@ -1,0 +1,151 @@
+"""Limits: refused where they cannot be right, tightened but never loosened."""
+
+import copy
+
+import numpy as np
+import pytest
+import yaml
+
+from eva_ros.errors import UserError
+from eva_ros.robot.limits import Limits
+from eva_ros.robot.paths import find_config
+from eva_ros.robot.spec import load_robot
+
+JOINT = 'left_elbow'
+
+
+@pytest.fixture
+def content():
+    loaded = yaml.safe_load(find_config('robots', 'aloha_sim').read_text())
+    return copy.deepcopy({**loaded, 'urdf': None})
+
+
+def load(content, tmp_path):
+    path = tmp_path / 'robot.yaml'
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_robot(path)
+
+
+def changed(content, **values):
+    entry = {**content['joint_limits'][JOINT], **values}
+    entry = {key: value for key, value in entry.items() if value is not ...}
+    return {**content, 'joint_limits': {**content['joint_limits'], JOINT: entry}}
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ({'max_velocity': ...}, 'has_velocity_limits is true but max_velocity is missing'),
+        ({'has_jerk_limits': False}, 'max_jerk is given but has_jerk_limits is not true'),
+        ({'min_position': ...}, 'min_position is missing'),
+        ({'max_deceleration': 3.0}, 'max_deceleration is given'),
+        ({'min_position': 1.7, 'max_position': 1.6}, 'not below max_position'),
+        ({'min_position': 1.6, 'max_position': 1.6}, 'not below max_position'),
+        ({'max_velocity': float('nan')}, 'finite'),
+        ({'max_acceleration': float('inf')}, 'finite'),
+        ({'max_velocity': 0.0}, 'above 0'),
+        ({'max_acceleration': -1.0}, 'above 0'),
+        ({'max_velocity': 1000.0}, 'placeholder'),
+        ({'max_velocity': True}, 'valid number'),
+        ({'max_velocity': '3.1'}, 'valid number'),
+        ({'min_position': -10.0, 'max_position': 13.0}, 'placeholder'),
+        ({'has_position_limits': 1}, 'boolean'),
+        ({'max_torque': 3.0}, 'unknown key "max_torque"'),
+        ({'source': {'position': 'model'}}, 'source.velocity is missing'),
+        ({'source': ...}, 'source'),
+        ({'has_velocity_limits': False, 'max_velocity': ...}, 'must be true'),
+        (
+            {'has_soft_limits': True, 'soft_lower_limit': -9.0, 'soft_upper_limit': 1.0,
+             'source': dict.fromkeys(('position', 'velocity', 'acceleration', 'jerk', 'soft'), 'x')},
+            'beyond the position limits',
+        ),
+    ],
+)  # fmt: skip
+def test_limits_that_cannot_be_right_are_refused_with_file_and_joint(
+    content, tmp_path, values, words
+):
+    with pytest.raises(UserError) as error:
+        load(changed(content, **values), tmp_path)
+    assert words in str(error.value)
+    assert JOINT in str(error.value)
+    assert 'robot.yaml' in str(error.value)
+
+
+def test_a_joint_named_twice_is_refused(tmp_path):
+    text = find_config('robots', 'aloha_sim').read_text()
+    text = text.replace('  left_elbow: &elbow', '  left_waist: &elbow')
+    with pytest.raises(UserError, match='"left_waist" is named twice'):
+        load(text, tmp_path)
+
+
+def test_a_missing_joint_is_refused(content, tmp_path):
+    del content['joint_limits'][JOINT]
+    with pytest.raises(UserError, match=JOINT):
+        load(content, tmp_path)
+
+
+def test_a_gripper_beyond_open_is_refused(content, tmp_path):
+    content['joint_limits']['left_gripper']['max_position'] = 1.2
+    with pytest.raises(UserError, match='left_gripper: a gripper moves within 0 to 1'):
+        load(content, tmp_path)
+
+
+def test_soft_limits_bound_the_range(content, tmp_path):
+    source = {**content['joint_limits'][JOINT]['source'], 'soft': 'test'}
+    soft = {'has_soft_limits': True, 'soft_lower_limit': -1.0, 'soft_upper_limit': 1.2}
+    limits = load(changed(content, source=source, **soft), tmp_path).limits
+    j = limits.joint_names.index(JOINT)
+    assert (limits.min_position[j], limits.max_position[j]) == (-1.0, 1.2)
+
+
+def test_every_shipped_limit_says_where_it_comes_from():
+    for name in ('aloha_sim', 'piper_dual'):
+        entries = yaml.safe_load(find_config('robots', name).read_text())['joint_limits']
+        for entry in entries.values():
+            kinds = [k[4:-7] for k in entry if k.startswith('has_') and entry[k]]
+            assert all(len(entry['source'][kind]) > 10 for kind in kinds)
+
+
+def limits_of(names, **values):
+    arrays = dict(
+        min_position=-1.0, max_position=1.0, max_velocity=2.0, max_acceleration=3.0,
+        max_deceleration=3.0, max_jerk=np.inf,
+    )  # fmt: skip
+    arrays.update(values)
+    return Limits(tuple(names), **{k: np.full(len(names), v) for k, v in arrays.items()})
+
+
+def test_intersect_only_tightens():
+    base = limits_of('ab')
+    loose = limits_of('b', min_position=-2.0, max_position=5.0, max_velocity=9.0, max_jerk=70.0)
+    tight = limits_of('ba', min_position=-0.5, max_velocity=1.0)
+    assert base.intersect(loose).max_velocity.tolist() == [2.0, 2.0]
+    assert base.intersect(loose).max_position.tolist() == [1.0, 1.0]
+    assert base.intersect(loose).max_jerk.tolist() == [np.inf, 70.0]
+    assert base.intersect(tight).min_position.tolist() == [-0.5, -0.5]
+    assert base.intersect(tight).max_velocity.tolist() == [1.0, 1.0]
+
+
+def test_intersect_refuses_unknown_joints_and_empty_ranges():
+    with pytest.raises(UserError, match='unknown joints: c'):
+        limits_of('ab').intersect(limits_of('c'))
+    with pytest.raises(UserError, match='No position is left for joint b'):
+        limits_of('ab').intersect(limits_of('b', min_position=3.0, max_position=4.0))
+
+
+def test_limits_cannot_be_changed_in_place():
+    with pytest.raises(ValueError, match='read-only'):
+        limits_of('ab').max_velocity[0] = 100.0
+
+
+def test_deceleration_is_acceleration_where_none_is_given():
+    limits = load_robot('aloha_sim').limits
+    assert (limits.max_deceleration == limits.max_acceleration).all()
+
+
+def test_scaling_leaves_positions():
+    scaled = limits_of('a', max_jerk=8.0).scaled(velocity=0.5, acceleration=0.25)
+    assert scaled.max_velocity[0] == 1.0
+    assert scaled.max_acceleration[0] == 0.75
+    assert scaled.max_jerk[0] == 2.0
+    assert scaled.max_position[0] == 1.0

@@ -1,0 +1,137 @@
+"""A robot YAML: strict, matched by name, grippers 0 to 1 inside."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+
+from eva_ros.errors import UserError
+from eva_ros.robot.paths import find_config
+from eva_ros.robot.spec import load_robot
+
+
+@pytest.fixture(scope='module')
+def robot():
+    return load_robot('aloha_sim')
+
+
+def test_both_shipped_robots_load():
+    assert load_robot('aloha_sim').simulated
+    piper = load_robot('piper_dual')
+    assert not piper.simulated
+    assert len(piper.joint_names) == 14
+
+
+def test_an_unknown_robot_is_refused_with_the_known_ones():
+    with pytest.raises(UserError, match='aloha_sim, piper_dual'):
+        load_robot('alhoa_sim')
+    with pytest.raises(UserError, match='There is no file'):
+        load_robot('robots/alhoa_sim.yaml')
+
+
+def test_the_order_is_left_arm_gripper_right_arm_gripper(robot):
+    assert robot.joint_names[0] == 'left_waist'
+    assert robot.joint_names[6] == 'left_gripper'
+    assert robot.joint_names[13] == 'right_gripper'
+    assert np.flatnonzero(robot.gripper_mask).tolist() == [6, 13]
+    assert robot.limits.joint_names == robot.joint_names
+
+
+def test_joint_states_are_matched_by_name_in_any_order(robot):
+    names, values = robot.to_joint_state(robot.home)
+    shuffled = np.random.default_rng(0).permutation(14)
+    names = [names[i] for i in shuffled] + ['left_gripper', 'left_right_finger']
+    values = [*values[shuffled], 1.5, -0.03]
+    np.testing.assert_allclose(robot.from_joint_state(names, values), robot.home, atol=1e-12)
+
+
+def test_a_joint_state_without_a_joint_is_refused_with_its_name(robot):
+    names, values = robot.to_joint_state(robot.home)
+    with pytest.raises(UserError, match='lacks left_elbow'):
+        robot.from_joint_state(names[:2] + names[3:], values[:13])
+    with pytest.raises(UserError, match='left_waist more than once'):
+        robot.from_joint_state((*names, 'left_waist'), [*values, 0.0])
+    with pytest.raises(UserError, match='15 names but 14 positions'):
+        robot.from_joint_state((*names, 'x'), values)
+    with pytest.raises(UserError, match='right_elbow is not a number'):
+        robot.from_joint_state(names, np.where(np.array(names) == 'right_elbow', np.nan, values))
+
+
+def test_grippers_are_0_to_1_inside_and_metres_outside(robot):
+    q = np.zeros((2, 14))
+    q[1, 6] = 1.0
+    names, values = robot.arm_command('left', q)
+    assert names[-1] == 'left_left_finger'
+    np.testing.assert_allclose(values[:, -1], [0.021, 0.057])
+    np.testing.assert_allclose(robot.arm_command_rates('left', q)[:, -1], [0.0, 0.036])
+
+
+def test_velocities_are_nan_where_the_joint_state_gives_none(robot):
+    velocities = robot.velocities_from_joint_state(
+        ['left_waist', 'left_left_finger'], [0.5, 0.036]
+    )
+    assert velocities[0] == 0.5
+    assert velocities[6] == pytest.approx(1.0)
+    assert np.isnan(velocities[7:]).all()
+
+
+def test_arms_with_the_same_joint_names_are_read_from_their_own_topics():
+    piper = load_robot('piper_dual')
+    names = ['joint1', 'joint2', 'joint3', 'joint4', 'joint5', 'joint6', 'gripper']
+    values = [0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.035]
+    left = piper.arms['left'].from_joint_state(names, values)
+    np.testing.assert_allclose(left, [0.1, 0.2, -0.3, 0.4, 0.5, 0.6, 0.5])
+    assert piper.joint_state_topics == (
+        'left_arm/joint_states_single', 'right_arm/joint_states_single',
+    )  # fmt: skip
+    with pytest.raises(UserError, match='one joint state does not hold both'):
+        piper.from_joint_state(names, values)
+
+
+def broken(tmp_path, pattern, replacement):
+    text = find_config('robots', 'aloha_sim').read_text()
+    path = tmp_path / 'broken.yaml'
+    path.write_text(re.sub(pattern, replacement, text, count=1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'replacement', 'words'),
+    [
+        ('name: aloha_sim', 'name: aloha_sim\ncolour: red', 'unknown key "colour"'),
+        ('simulated: true', 'simulated: maybe', 'simulated'),
+        ('closed: 0.021', 'closed: 0.057', 'same position'),
+        ('controller_joint: left_left_finger', 'controller_joint: finger', 'must end with'),
+        ('  left_waist: 0.0', '  left_waist: 4.0', 'left_waist is outside its limits'),
+        ('  left_waist: 0.0\n', '', 'home must hold the joints of the arms: left_waist'),
+        (r'\[left_waist, left_shoulder, left_elbow', '[left_waist, left_waist, left_elbow',
+         'left_waist twice'),
+        ('arms:', 'arms: [', 'not valid YAML'),
+        ('unit: m,', 'unit: mm,', 'unit'),
+        ('rest_velocity: 0.02', 'rest_velocity: 0.0', 'rest_velocity'),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_refused_with_the_file(tmp_path, pattern, replacement, words):
+    with pytest.raises(UserError) as error:
+        load_robot(broken(tmp_path, pattern, replacement))
+    assert words in str(error.value)
+    assert 'broken.yaml' in str(error.value)
+
+
+def test_yaml_runs_no_code(tmp_path):
+    path = tmp_path / 'evil.yaml'
+    path.write_text('name: !!python/object/apply:os.getcwd []\n')
+    with pytest.raises(UserError, match='not valid YAML'):
+        load_robot(path)
+
+
+def test_the_controller_files_name_the_joints_of_the_robot(robot):
+    path = find_config('controllers', 'aloha_sim')
+    content = yaml.safe_load(path.read_text())
+    for arm in ('left', 'right'):
+        parameters = content[f'{arm}_arm_controller']['ros__parameters']
+        assert tuple(parameters['joints']) == robot.arms[arm].controller.joints
+        assert parameters['interpolate_from_desired_state'] is True
+        assert not parameters['allow_nonzero_velocity_at_trajectory_end']
+        assert robot.arms[arm].controller.topic == f'{arm}_arm_controller/joint_trajectory'
