@@ -128,7 +128,7 @@ class Family:
             text=True,
             env=_environment(),
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         self._children.append(child)
         threading.Thread(target=self._follow, args=(process, child), daemon=True).start()
@@ -181,6 +181,6 @@ def _environment() -> dict[str, str]:
     return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'}
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Let Linux stop this child when `eva up` dies without stopping it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
