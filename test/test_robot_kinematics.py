@@ -11,7 +11,7 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
 
 pytest.importorskip('pinocchio')
-from eva_ros.robot.kinematics import ForwardKinematics  # noqa: E402
+from eva_ros.robot.kinematics import ForwardKinematics
 
 FINGERTIP_OFFSET_M = 0.143
 

@@ -56,7 +56,8 @@ def changed(content, **values):
         ({'has_velocity_limits': False, 'max_velocity': ...}, 'must be true'),
         (
             {'has_soft_limits': True, 'soft_lower_limit': -9.0, 'soft_upper_limit': 1.0,
-             'source': dict.fromkeys(('position', 'velocity', 'acceleration', 'jerk', 'soft'), 'x')},
+             'source': dict.fromkeys(['position', 'velocity', 'acceleration', 'jerk', 'soft'],
+                                     'test')},
             'beyond the position limits',
         ),
     ],
@@ -107,10 +108,10 @@ def test_every_shipped_limit_says_where_it_comes_from():
 
 
 def limits_of(names, **values):
-    arrays = dict(
-        min_position=-1.0, max_position=1.0, max_velocity=2.0, max_acceleration=3.0,
-        max_deceleration=3.0, max_jerk=np.inf,
-    )  # fmt: skip
+    arrays = {
+        'min_position': -1.0, 'max_position': 1.0, 'max_velocity': 2.0,
+        'max_acceleration': 3.0, 'max_deceleration': 3.0, 'max_jerk': np.inf,
+    }  # fmt: skip
     arrays.update(values)
     return Limits(tuple(names), **{k: np.full(len(names), v) for k, v in arrays.items()})
 

@@ -34,7 +34,7 @@ def run(control, start_ms, end_ms, step_ms=2):
 @pytest.mark.parametrize(
     ('wrong', 'words'),
     [
-        (command(joint_names=()), 'Empty joint names'),
+        (command(joint_names=(), positions=((), ())), "don't match"),
         (command(joint_names=('a',), positions=((1,), (2,))), "don't match"),
         (command(joint_names=('a', 'b', 'c'), positions=((1, 2, 3), (1, 2, 3))), "don't match"),
         (command(joint_names=('a', 'x')), "Incoming joint x doesn't match"),
@@ -89,7 +89,7 @@ def test_stamp_zero_is_now_and_the_end_is_held():
     assert control.is_moving(3 * S + 150 * MS)
     np.testing.assert_allclose(control.sample(9 * S), [0.3, 0.4])
     assert not control.is_moving(9 * S)
-    assert not control.sample_motion(9 * S).velocities.any()
+    assert not control.desired().velocities.any()
 
 
 def test_joints_are_reordered_by_name():

@@ -98,7 +98,7 @@ def _check_age(
     if age_s < -settings.max_clock_skew_s:
         raise RefusedError(
             reasons.STAMP_IN_FUTURE,
-            f'The stamp of the {what} lies {-age_s:.2f} s ahead: are the clocks synchronised?',
+            f'The stamp of the {what} lies {-age_s:.2f} s ahead: synchronise the clocks.',
         )
     if age_s > max_age_s:
         raise RefusedError(reason, f'The {what} used is {age_s:.2f} s old, over {max_age_s:g} s.')

@@ -77,6 +77,6 @@ def load_gate_settings(robot_name: str, path: Path | None = None) -> GateSetting
     """
     path = config_dir() / 'gate.yaml' if path is None else path
     file = parse(_GateFile, read_yaml(path), path)
-    for overrides in file.robots.values():
+    for overrides in ({}, *file.robots.values()):
         parse(GateSettings, {**file.gate, **overrides}, path)
     return parse(GateSettings, {**file.gate, **file.robots.get(robot_name, {})}, path)

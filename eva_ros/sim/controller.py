@@ -10,9 +10,9 @@ the last point. Like the original it checks neither for NaN nor for limits.
 trajectory goes on until the new one's stamp, and the new one begins from there.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import field
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,8 @@ from eva_ros.robot.splines import segment_coefficients
 
 Array = NDArray[np.float64]
 Rows = Sequence[Sequence[float]] | Array
+
+_LONG_AGO_NS = -(2**62)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +57,49 @@ class JointMotion:
     accelerations: Array | None = None
 
 
-@dataclass(frozen=True, eq=False)
 class _Plan:
     """An accepted trajectory in the controller's joint order, and where it begins."""
 
-    begin_ns: int
-    begin: JointMotion
-    due_ns: list[int]
-    points: list[JointMotion]
+    def __init__(
+        self, begin_ns: int, begin: JointMotion, due_ns: list[int], points: list[JointMotion]
+    ) -> None:
+        self.begin_ns = begin_ns
+        self.due_ns = due_ns
+        self.last = _with_rates(points[-1])
+        self._times = [begin_ns, *due_ns]
+        self._points = [begin, *points]
+        self._pieces: dict[int, Array] = {}
 
-    def sample(self, now_ns: int) -> JointMotion:
-        """Return the desired motion at a time."""
-        after = int(np.searchsorted(self.due_ns, now_ns, side='right'))
-        if after == len(self.points):
-            return _with_rates(self.points[-1])
-        if after == 0:
-            return _between(self.begin_ns, self.begin, self.due_ns[0], self.points[0], now_ns)
-        times, points = self.due_ns, self.points
-        return _between(times[after - 1], points[after - 1], times[after], points[after], now_ns)
+    def position(self, now_ns: int) -> Array:
+        """Return the desired positions [J] at a time."""
+        piece = bisect_right(self.due_ns, now_ns)
+        if piece == len(self.due_ns):
+            return self.last.positions
+        t = (now_ns - self._times[piece]) * 1e-9
+        return np.array((1.0, t, t**2, t**3, t**4, t**5)) @ self._piece(piece)
+
+    def motion(self, now_ns: int) -> JointMotion:
+        """Return desired positions, velocities and accelerations at a time."""
+        piece = bisect_right(self.due_ns, now_ns)
+        if piece == len(self.due_ns):
+            return self.last
+        t = np.float64((now_ns - self._times[piece]) * 1e-9)
+        return JointMotion(*evaluate(self._piece(piece), t))
+
+    def _piece(self, i: int) -> Array:
+        """Return the polynomial before point i: linear, cubic or quintic by what both give."""
+        if i not in self._pieces:
+            a, b = self._points[i], self._points[i + 1]
+            duration = np.float64((self._times[i + 1] - self._times[i]) * 1e-9)
+            velocities = accelerations = None
+            if a.velocities is not None and b.velocities is not None:
+                velocities = (a.velocities, b.velocities)
+                if a.accelerations is not None and b.accelerations is not None:
+                    accelerations = (a.accelerations, b.accelerations)
+            self._pieces[i] = segment_coefficients(
+                duration, a.positions, b.positions, velocities, accelerations
+            )
+        return self._pieces[i]
 
 
 @dataclass(eq=False)
@@ -80,7 +107,8 @@ class TrajectoryController:
     """The controller of one arm.
 
     Call sample() once in every control period: a new trajectory begins at the motion that was
-    last sampled, as the real controller's begins at its last command.
+    last sampled, as the real controller's begins at its last command. Times agree with the real
+    controller's to within one period: it samples one period ahead, for the next cycle.
 
     Args:
         joints: the controller's joints.
@@ -96,12 +124,13 @@ class TrajectoryController:
     interpolate_from_desired_state: bool = True
     splice: bool = False
     allow_nonzero_velocity_at_trajectory_end: bool = False
-    _plans: list[_Plan] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         """Hold the first position."""
         self.joints = tuple(self.joints)
-        self._last = _with_rates(JointMotion(np.array(self.position, dtype=np.float64)))
+        held = JointMotion(np.array(self.position, dtype=np.float64))
+        self._plans = [_Plan(_LONG_AGO_NS, held, [_LONG_AGO_NS], [held])]
+        self._sampled_ns = _LONG_AGO_NS
 
     def accept(
         self, trajectory: TrajectoryCommand, now_ns: int, current: JointMotion | None = None
@@ -122,34 +151,36 @@ class TrajectoryController:
         start_ns = trajectory.stamp_ns or now_ns
         due_ns = [start_ns + _ns(seconds) for seconds in trajectory.time_from_start]
         begin_ns = max(start_ns, now_ns) if self.splice else now_ns
-        if self.interpolate_from_desired_state or current is None:
-            begin = self._last
+        if self.splice:
+            begin = self._plan_at(begin_ns).motion(begin_ns)
+        elif self.interpolate_from_desired_state or current is None:
+            begin = self.desired()
+            if begin.velocities is not None and begin.velocities.any():
+                begin_ns = self._sampled_ns
         else:
             begin = current
-        if self.splice and self._plans:
-            begin = self._desired(begin_ns)
         kept = [plan for plan in self._plans if plan.begin_ns < begin_ns] if self.splice else []
         self._plans = [*kept, _Plan(begin_ns, begin, due_ns, self._points(trajectory))]
         return None
 
     def sample(self, now_ns: int) -> Array:
         """Return the commanded positions [J] at a time that never runs backwards."""
-        return self.sample_motion(now_ns).positions
+        while len(self._plans) > 1 and self._plans[1].begin_ns <= now_ns:
+            self._plans.pop(0)
+        self._sampled_ns = now_ns
+        return self._plan_at(now_ns).position(now_ns)
 
-    def sample_motion(self, now_ns: int) -> JointMotion:
-        """Return commanded position, velocity and acceleration at a time; see sample()."""
-        started = [i for i, plan in enumerate(self._plans) if plan.begin_ns <= now_ns]
-        self._plans = self._plans[started[-1] if started else 0 :]
-        self._last = self._desired(now_ns)
-        return self._last
+    def desired(self) -> JointMotion:
+        """Return position, velocity and acceleration of the last sample."""
+        return self._plan_at(self._sampled_ns).motion(self._sampled_ns)
 
     def is_moving(self, now_ns: int) -> bool:
         """Return whether a point of a trajectory is still to come."""
-        return bool(self._plans) and now_ns < self._plans[-1].due_ns[-1]
+        return now_ns < self._plans[-1].due_ns[-1]
 
-    def _desired(self, now_ns: int) -> JointMotion:
-        active = [plan for plan in self._plans if plan.begin_ns <= now_ns]
-        return active[-1].sample(now_ns) if active else self._last
+    def _plan_at(self, now_ns: int) -> _Plan:
+        started = [plan for plan in self._plans if plan.begin_ns <= now_ns]
+        return started[-1] if started else self._plans[0]
 
     def _points(self, trajectory: TrajectoryCommand) -> list[JointMotion]:
         # As in the original, a joint left out because another is named twice is sent to zero.
@@ -175,34 +206,35 @@ class TrajectoryController:
     def _rejection(self, trajectory: TrajectoryCommand, now_ns: int) -> str | None:
         """Return why validate_trajectory_msg would reject the message, or None."""
         names, times = list(trajectory.joint_names), list(trajectory.time_from_start)
-        if not names:
-            return 'Empty joint names on incoming trajectory.'
         if len(names) != len(self.joints):
             return "Joints on incoming trajectory don't match the controller joints."
         if not times:
             return 'Empty trajectory received.'
-        if trajectory.stamp_ns and trajectory.stamp_ns + _ns(times[-1]) < now_ns:
-            return 'Received trajectory with non-zero start time that ends in the past.'
         unknown = [name for name in names if name not in self.joints]
         if unknown:
             return f"Incoming joint {unknown[0]} doesn't match the controller's joints."
-        return self._point_rejection(trajectory, [_ns(seconds) for seconds in times])
-
-    def _point_rejection(self, trajectory: TrajectoryCommand, times: list[int]) -> str | None:
-        names, last = trajectory.joint_names, trajectory.velocities
+        last = trajectory.velocities
         if last is not None and not self.allow_nonzero_velocity_at_trajectory_end:
             for name, velocity in zip(names, last[-1]):
                 if abs(velocity) > np.finfo(np.float32).eps:
                     return f'Velocity of last trajectory point of joint {name} is not zero.'
-        for i in range(len(times)):
-            if i > 0 and times[i] <= times[i - 1]:
-                return f'Time between points {i - 1} and {i} is not strictly increasing.'
-            for what in ('positions', 'velocities', 'accelerations'):
-                rows = getattr(trajectory, what)
-                given = 0 if rows is None else len(rows[i])
-                if given != len(names) and (given or what == 'positions'):
-                    return f'Mismatch between joint_names and {what} at point {i}.'
-        return None
+        if trajectory.stamp_ns and trajectory.stamp_ns + _ns(times[-1]) < now_ns:
+            return 'Received trajectory with non-zero start time that ends in the past.'
+        return _point_rejection(trajectory, [_ns(seconds) for seconds in times])
+
+
+def _point_rejection(trajectory: TrajectoryCommand, times: list[int]) -> str | None:
+    """Return what is wrong with the points of a message, or None."""
+    names = trajectory.joint_names
+    for i in range(len(times)):
+        if i > 0 and times[i] <= times[i - 1]:
+            return f'Time between points {i - 1} and {i} is not strictly increasing.'
+        for what in ('positions', 'velocities', 'accelerations'):
+            rows = getattr(trajectory, what)
+            given = 0 if rows is None else len(rows[i])
+            if given != len(names) and (given or what == 'positions'):
+                return f'Mismatch between joint_names and {what} at point {i}.'
+    return None
 
 
 def _ns(seconds: float) -> int:
@@ -217,15 +249,3 @@ def _with_rates(motion: JointMotion) -> JointMotion:
         zeros if motion.velocities is None else motion.velocities,
         zeros if motion.accelerations is None else motion.accelerations,
     )
-
-
-def _between(t0: int, a: JointMotion, t1: int, b: JointMotion, now_ns: int) -> JointMotion:
-    """Return the motion between two points: linear, cubic or quintic by what both give."""
-    velocities = accelerations = None
-    if a.velocities is not None and b.velocities is not None:
-        velocities = (a.velocities, b.velocities)
-        if a.accelerations is not None and b.accelerations is not None:
-            accelerations = (a.accelerations, b.accelerations)
-    duration = np.float64((t1 - t0) * 1e-9)
-    c = segment_coefficients(duration, a.positions, b.positions, velocities, accelerations)
-    return JointMotion(*evaluate(c, np.float64((now_ns - t0) * 1e-9)))
