@@ -39,7 +39,7 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
-        (('--tasks', 'juggle'), ('no task juggle', 'reach_left')),
+        (('--tasks', 'juggle'), ("no task 'juggle'", 'reach_left')),
         (('--variants', 'clever'), ('no variant clever', 'unaligned')),
         (('--robot', 'nobody'), ('"nobody"', 'aloha_sim')),
         (('--robot', 'piper_dual', '--view', 'aloha_sim'), ('piper_dual', 'simulated')),

@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 import platform
+import signal
 
 from eva_ros.errors import UserError
 
@@ -66,16 +67,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _record(args: argparse.Namespace, console) -> Path:
     """Run the tasks, recording every topic; return the folder of the run."""
-    from eva_ros.sim.tasks import TASKS
+    from eva_ros.sim.tasks import find_task
 
     for task in args.tasks:
-        if task not in TASKS:
-            raise UserError(f'There is no task {task} (there are: {", ".join(TASKS)}).')
+        find_task(task)
     _check_gl()
     _stay_on_this_machine(args.domain_id)
     from eva_ros.cli.demo_stack import Stack
     from eva_ros.ros.demo_client import DemoClient
 
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: whatever ends the demo, the nodes end first.
+        signal.signal(number, signal.default_int_handler)
     client = DemoClient()
     stack = None
     try:
@@ -152,9 +155,9 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
 def _attempt(client, task: str, seed: int, max_duration_s: float, console) -> dict:
     from eva_ros.cli.demo_screen import TaskScreen
     from eva_ros.ros.demo_client import Goal
-    from eva_ros.sim.tasks import TASKS
+    from eva_ros.sim.tasks import find_task
 
-    phrasings = TASKS[task].held_out_phrasings
+    phrasings = find_task(task).held_out_phrasings
     goal = Goal(instruction=phrasings[seed % len(phrasings)], task=task, seed=seed * 1000)
     goal.max_duration_s = max_duration_s
     client.draw_scene(task, seed)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+from eva_ros.cli.up import die_with_parent
 from eva_ros.errors import UserError
 
 READY = 'eva up: ready'
@@ -36,6 +37,7 @@ class Stack:
             text=True,
             errors='replace',
             start_new_session=True,
+            preexec_fn=die_with_parent,
         )
         self._reader = threading.Thread(target=self._read, name='eva up', daemon=True)
         self._reader.start()
@@ -59,8 +61,10 @@ class Stack:
         if self._process.poll() is None:
             return
         self._reader.join(2.0)
-        words = self._said[-1] if self._said else 'it said nothing'
-        raise UserError(f'The nodes have ended: {words} (all they said is in {self._log.name})')
+        raise UserError(
+            f'The nodes have ended: {_last_words(self._said)} '
+            f'(all they said is in {self._log.name})'
+        )
 
     def stop(self) -> None:
         """Let every node stop in order; after a while, end what is left."""
@@ -78,8 +82,14 @@ class Stack:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self._log.write(line)
+            self._log.flush()
             if line.strip():
                 self._said.append(line.strip())
             if READY in line:
                 self._ready.set()
-        self._log.flush()
+
+
+def _last_words(said: Sequence[str]) -> str:
+    """Return the last sentence that is neither a log line nor about the end itself."""
+    sentences = [line for line in said if not line.startswith(('[', 'eva up:'))]
+    return (sentences or list(said) or ['they said nothing'])[-1]

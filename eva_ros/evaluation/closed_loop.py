@@ -26,6 +26,7 @@ from eva_ros.robot.spec import Robot
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
+from eva_ros.sim.tasks import TIME_LIMIT_S
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.
 _SLICE_S = 0.02
@@ -41,7 +42,7 @@ class LoopSettings:
         rest_timeout_s: an attempt whose arms do not come to rest for this long is an error.
     """
 
-    time_limit_s: float = 10.0
+    time_limit_s: float = TIME_LIMIT_S
     think_time_s: float = 0.2
     rest_timeout_s: float = 5.0
 

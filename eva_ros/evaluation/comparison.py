@@ -21,7 +21,7 @@ from eva_ros.evaluation.variants import load_driver
 from eva_ros.evaluation.variants import World
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
-from eva_ros.sim.tasks import TASKS
+from eva_ros.sim.tasks import find_task
 
 # The robot that eva_ros.sim simulates.
 SIMULATED = 'aloha_sim'
@@ -86,7 +86,7 @@ def jobs(comparison: Comparison) -> Iterator[Job]:
     """
     for number in range(comparison.episodes):
         for task in comparison.tasks:
-            phrasings = TASKS[task].held_out_phrasings
+            phrasings = find_task(task).held_out_phrasings
             instruction = phrasings[number % len(phrasings)]
             for variant in comparison.variants:
                 yield Job(variant, task, comparison.seed + number, instruction)
@@ -145,8 +145,7 @@ def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, in
 
 def _check(comparison: Comparison) -> None:
     for task in comparison.tasks:
-        if task not in TASKS:
-            raise UserError(f'There is no task {task} (there are: {", ".join(TASKS)}).')
+        find_task(task)
     robot = load_robot(comparison.robot)
     if robot.name != SIMULATED:
         raise UserError(

@@ -1,0 +1,152 @@
+"""How well a world model foresees: held-out dreams against what the cameras recorded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+import time
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.errors import UserError
+from eva_ros.evaluation.metrics import psnr_moving
+from eva_ros.evaluation.metrics import psnr_still
+from eva_ros.evaluation.progress import Progress
+from eva_ros.evaluation.statistics import bootstrap_interval
+from eva_ros.evaluation.statistics import paired_difference
+from eva_ros.idm.decode import decode
+from eva_ros.idm.model import InverseDynamics
+from eva_ros.robot.kinematics import ForwardKinematics
+from eva_ros.robot.spec import Robot
+from eva_ros.world_model.clips import Clip
+from eva_ros.world_model.clips import ClipSettings
+from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.pipeline import rollout_seed
+from eva_ros.world_model.pipeline import WorldModel
+
+
+def held_out_clips(
+    model: WorldModel, episodes: Sequence, count: int, seed: int
+) -> list[tuple[object, Clip]]:
+    """Return `count` clips that start where resting arms begin to move, at most one a start.
+
+    Args:
+        model: whose rollout length and rate are used.
+        episodes: never trained on.
+        count: how many; fewer when there are not as many.
+        seed: of the choice.
+    """
+    settings = ClipSettings(model.settings.frames, moving_weight=0.0, end_weight=0.0)
+    found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
+    starts = [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
+    if not starts:
+        raise UserError('No held-out episode begins at rest and then moves: give more bags.')
+    chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
+    return [(episodes[starts[k].episode], starts[k]) for k in chosen]
+
+
+def _follows(before: Clip, clip: Clip) -> bool:
+    return before.episode == clip.episode and clip.frames[0] - before.frames[0] <= 2
+
+
+def judge(
+    model: WorldModel,
+    episodes: Sequence,
+    robot: Robot,
+    idm: InverseDynamics | None,
+    *,
+    count: int,
+    seed: int,
+    steps: int | None = None,
+) -> dict:
+    """Dream held-out clips and compare them with what was recorded.
+
+    Returns:
+        A dict for JSON: per figure the mean and its 95 % bootstrap interval over clips.
+    """
+    clips = held_out_clips(model, episodes, count, seed)
+    rows = []
+    kinematics = ForwardKinematics(robot) if idm is not None else None
+    with Progress('dreams', len(clips)) as progress:
+        for index, (episode, clip) in enumerate(clips):
+            rows.append(_row(model, idm, kinematics, episode, clip, index, seed, steps))
+            progress.advance()
+    result: dict = {'clips': len(rows), 'seed': seed, 'steps': steps or model.settings.steps}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        result[key] = {
+            'mean': float(np.nanmean(values)),
+            'interval': bootstrap_interval(values, 0),
+        }
+    mean, interval = paired_difference(
+        [r['psnr_moving_db'] for r in rows], [r['still_psnr_moving_db'] for r in rows], 0
+    )
+    result['gain_over_still_db'] = {'mean': mean, 'interval': interval}
+    return result
+
+
+def _row(model, idm, kinematics, episode, clip, index, seed, steps) -> dict[str, float]:
+    real = np.asarray(episode.frames[clip.frames])
+    start = time.perf_counter()
+    rollout = model.dream(
+        real[0], episode.instruction, seed=rollout_seed(seed, index), steps=steps
+    )
+    row = {
+        'psnr_moving_db': psnr_moving(rollout.frames, real, real[0]),
+        'still_psnr_moving_db': psnr_still(real, real[0]),
+        'dream_s': time.perf_counter() - start,
+    }
+    if idm is not None:
+        row |= _fingertips(idm, kinematics, rollout.frames, real, episode.joints[clip.frames])
+    return row
+
+
+def _fingertips(idm, kinematics, dream: NDArray, real: NDArray, joints: NDArray) -> dict:
+    """Return how far the moving arm's fingertips end from where they really were, in m."""
+    truth = kinematics.end_effector(joints)
+    arm = max(truth, key=lambda name: np.linalg.norm(truth[name][-1] - truth[name][0]))
+
+    def miss(path: NDArray) -> float:
+        tip = kinematics.end_effector(path)[arm][-1]
+        return float(np.linalg.norm(tip - truth[arm][-1]))
+
+    return {
+        'dream_miss_m': miss(decode(idm, dream)),
+        'idm_miss_m': miss(decode(idm, real)),
+        'still_miss_m': miss(np.repeat(joints[:1], len(joints), 0)),
+    }
+
+
+def table(result: dict) -> str:
+    """Return the figures as lines of text."""
+    lines = [
+        f'{result["clips"]} held-out clips from rest, {result["steps"]} denoising steps, '
+        f'seed {result["seed"]}'
+    ]
+    for key, value in result.items():
+        if isinstance(value, dict):
+            low, high = value['interval']
+            lines.append(f'{key:24s} {value["mean"]:8.3f}   [{low:.3f}, {high:.3f}]')
+    return '\n'.join(lines)
+
+
+def picture(
+    model: WorldModel,
+    episodes: Sequence,
+    path: Path,
+    *,
+    count: int,
+    seed: int,
+    steps: int | None = None,
+    columns: int = 6,
+) -> None:
+    """Write a PNG: for each clip the recorded frames above the dreamed ones."""
+    rows = []
+    for index, (episode, clip) in enumerate(held_out_clips(model, episodes, count, seed)):
+        real = np.asarray(episode.frames[clip.frames])
+        dream = model.dream(
+            real[0], episode.instruction, seed=rollout_seed(seed, index), steps=steps
+        ).frames
+        shown = np.linspace(0, len(real) - 1, columns).round().astype(int)
+        rows += [np.hstack(real[shown]), np.hstack(dream[shown])]
+    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
