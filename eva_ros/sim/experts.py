@@ -1,0 +1,143 @@
+"""Scripted experts: smooth paths that do a task, with the pauses people make.
+
+An expert knows the scene. It plans stretches of motion between rests; recordings keep what the
+cameras and joints saw, not the plan.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.robot.motion import minimum_jerk_fraction
+from eva_ros.sim.geometry import inverse_kinematics
+from eva_ros.sim.tasks import Scene
+from eva_ros.sim.tasks import Task
+from eva_ros.sim.world import SIDES
+
+DT = 0.02
+PITCH = 1.1
+_ABOVE = np.array([0.0, 0.0, 0.07])
+_RAISE = np.array([0.0, 0.0, 0.10])
+# the cube keeps the fingers this far from closed
+_GRASP = 0.0
+# wait until the fingers have closed
+_SQUEEZE = (None, None)
+_MEETING = np.array([0.0, 0.5, 0.28])
+
+
+@dataclass(frozen=True)
+class ExpertSettings:
+    """How an expert behaves.
+
+    Attributes:
+        speed_rad_s: mean speed of the joint that moves farthest.
+        pause_chance: chance of a pause in the middle of a long stretch.
+        pause_s: shortest and longest pause.
+        hold_s: how long it rests at the end.
+        astray_chance: chance that the episode starts with the working arm at a wrong place near
+            the cube instead of at home, as after a bad dream.
+        astray_m: half the size of the box of wrong places.
+    """
+
+    speed_rad_s: float = 0.9
+    pause_chance: float = 0.3
+    pause_s: tuple[float, float] = (0.2, 1.0)
+    hold_s: float = 0.8
+    astray_chance: float = 0.0
+    astray_m: tuple[float, float, float] = (0.08, 0.08, 0.07)
+
+
+def expert_stretches(
+    task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertSettings
+) -> list[NDArray]:
+    """Return what the expert commands: paths [N, 14] of 50 Hz, each from rest to rest.
+
+    The first row of a stretch is where the one before ended.
+    """
+    plan = {'reach': _reach, 'lift': _lift, 'transfer': _transfer}[task.kind]
+    stretches: list[NDArray] = []
+    joints = scene.joints
+    for target, bow in plan(task.side, scene):
+        if target is None:
+            stretches.append(_wait(joints, 0.3))
+            continue
+        path = _stretch(joints, target(joints), bow, settings.speed_rad_s)
+        stretches += _with_pause(path, rng, settings)
+        joints = path[-1]
+    stretches.append(_wait(joints, settings.hold_s))
+    return stretches
+
+
+def astray(task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertSettings) -> Scene:
+    """Return the scene with the working arm near the cube, but at a wrong place."""
+    size = np.asarray(settings.astray_m)
+    offset = rng.uniform(-size, size) + [0, 0, size[2] + 0.02]
+    arm = inverse_kinematics(task.side, scene.cube + offset, PITCH + 0.1 * rng.normal())
+    arm[[3, 5]] += 0.05 * rng.normal(size=2)
+    return Scene(_put(scene.joints, task.side, arm, rng.uniform(0.6, 1.0)), scene.cube)
+
+
+def _put(joints: NDArray, side: str, arm: NDArray, opening: float) -> NDArray:
+    result = joints.copy()
+    result.reshape(2, 7)[SIDES.index(side)] = [*arm, opening]
+    return result
+
+
+def _reach(side: str, scene: Scene):
+    goal = inverse_kinematics(side, scene.cube, PITCH)
+    above = inverse_kinematics(side, scene.cube + _ABOVE, PITCH)
+    yield lambda q: _put(q, side, goal, 1.0), _put(np.zeros(14), side, above - goal, 0.0)
+
+
+def _lift(side: str, scene: Scene):
+    yield from _reach(side, scene)
+    goal = inverse_kinematics(side, scene.cube, PITCH)
+    yield lambda q: _put(q, side, goal, _GRASP), np.zeros(14)
+    yield _SQUEEZE
+    high = inverse_kinematics(side, scene.cube + _RAISE, PITCH)
+    yield lambda q: _put(q, side, high, _GRASP), np.zeros(14)
+
+
+def _transfer(side: str, scene: Scene):
+    yield from _reach('right', scene)
+    goal = inverse_kinematics('right', scene.cube, PITCH)
+    yield lambda q: _put(q, 'right', goal, _GRASP), np.zeros(14)
+    yield _SQUEEZE
+    meet = inverse_kinematics('right', _MEETING, 0.3)
+    ready = inverse_kinematics('left', _MEETING - [0.12, 0, 0], 0.0, np.pi / 2)
+    yield (lambda q: _put(_put(q, 'right', meet, _GRASP), 'left', ready, 1.0)), np.zeros(14)
+    take = inverse_kinematics('left', _MEETING - [0.005, 0, 0], 0.0, np.pi / 2)
+    yield lambda q: _put(q, 'left', take, 1.0), np.zeros(14)
+    yield lambda q: _put(q, 'left', take, _GRASP), np.zeros(14)
+    yield _SQUEEZE
+    yield lambda q: _put(q, 'right', meet, 1.0), np.zeros(14)
+
+
+def _stretch(start: NDArray, goal: NDArray, bow: NDArray, speed: float) -> NDArray:
+    """Return a minimum-jerk path from start to goal, bent by `bow` before the end."""
+    arms = (goal - start).reshape(2, 7)
+    farthest = max(np.abs(arms[:, :6]).max(), 0.7 * np.abs(arms[:, 6]).max())
+    duration = float(np.clip(farthest / speed, 0.7, 1.8))
+    count = int(round(duration / DT)) + 1
+    s = minimum_jerk_fraction(np.linspace(0, 1, count))[:, None]
+    return start + (goal - start) * s + bow * (1.6 * s * (1 - s))
+
+
+def _with_pause(path: NDArray, rng: np.random.Generator, settings: ExpertSettings) -> list[NDArray]:
+    """Return the path, or in two stretches with a pause between."""
+    if len(path) < 45 or rng.random() >= settings.pause_chance:
+        return [path]
+    place = rng.uniform(0.3, 0.75)
+    arc = np.concatenate(([0], np.abs(np.diff(path, axis=0)).sum(1).cumsum()))
+    cut = int(np.searchsorted(arc, place * arc[-1]))
+    parts = []
+    for low, high in ((0, cut), (cut, len(path) - 1)):
+        count = max(int(round(0.6 * len(path))), 30)
+        along = arc[low] + minimum_jerk_fraction(np.linspace(0, 1, count)) * (arc[high] - arc[low])
+        parts.append(np.stack([np.interp(along, arc, column) for column in path.T], 1))
+    return [parts[0], _wait(parts[0][-1], rng.uniform(*settings.pause_s)), parts[1]]
+
+
+def _wait(joints: NDArray, seconds: float) -> NDArray:
+    return np.repeat(joints[None], max(int(round(seconds / DT)), 2), 0)

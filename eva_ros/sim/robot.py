@@ -1,0 +1,171 @@
+"""The simulated robot as a robot: pictures and joint states out, joint trajectories in.
+
+The node `sim_robot`, the closed loop and the recorder all drive this class, so that what is
+recorded, measured and shown in the demo is one and the same thing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.robot.spec import load_robot
+from eva_ros.sim.controller import TrajectoryCommand as TrajectoryCommand
+from eva_ros.sim.controller import TrajectoryController
+from eva_ros.sim.tasks import draw_scene
+from eva_ros.sim.tasks import find_task
+from eva_ros.sim.tasks import Judge
+from eva_ros.sim.tasks import Scene
+from eva_ros.sim.world import AlohaWorld
+from eva_ros.sim.world import CAMERAS
+from eva_ros.sim.world import IMAGE_SIZE
+from eva_ros.sim.world import SIDES
+from eva_ros.sim.world import STEP_NS
+
+CONTROL_NS = 10_000_000
+CAMERA_NS = 50_000_000
+FIRST_NS = 1_000_000_000
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class CameraImage:
+    """A picture as a camera driver publishes it: JPEG bytes."""
+
+    stamp_ns: int
+    camera: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class JointState:
+    """Measured joints in the controllers' names and units [14]."""
+
+    stamp_ns: int
+    names: tuple[str, ...]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+
+
+class SimRobot:
+    """A simulated ALOHA that executes trajectories as ros2_control does.
+
+    Args:
+        task: name of the task whose scene is drawn.
+        seed: of the scene.
+        height: of the pictures, pixels.
+        width: of the pictures, pixels.
+        splice: trajectory replacement as in rolling instead of Jazzy.
+    """
+
+    def __init__(self, task: str, seed: int, *, height: int = IMAGE_SIZE[0],
+                 width: int = IMAGE_SIZE[1], splice: bool = False):
+        """Draw the scene; the clock starts at one second."""
+        self._size = (height, width)
+        self._splice = splice
+        self._robot = load_robot('aloha_sim')
+        self._world = AlohaWorld(height, width)
+        self._base_ns = FIRST_NS
+        self.cameras_on = True
+        self.reset(task, seed)
+
+    @property
+    def time_ns(self) -> int:
+        """Return the simulated time; it never runs backwards, not even at a reset."""
+        return self._base_ns + self._world.time_ns
+
+    @property
+    def world(self) -> AlohaWorld:
+        """Return the world, for experts, judges and pictures; nothing online may look."""
+        return self._world
+
+    def reset(self, task: str, seed: int, scene: Scene | None = None) -> None:
+        """Start an episode: arms and cube are put where the scene says.
+
+        Args:
+            task: name of the task that is judged.
+            seed: of the scene.
+            scene: use this one instead of drawing it.
+        """
+        chosen = find_task(task)
+        self.task = task
+        self._base_ns = self.time_ns
+        self._scene = scene or draw_scene(chosen, seed)
+        self._world.reset(self._scene.joints, self._scene.cube)
+        self._judge = Judge(chosen)
+        self._controllers = {
+            arm: TrajectoryController(
+                self._robot.arms[arm].controller.joints,
+                self._robot.arm_command(arm, self._scene.joints[None])[1][0],
+                splice=self._splice,
+            )
+            for arm in SIDES
+        }
+
+    @property
+    def scene(self) -> Scene:
+        """Return where the episode started (privileged)."""
+        return self._scene
+
+    def success(self) -> bool:
+        """Return whether the task has been done since the reset."""
+        return self._judge.success
+
+    def send(self, arm: str, command: TrajectoryCommand) -> str | None:
+        """Give an arm's controller a trajectory; returns why it was rejected, or None."""
+        return self._controllers[arm].accept(command, self.time_ns)
+
+    def commanded(self) -> NDArray[np.float64]:
+        """Return what the controllers ask of the actuators now [14], in the robot's order."""
+        parts = []
+        for arm in SIDES:
+            values = self._controllers[arm].sample(self.time_ns)
+            gripper = self._robot.arms[arm].gripper
+            parts.append(np.append(values[:6], gripper.from_controller(values[6])))
+        return np.concatenate(parts)
+
+    def advance(self, duration_s: float) -> list[CameraImage | JointState]:
+        """Let time pass and return what the robot published meanwhile, in order of stamps.
+
+        Time passes in control periods of 10 ms; a shorter rest is rounded up.
+        """
+        events: list[CameraImage | JointState] = []
+        for _ in range(max(1, int(np.ceil(duration_s * 1e9 / CONTROL_NS - 1e-6)))):
+            self._world.command(self.commanded())
+            self._world.step(CONTROL_NS // STEP_NS)
+            self._judge.watch(self._world)
+            events.extend(self._publish())
+        return events
+
+    def _publish(self) -> Iterator[CameraImage | JointState]:
+        now = self.time_ns
+        if self.cameras_on and now % CAMERA_NS == 0:
+            for camera in CAMERAS:
+                yield CameraImage(now, camera, _jpeg(self._world.render(camera)))
+        yield self.joint_state()
+
+    def joint_state(self) -> JointState:
+        """Return the measured joints now."""
+        names: list[str] = []
+        positions, velocities = [], []
+        joints, rates = self._world.joints, self._world.velocities
+        for index, arm in enumerate(SIDES):
+            names += self._robot.arms[arm].controller.joints
+            part = slice(7 * index, 7 * index + 7)
+            gripper = self._robot.arms[arm].gripper
+            positions.append(np.append(joints[part][:6], gripper.to_controller(joints[part][6])))
+            velocities.append(np.append(rates[part][:6], rates[part][6] * gripper.scale))
+        return JointState(
+            self.time_ns, tuple(names), np.concatenate(positions), np.concatenate(velocities)
+        )
+
+    def close(self) -> None:
+        """Release the renderer."""
+        self._world.close()
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,168 @@
+"""The tasks: what is asked in which words, where things start, and when it is done."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.errors import UserError
+from eva_ros.sim.world import AlohaWorld
+from eva_ros.sim.world import CUBE_HALF
+
+TIME_LIMIT_S = 10.0
+REACH_M, REACH_S = 0.03, 0.3
+LIFT_M, LIFT_S = 0.05, 0.5
+
+HOME_ARM = (0.0, -1.5, 1.5, 0.0, 0.3, 0.0)
+_START_SPREAD_RAD = 0.12
+_CUBE_LOW, _CUBE_HIGH = (-0.10, 0.40), (0.10, 0.60)
+_TRANSFER_LOW, _TRANSFER_HIGH = (0.0, 0.40), (0.20, 0.60)
+
+_REACH = (
+    'reach the red cube with the {side} arm',
+    'move the {side} gripper to the red cube',
+    'touch the cube with your {side} hand',
+    '{side} arm go to the red cube',
+    'bring the {side} hand to the cube',
+    'with the {side} arm reach for the cube',
+    'put your {side} gripper at the red cube',
+    'go to the cube with the {side} gripper',
+)
+_REACH_HELD_OUT = (
+    'reach for the red cube with your {side} hand',
+    'move your {side} arm to the cube',
+    'with the {side} gripper touch the red cube',
+)
+_LIFT = (
+    'lift the red cube with the {side} arm',
+    'pick up the red cube with your {side} hand',
+    'raise the cube with the {side} gripper',
+    '{side} arm pick up the cube',
+    'grasp the red cube with the {side} arm and lift it',
+    'with the {side} hand lift the cube up',
+    'take the cube with your {side} gripper and raise it',
+    'hold the red cube up with the {side} hand',
+)
+_LIFT_HELD_OUT = (
+    'lift the cube up with your {side} arm',
+    'with the {side} gripper pick up the red cube',
+    'raise the red cube with the {side} hand',
+)
+_TRANSFER = (
+    'transfer the cube',
+    'pass the red cube to the left arm',
+    'hand the cube over to the left hand',
+    'give the cube to the left gripper',
+    'transfer the red cube from the right arm to the left arm',
+    'pass the cube from right to left',
+    'hand over the red cube from the right hand to the left hand',
+    'give the red cube over from right to left',
+)
+_TRANSFER_HELD_OUT = (
+    'transfer the cube from the right hand to the left hand',
+    'pass the cube over to the left gripper',
+    'hand the red cube to the left arm',
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the simulator.
+
+    Attributes:
+        name: e.g. reach_left.
+        kind: reach, lift or transfer.
+        side: the arm that is asked for.
+        training_phrasings: instructions that occur in recordings.
+        held_out_phrasings: instructions for evaluation only.
+    """
+
+    name: str
+    kind: str
+    side: str
+    training_phrasings: tuple[str, ...]
+    held_out_phrasings: tuple[str, ...]
+
+
+def _sided(kind: str, training: tuple, held_out: tuple) -> dict[str, Task]:
+    return {
+        f'{kind}_{side}': Task(
+            f'{kind}_{side}', kind, side,
+            tuple(t.format(side=side) for t in training),
+            tuple(t.format(side=side) for t in held_out),
+        )
+        for side in ('left', 'right')
+    }
+
+
+TASKS: dict[str, Task] = {
+    **_sided('reach', _REACH, _REACH_HELD_OUT),
+    **_sided('lift', _LIFT, _LIFT_HELD_OUT),
+    'transfer_cube': Task('transfer_cube', 'transfer', 'right', _TRANSFER, _TRANSFER_HELD_OUT),
+}
+
+
+def find_task(name: str) -> Task:
+    """Return a task by name.
+
+    Raises:
+        UserError: there is no such task; the sentence lists them.
+    """
+    if name not in TASKS:
+        raise UserError(f'There is no task {name!r}: choose from {", ".join(TASKS)}.')
+    return TASKS[name]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where an episode starts: joints [14] and the cube's centre [3]."""
+
+    joints: NDArray[np.float64]
+    cube: NDArray[np.float64]
+
+
+def draw_scene(task: Task, seed: int) -> Scene:
+    """Draw a start; reaches and lifts share one distribution, whatever the task and side.
+
+    The cube of transfer_cube lies where gym-aloha puts it.
+    """
+    rng = np.random.default_rng((seed, 20))
+    low, high = (
+        (_TRANSFER_LOW, _TRANSFER_HIGH) if task.kind == 'transfer' else (_CUBE_LOW, _CUBE_HIGH)
+    )
+    cube = np.append(rng.uniform(low, high), CUBE_HALF)
+    arms = np.tile(HOME_ARM, (2, 1)) + rng.uniform(-1, 1, (2, 6)) * _START_SPREAD_RAD
+    opening = rng.uniform(0.3, 1.0, (2, 1))
+    return Scene(np.concatenate((arms, opening), 1).ravel(), cube)
+
+
+class Judge:
+    """Watches the world and says when a task is done; the only reader of privileged state."""
+
+    def __init__(self, task: Task):
+        """Start with nothing done."""
+        self._task = task
+        self._since_ns: int | None = None
+        self.success = False
+
+    def watch(self, world: AlohaWorld) -> None:
+        """Look at the world once; call it every few milliseconds."""
+        held_s = {'reach': REACH_S, 'lift': LIFT_S, 'transfer': 0.0}[self._task.kind]
+        if not self._holds(world):
+            self._since_ns = None
+            return
+        if self._since_ns is None:
+            self._since_ns = world.time_ns
+        if world.time_ns - self._since_ns >= held_s * 1e9:
+            self.success = True
+
+    def _holds(self, world: AlohaWorld) -> bool:
+        side = self._task.side
+        if self._task.kind == 'reach':
+            return bool(np.linalg.norm(world.fingertips(side) - world.cube) < REACH_M)
+        touching = world.touching_cube()
+        if self._task.kind == 'lift':
+            high = world.cube[2] - CUBE_HALF > LIFT_M
+            return bool(high and touching >= {f'{side}/left', f'{side}/right'})
+        # gym-aloha's reward 4: the left gripper's left finger touches, the table does not
+        return 'left/left' in touching and 'table' not in touching
