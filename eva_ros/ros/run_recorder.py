@@ -20,8 +20,8 @@ from eva_ros.ros import topics
 from eva_ros.ros.qos import LATCHED
 
 _LATCHED_TOPICS = (topics.SAFETY_STATE, topics.EPISODE)
-# Images come in bursts, one from each camera; none may fall out while a chunk is written.
-_QUEUE = QoSProfile(depth=200, reliability=ReliabilityPolicy.BEST_EFFORT)
+# Deep, because images come in bursts; reliable, because a rollout fills many packets.
+_QUEUE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
 
 
 def recorded_topics(robot: Robot) -> dict[str, str]:
