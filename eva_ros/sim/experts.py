@@ -58,11 +58,11 @@ def expert_stretches(
     plan = {'reach': _reach, 'lift': _lift, 'transfer': _transfer}[task.kind]
     stretches: list[NDArray] = []
     joints = scene.joints
-    for target, bow in plan(task.side, scene):
+    for target, via in plan(task.side, scene):
         if target is None:
             stretches.append(_wait(joints, 0.3))
             continue
-        path = _stretch(joints, target(joints), bow, settings.speed_rad_s)
+        path = _stretch(joints, target(joints), via and via(joints), settings.speed_rad_s)
         stretches += _with_pause(path, rng, settings)
         joints = path[-1]
     stretches.append(_wait(joints, settings.hold_s))
@@ -87,41 +87,48 @@ def _put(joints: NDArray, side: str, arm: NDArray, opening: float) -> NDArray:
 def _reach(side: str, scene: Scene):
     goal = inverse_kinematics(side, scene.cube, PITCH)
     above = inverse_kinematics(side, scene.cube + _ABOVE, PITCH)
-    yield lambda q: _put(q, side, goal, 1.0), _put(np.zeros(14), side, above - goal, 0.0)
+    yield lambda q: _put(q, side, goal, 1.0), lambda q: _put(q, side, above, 1.0)
 
 
 def _lift(side: str, scene: Scene):
     yield from _reach(side, scene)
     goal = inverse_kinematics(side, scene.cube, PITCH)
-    yield lambda q: _put(q, side, goal, _GRASP), np.zeros(14)
+    yield lambda q: _put(q, side, goal, _GRASP), None
     yield _SQUEEZE
     high = inverse_kinematics(side, scene.cube + _RAISE, PITCH)
-    yield lambda q: _put(q, side, high, _GRASP), np.zeros(14)
+    yield lambda q: _put(q, side, high, _GRASP), None
 
 
 def _transfer(side: str, scene: Scene):
     yield from _reach('right', scene)
     goal = inverse_kinematics('right', scene.cube, PITCH)
-    yield lambda q: _put(q, 'right', goal, _GRASP), np.zeros(14)
+    yield lambda q: _put(q, 'right', goal, _GRASP), None
     yield _SQUEEZE
     meet = inverse_kinematics('right', _MEETING, 0.3)
     ready = inverse_kinematics('left', _MEETING - [0.12, 0, 0], 0.0, np.pi / 2)
-    yield (lambda q: _put(_put(q, 'right', meet, _GRASP), 'left', ready, 1.0)), np.zeros(14)
+    yield (lambda q: _put(_put(q, 'right', meet, _GRASP), 'left', ready, 1.0)), None
     take = inverse_kinematics('left', _MEETING - [0.005, 0, 0], 0.0, np.pi / 2)
-    yield lambda q: _put(q, 'left', take, 1.0), np.zeros(14)
-    yield lambda q: _put(q, 'left', take, _GRASP), np.zeros(14)
+    yield lambda q: _put(q, 'left', take, 1.0), None
+    yield lambda q: _put(q, 'left', take, _GRASP), None
     yield _SQUEEZE
-    yield lambda q: _put(q, 'right', meet, 1.0), np.zeros(14)
+    yield lambda q: _put(q, 'right', meet, 1.0), None
 
 
-def _stretch(start: NDArray, goal: NDArray, bow: NDArray, speed: float) -> NDArray:
-    """Return a minimum-jerk path from start to goal, bent by `bow` before the end."""
-    arms = (goal - start).reshape(2, 7)
-    farthest = max(np.abs(arms[:, :6]).max(), 0.7 * np.abs(arms[:, 6]).max())
-    duration = float(np.clip(farthest / speed, 0.7, 1.8))
-    count = int(round(duration / DT)) + 1
-    s = minimum_jerk_fraction(np.linspace(0, 1, count))[:, None]
-    return start + (goal - start) * s + bow * (1.6 * s * (1 - s))
+def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -> NDArray:
+    """Return a smooth path from rest to rest, which passes near `via` without stopping."""
+    middle = goal if via is None else via
+    ways = (middle - start, goal - middle)
+    farthest = sum(
+        max(np.abs(way.reshape(2, 7)[:, :6]).max(), 0.7 * np.abs(way.reshape(2, 7)[:, 6]).max())
+        for way in ways
+    )
+    duration = float(np.clip(farthest / speed, 0.8, 2.0))
+    s = np.linspace(0, 1, int(round(duration / DT)) + 1)[:, None]
+    if via is None:
+        return start + ways[0] * minimum_jerk_fraction(s)
+    there = minimum_jerk_fraction(np.clip(s / 0.75, 0, 1))
+    down = minimum_jerk_fraction(np.clip((s - 0.4) / 0.6, 0, 1))
+    return start + ways[0] * there + ways[1] * down
 
 
 def _with_pause(path: NDArray, rng: np.random.Generator, settings: ExpertSettings) -> list[NDArray]:
