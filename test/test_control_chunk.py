@@ -217,7 +217,7 @@ def test_a_gripper_that_holds_something_may_be_wider_than_sent(check, chunk, rob
 
 def test_the_shipped_settings_are_known_and_slow_for_a_real_robot():
     sim, real = load_gate_settings('aloha_sim'), load_gate_settings('piper_dual')
-    assert sim.max_start_blend == 0.35
+    assert sim.max_start_blend == 0.5
     assert real.max_start_blend == 0.10
     assert real.velocity_scaling_factor == 0.25
     assert sim.velocity_scaling_factor == 1.0
@@ -228,7 +228,7 @@ def test_the_shipped_settings_are_known_and_slow_for_a_real_robot():
     [
         ('execute_steps: 16', 'execute_step: 16', 'execute_step'),
         ('execute_steps: 16', 'execute_steps: 0', 'execute_steps'),
-        ('max_start_blend: 0.35', 'max_start_bland: 0.35', 'max_start_bland'),
+        ('max_start_blend: 0.5', 'max_start_bland: 0.5', 'max_start_bland'),
         ('velocity_scaling_factor: 0.25', 'velocity_scaling_factor: 1.5', 'velocity_scaling'),
         ('min_confidence: 0.0', 'min_confidence: .nan', 'min_confidence'),
         ('robots:', 'robot:', 'robot'),

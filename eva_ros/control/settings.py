@@ -35,6 +35,7 @@ class GateSettings(StrictModel):
         velocity_scaling_factor: part of the velocity limits that is used, as in MoveIt.
         acceleration_scaling_factor: part of the acceleration and jerk limits that is used.
         stop_lead_s: a stop begins so long after it was decided, on the path until then.
+        hold_s: a command to stay where the arms are is due after this.
     """
 
     max_observation_age_s: float = Field(default=30.0, gt=0.0)
@@ -56,6 +57,7 @@ class GateSettings(StrictModel):
     velocity_scaling_factor: float = Field(default=1.0, gt=0.0, le=1.0)
     acceleration_scaling_factor: float = Field(default=1.0, gt=0.0, le=1.0)
     stop_lead_s: float = Field(default=0.02, gt=0.0)
+    hold_s: float = Field(default=0.2, gt=0.0)
 
 
 class _GateFile(StrictModel):

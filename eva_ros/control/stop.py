@@ -38,13 +38,15 @@ class Stop:
 def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop:
     """Return a command to stay at a position [14]: the last one sent, or else the joints now.
 
-    Positions outside the limits are held at the limit.
+    It is due after hold_s: the controllers' own last commands differ a little from joints that
+    were measured, and come to them without haste. A position outside the limits is held at the
+    limit.
     """
     low, high = robot.limits.min_position, robot.limits.max_position
     target = np.clip(np.asarray(position, dtype=np.float64), low, high)
     still = np.zeros((2, len(target)))
     path = HermiteSpline(
-        np.array([0.0, settings.stop_lead_s]), np.stack([target, target]), still, still
+        np.array([0.0, settings.hold_s]), np.stack([target, target]), still, still
     )
     return Stop(to_command(robot, path), path)
 
