@@ -1,0 +1,215 @@
+"""Images and joint states in, observations out: live, in the closed loop and from bags.
+
+The same messages give identical observations wherever they come from.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.episodes.images import decode_image
+from eva_ros.episodes.joints import JointReading
+from eva_ros.episodes.joints import JointTrack
+from eva_ros.episodes.joints import NotReady as NotReady
+from eva_ros.episodes.sync import AsOfBuffer
+from eva_ros.episodes.sync import Sample
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
+from eva_ros.robot.spec import Robot
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Time-aligned camera images and joint state at one instant.
+
+    Attributes:
+        stamp_ns: the instant; nothing below is newer.
+        view: the tiled image [H, W, 3], uint8, RGB.
+        image_stamps: when each camera's image was taken, in the view's order.
+        joint_positions: [J], rad, grippers 0 to 1.
+        joint_stamp_ns: of the joint state, the older one's where there are two.
+        joint_velocities: [J], nan where the robot reports none.
+        at_rest: every joint was slower than the robot's rest velocity.
+    """
+
+    stamp_ns: int
+    view: NDArray[np.uint8]
+    image_stamps: dict[str, int]
+    joint_positions: NDArray[np.float64]
+    joint_stamp_ns: int
+    joint_velocities: NDArray[np.float64]
+    at_rest: bool
+
+
+@dataclass(frozen=True)
+class _Compressed:
+    """The fields of sensor_msgs/CompressedImage that matter."""
+
+    format: str
+    data: Any
+
+
+class ObservationBuilder:
+    """Makes observations of what has arrived so far.
+
+    Images are decoded when an observation needs them, each once.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        view: ViewSpec,
+        *,
+        max_image_age_s: float = 2.0,
+        max_joint_age_s: float = 0.5,
+        on_clock_jump: Callable[[str], None] = _log.warning,
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            robot: whose joints and cameras.
+            view: how the cameras are tiled.
+            max_image_age_s: no observation is made with an image older than this.
+            max_joint_age_s: nor with joints older than this.
+            on_clock_jump: is given a sentence when stamps jump back and everything is forgotten.
+
+        Raises:
+            UserError: the view shows a camera that the robot has not.
+        """
+        missing = [name for name in view.camera_names if name not in robot.cameras]
+        if missing:
+            raise UserError(
+                f"The view '{view.name}' shows {', '.join(missing)}, which '{robot.name}' has not "
+                f'(it has {", ".join(robot.cameras)}).'
+            )
+        self._robot, self._view = robot, view
+        self._max_image_age_ns = round(max_image_age_s * 1e9)
+        self._images: dict[str, AsOfBuffer[Any]] = {n: AsOfBuffer() for n in view.camera_names}
+        self._joints = JointTrack(robot, max_joint_age_s)
+        self._pictures: dict[str, tuple[Sample[Any], NDArray[np.uint8]]] = {}
+        self._on_clock_jump = on_clock_jump
+        self.clock_jumps = 0
+
+    def add_image(
+        self,
+        camera: str,
+        stamp_ns: int,
+        data: Any,
+        format: str = 'jpeg',  # noqa: A002
+    ) -> None:
+        """Take in the bytes of a sensor_msgs/CompressedImage; other cameras are ignored."""
+        self.add_image_message(camera, stamp_ns, _Compressed(format, data))
+
+    def add_image_message(self, camera: str, stamp_ns: int, message: Any) -> None:
+        """Take in whatever decode_image decodes; cameras that the view does not show are ignored.
+
+        The message must not change afterwards.
+        """
+        if camera in self._images:
+            self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, message))
+
+    def add_joint_state(
+        self,
+        stamp_ns: int,
+        names: Sequence[str],
+        positions: Sequence[float],
+        velocities: Sequence[float] = (),
+        topic: str = '',
+    ) -> None:
+        """Take in a joint state; `topic` is needed where the arms have a topic each."""
+        jump_ns = self._joints.add(stamp_ns, names, positions, velocities, topic)
+        self._note(topic or self._robot.joint_state_topics[0], stamp_ns, jump_ns)
+
+    def newest(self) -> dict[str, int]:
+        """Return the latest stamp of every camera and joint-state topic heard so far."""
+        found = {name: buffer.newest for name, buffer in self._images.items()}
+        images = {name: sample.stamp_ns for name, sample in found.items() if sample}
+        return {**images, **self._joints.newest}
+
+    def latest(self, now_ns: int) -> Observation:
+        """Return the observation as of an instant: of each stream the newest sample not after it.
+
+        Raises:
+            NotReady: a camera or joint is missing or too old, or an image cannot be used; says
+                which.
+        """
+        images = {name: self._image(name, now_ns) for name in self._images}
+        joints = self._joints.at(now_ns)
+        pictures = {name: self._picture(name, sample) for name, sample in images.items()}
+        return Observation(
+            stamp_ns=now_ns,
+            view=self._view.join(pictures),
+            image_stamps={name: sample.stamp_ns for name, sample in images.items()},
+            joint_positions=joints.positions,
+            joint_stamp_ns=joints.stamp_ns,
+            joint_velocities=joints.velocities,
+            at_rest=self._joints.at_rest(now_ns),
+        )
+
+    def joints(self, now_ns: int) -> JointReading:
+        """Return the joints alone as of an instant; NotReady as in `latest`."""
+        return self._joints.at(now_ns)
+
+    def joints_between(self, stamp_ns: int) -> NDArray[np.float64]:
+        """Return the joints [J] interpolated at an instant in the past: labels, never inputs.
+
+        Raises:
+            NotReady: no joint state before or after the instant, or a gap around it.
+        """
+        return self._joints.interpolated(stamp_ns)
+
+    def _note(self, stream: str, stamp_ns: int, jump_ns: int) -> None:
+        """Forget the other streams when one of them jumps back."""
+        if not jump_ns:
+            return
+        self.clock_jumps += 1
+        for name, buffer in self._images.items():
+            if name != stream:
+                buffer.clear()
+        if stream in self._images:
+            self._joints.clear()
+        self._pictures.clear()
+        self._on_clock_jump(
+            f"The stamps of '{stream}' jumped back by {jump_ns * 1e-9:.2f} s to "
+            f'{stamp_ns * 1e-9:.2f} s: what was received before is forgotten.'
+        )
+
+    def _image(self, name: str, now_ns: int) -> Sample[Any]:
+        topic = self._robot.cameras[name].topic
+        sample = self._images[name].at(now_ns)
+        newest = self._images[name].newest
+        if sample is None and newest:
+            ahead_s = (newest.stamp_ns - now_ns) * 1e-9
+            raise NotReady(
+                f"The images of camera '{name}' on '{topic}' are stamped {ahead_s:.2f} s in the "
+                'future: do the clocks agree?'
+            )
+        if sample is None:
+            raise NotReady(f"There is no image of camera '{name}' on '{topic}' yet.")
+        age_ns = now_ns - sample.stamp_ns
+        if age_ns > self._max_image_age_ns:
+            raise NotReady(
+                f"The newest image of camera '{name}' on '{topic}' is {age_ns * 1e-9:.2f} s old "
+                f'(at most {self._max_image_age_ns * 1e-9:.2f} s): is the camera still running?'
+            )
+        return sample
+
+    def _picture(self, name: str, sample: Sample[Any]) -> NDArray[np.uint8]:
+        """Return an image as it stands in the view, decoded once."""
+        kept = self._pictures.get(name)
+        if kept and kept[0] is sample:
+            return kept[1]
+        try:
+            picture = self._view.camera(name).picture(decode_image(sample.value))
+        except UserError as error:
+            topic = self._robot.cameras[name].topic
+            raise NotReady(f"Camera '{name}' on '{topic}': {error}") from error
+        self._pictures[name] = (sample, picture)
+        return picture
