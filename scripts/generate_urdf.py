@@ -4,7 +4,7 @@
 
 Frames, axes, ranges and masses are MuJoCo's; velocities are those of config/robots/aloha_sim.yaml.
 Shapes are boxes around the meshes, so that nothing of gym-aloha is copied. Joints are named as
-the robot's joint states name them; `<arm>_fingertips` lies between the fingers' pads.
+the robot's joint states name them; `<arm>_fingertips` lies between the fingertips.
 """
 
 import argparse
@@ -19,8 +19,8 @@ import numpy as np
 from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import load_robot
 
-# The fingers end 0.1537 m from the gripper link; this is the middle of their pads.
-FINGERTIP_OFFSET_M = 0.143
+# As in eva_ros.sim.world: the MJCF marks this point between the fingers, which end at 0.1537 m.
+FINGERTIP_OFFSET_M = 0.15
 MODEL = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
 TARGET = Path(__file__).resolve().parent.parent / 'config' / 'urdf' / 'aloha_sim.urdf'
 _TYPES = {mujoco.mjtJoint.mjJNT_HINGE: 'revolute', mujoco.mjtJoint.mjJNT_SLIDE: 'prismatic'}

@@ -13,7 +13,7 @@ from eva_ros.robot.spec import load_robot
 pytest.importorskip('pinocchio')
 from eva_ros.robot.kinematics import ForwardKinematics
 
-FINGERTIP_OFFSET_M = 0.143
+FINGERTIP_OFFSET_M = 0.15
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +64,11 @@ def test_end_effectors_are_mujocos_fingertips_midpoints(robot, kinematics, mujoc
                        for side in ('left', 'right')]  # fmt: skip
             middle = np.mean(fingers, axis=0) + (FINGERTIP_OFFSET_M - 0.0687) * axis
             assert np.abs(position - middle).max() < 1e-3
+
+
+def test_the_simulators_fingertips_are_the_same_point():
+    world = pytest.importorskip('eva_ros.sim.world')
+    np.testing.assert_array_equal(world.FINGERTIPS, [FINGERTIP_OFFSET_M, 0.0, 0.0])
 
 
 def test_every_link_is_where_mujoco_has_it(robot, kinematics, mujoco_model):
