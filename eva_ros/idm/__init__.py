@@ -1,0 +1,1 @@
+"""Frames in, joint positions out: the inverse dynamics model (IDM)."""

@@ -1,0 +1,120 @@
+"""What an inverse dynamics model is made of, and which world it belongs to."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import dataclass
+from typing import Any
+from typing import Protocol
+
+ARMS = ('left', 'right')
+
+
+class CameraBox(Protocol):
+    """A camera of the view: where its picture lies in it."""
+
+    name: str
+    box: Sequence[int]
+
+
+class View(Protocol):
+    """What the model needs to know of `eva_ros.episodes.views.ViewSpec`."""
+
+    name: str
+    height: int
+    width: int
+    rate_hz: float
+    cameras: Sequence[CameraBox]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera's place in the view.
+
+    Attributes:
+        name: as in the robot's YAML.
+        box: y, x, height and width in the view, pixels.
+    """
+
+    name: str
+    box: tuple[int, int, int, int]
+
+    def serves(self, arm: str) -> bool:
+        """Return whether the arm's joints are read from this camera.
+
+        A camera named after an arm belongs to that arm alone, any other to both: an artefact in
+        the picture of one wrist then cannot move the other arm.
+        """
+        owners = [owner for owner in ARMS if self.name.startswith(owner)]
+        return not owners or arm in owners
+
+
+@dataclass(frozen=True)
+class IdmConfig:
+    """The shape of an inverse dynamics model and the world it was trained in.
+
+    Attributes:
+        robot: name of the robot.
+        joint_names: outputs [J], left arm's before right arm's.
+        gripper_mask: which of them are grippers [J].
+        view: name of the view.
+        height: of the view, pixels.
+        width: of the view, pixels.
+        rate_hz: frames per second of the view.
+        cameras: their boxes in the view.
+        stride: frames between the three that are looked at together.
+        widths: channels of a tower at a quarter and at an eighth of the camera's resolution.
+        keypoints: spatial softmax maps per camera and arm.
+        values: feature values read at each keypoint.
+        hidden: width of the heads.
+    """
+
+    robot: str
+    joint_names: tuple[str, ...]
+    gripper_mask: tuple[bool, ...]
+    view: str
+    height: int
+    width: int
+    rate_hz: float
+    cameras: tuple[Camera, ...]
+    stride: int = 1
+    widths: tuple[int, int] = (48, 96)
+    keypoints: int = 32
+    values: int = 8
+    hidden: int = 256
+
+    def joints_of(self, arm: str) -> list[int]:
+        """Return the columns of the arm's joints and gripper: J's first or second half."""
+        half = len(self.joint_names) // 2
+        return list(range(half)) if arm == ARMS[0] else list(range(half, len(self.joint_names)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> 'IdmConfig':
+        """Return the configuration that `to_dict` wrote."""
+        cameras = tuple(Camera(c['name'], tuple(c['box'])) for c in data['cameras'])
+        lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
+        return cls(**{**data, **lists, 'cameras': cameras})
+
+    @classmethod
+    def of(cls, robot: Any, view: View, **shape: Any) -> 'IdmConfig':
+        """Return the configuration for a robot and a view.
+
+        Args:
+            robot: has name, joint_names [J] and gripper_mask [J].
+            view: has name, height, width, rate_hz and cameras.
+            shape: whatever else shall differ from the defaults.
+        """
+        return cls(
+            robot=robot.name,
+            joint_names=tuple(robot.joint_names),
+            gripper_mask=tuple(bool(value) for value in robot.gripper_mask),
+            view=view.name,
+            height=view.height,
+            width=view.width,
+            rate_hz=float(view.rate_hz),
+            cameras=tuple(Camera(c.name, tuple(c.box)) for c in view.cameras),
+            **shape,
+        )
