@@ -1,0 +1,231 @@
+"""`eva idm`: train and judge the model that reads joint positions from frames."""
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+import platform
+import sys
+from typing import Any
+
+HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eva idm train` and `eva idm evaluate`."""
+    commands = parser.add_subparsers(metavar='train | evaluate', required=True)
+    _add_train(commands.add_parser('train', help=_train.__doc__))
+    _add_evaluate(commands.add_parser('evaluate', help=_evaluate.__doc__))
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--bags', type=Path, nargs='+', required=True, metavar='DIR',
+                        help='folders of recorded episodes')  # fmt: skip
+    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
+    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
+    parser.add_argument('--held-out', type=float, default=0.1, metavar='SHARE',
+                        help='of the episodes, never trained on (%(default)s)')  # fmt: skip
+    parser.add_argument('--split-seed', type=int, default=0, metavar='S',
+                        help='which episodes are held out (%(default)s)')  # fmt: skip
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    _add_data(parser)
+    parser.add_argument('--out', type=Path, required=True, help='folder of the checkpoint; a '
+                        'training whose state lies there is resumed')  # fmt: skip
+    parser.add_argument('--world-model', type=Path, metavar='CKPT',
+                        help='corrupt clips by the round trip through its codec')  # fmt: skip
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument('--minutes', type=float, help='of wall time')
+    budget.add_argument('--steps', type=int, help='optimizer steps')
+    parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
+    parser.add_argument('--batch', type=int, default=16, metavar='CLIPS', help='(%(default)s)')
+    parser.add_argument('--learning-rate', type=float, metavar='R')
+    parser.add_argument('--stride', type=int, default=1,
+                        help='frames between the three looked at (%(default)s)')  # fmt: skip
+    parser.set_defaults(action=_train)
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--checkpoint', type=Path, required=True, metavar='CKPT')
+    _add_data(parser)
+    parser.add_argument('--all', action='store_true',
+                        help='use every episode, not only those held out')  # fmt: skip
+    parser.add_argument('--world-model', type=Path, metavar='CKPT',
+                        help='read the frames after the round trip through its codec')  # fmt: skip
+    parser.add_argument('--seed', type=int, default=0, help='of the intervals (%(default)s)')
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    parser.set_defaults(action=_evaluate)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what was asked for."""
+    return args.action(args)
+
+
+def _train(args: argparse.Namespace) -> int:
+    """Train an inverse dynamics model from recorded episodes."""
+    from eva_ros.idm.checkpoint import view_fingerprint
+    from eva_ros.idm.config import IdmConfig
+    from eva_ros.idm.train import train
+    from eva_ros.idm.train import TrainSettings
+
+    robot, view, (training, held_out) = _load(args)
+    settings = TrainSettings(
+        seed=args.seed,
+        steps=args.steps,
+        minutes=args.minutes,
+        batch_clips=args.batch,
+        **({'learning_rate': args.learning_rate} if args.learning_rate else {}),
+    )
+    facts = {
+        'bags': [bags.name for bags in args.bags],
+        'held_out': {'episodes': len(held_out), 'share': args.held_out, 'seed': args.split_seed},
+        'codec': args.world_model.name if args.world_model else None,
+        'hardware': _hardware(),
+    }
+    corruptions = [_codec_round_trip(args.world_model)] if args.world_model else []
+    train(
+        IdmConfig.of(robot, view, stride=args.stride),
+        training,
+        args.out,
+        settings,
+        corruptions=corruptions,
+        fingertips=_fingertips(robot),
+        facts=facts,
+        view_hash=view_fingerprint(view),
+    )
+    print(f'written to {args.out}')
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Measure a checkpoint on held-out episodes."""
+    from eva_ros.idm.checkpoint import load_idm
+    from eva_ros.idm.evaluate import evaluate
+
+    robot, view, (training, held_out) = _load(args)
+    model = load_idm(args.checkpoint, robot, view)
+    episodes = [*training, *held_out] if args.all else held_out
+    treatment = _treatment(args.world_model) if args.world_model else None
+    figures = evaluate(model, episodes, _fingertips(robot), treatment)
+    summary = _summary(figures, model.config.joint_names, args.seed)
+    if args.json:
+        print(json.dumps(summary))
+    else:
+        print(_table(summary))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.dataset import split_episodes
+    from eva_ros.episodes.views import load_view
+    from eva_ros.robot.spec import load_robot
+
+    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
+    episodes = load_episodes(args.bags, robot, view, args.cache)
+    training, held_out = split_episodes(episodes, args.held_out, args.split_seed)
+    print(f'eva idm: {len(training)} episodes, {len(held_out)} held out', file=sys.stderr)
+    return robot, view, (training, held_out)
+
+
+def _fingertips(robot: Any) -> Callable | None:
+    """Return a function from joints [N, J] to fingertips [N, 2, 3], m; None without a URDF."""
+    if robot.urdf is None:
+        return None
+    import numpy as np
+
+    from eva_ros.robot.kinematics import ForwardKinematics
+
+    kinematics = ForwardKinematics(robot.urdf, robot)
+
+    def fingertips(joints: Any) -> Any:
+        found = kinematics.end_effector(np.asarray(joints, dtype=np.float64))
+        return np.stack([found['left'], found['right']], axis=-2)
+
+    return fingertips
+
+
+def _codec_round_trip(folder: Path) -> Callable:
+    """Return the corruption that a clip suffers on its way through a world model's codec."""
+    from eva_ros.world_model.checkpoint import load_world_model
+
+    codec = load_world_model(folder).codec
+
+    def round_trip(clips: Any) -> Any:
+        return codec.decode(codec.encode_changes(clips), clips[:, 0]).clamp(0, 1)
+
+    return round_trip
+
+
+def _treatment(folder: Path) -> Callable:
+    import numpy as np
+
+    from eva_ros.idm.decode import frames_to_tensor
+
+    corrupt = _codec_round_trip(folder)
+
+    def treat(frames: Any) -> Any:
+        # The codec takes clips of 17 frames that share their last with the next clip's first.
+        parts = [frames[start : start + 17] for start in range(0, len(frames) - 1, 16)]
+        whole: list[Any] = []
+        for part in parts:
+            missing = -(len(part) - 1) % 4
+            padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
+            seen = corrupt(frames_to_tensor(padded)[None])[0, : len(part)]
+            pixels = (seen * 255).round().byte().movedim(1, -1).numpy()
+            whole.append(pixels if not whole else pixels[1:])
+        return np.concatenate(whole)
+
+    return treat
+
+
+def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str, Any]:
+    import numpy as np
+
+    from eva_ros.evaluation.statistics import bootstrap_interval
+
+    def entry(values: Any) -> dict[str, Any]:
+        values = np.asarray(values, dtype=float)
+        if np.isnan(values).all():
+            return {'mean': None, 'interval': None}
+        return {
+            'mean': float(np.nanmean(values)),
+            'interval': list(bootstrap_interval(values, seed)),
+        }
+
+    names = ('fingertip_error', 'smoothed_fingertip_error', 'roughness', 'smoothed_roughness',
+             'true_roughness', 'noise_floor', 'rank_correlation')  # fmt: skip
+    errors = np.stack([figure.joint_error for figure in figures])
+    return {
+        'episodes': len(figures),
+        'seed': seed,
+        'joint_error': {name: entry(errors[:, i]) for i, name in enumerate(joint_names)},
+        **{name: entry([getattr(figure, name) for figure in figures]) for name in names},
+    }
+
+
+def _table(summary: dict[str, Any]) -> str:
+    units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
+    lines = [f'{summary["episodes"]} episodes, mean and 95 % bootstrap interval over episodes']
+    rows = {f'error {name}': figure for name, figure in summary['joint_error'].items()}
+    rows |= {name: summary[name] for name in summary if isinstance(summary[name], dict)
+             and 'mean' in summary[name]}  # fmt: skip
+    for name, figure in rows.items():
+        if figure['mean'] is None:
+            lines.append(f'{name:32} not measured')
+            continue
+        low, high = figure['interval']
+        unit = units.get(name, '0..1' if name.endswith('gripper') else 'rad')
+        lines.append(f'{name:32} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}')
+    return '\n'.join(lines)
+
+
+def _hardware() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f'{platform.machine()} CPU, {torch.get_num_threads()} threads'

@@ -1,0 +1,115 @@
+"""How well an inverse dynamics model reads held-out episodes."""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.idm.data import Fingertips
+from eva_ros.idm.decode import read
+from eva_ros.idm.model import InverseDynamics
+from eva_ros.idm.smoothing import smooth
+
+# A joint that moves less than this from frame to frame stands still: 0.02 rad/s at 10 Hz.
+_STILL_RAD = 0.002
+
+# What may be done to the frames before they are read: uint8 [T, H, W, 3] to the same.
+Treatment = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class EpisodeFigures:
+    """What one episode says about a model.
+
+    Attributes:
+        joint_error: mean absolute error of each joint [J], rad; grippers 0 to 1.
+        fingertip_error: mean distance of both fingertips from where they were, m.
+        smoothed_fingertip_error: the same after the command path's smoothing, m.
+        roughness: root mean square of the third difference of the decoded arm joints, rad.
+        smoothed_roughness: the same after the command path's smoothing, rad.
+        true_roughness: the same of the labels, rad.
+        noise_floor: standard deviation of the second difference while all joints stand still,
+            rad; nan where they never do.
+        rank_correlation: Spearman's, of the guessed spread with the true error over the frames.
+    """
+
+    joint_error: NDArray[np.float64]
+    fingertip_error: float
+    smoothed_fingertip_error: float
+    roughness: float
+    smoothed_roughness: float
+    true_roughness: float
+    noise_floor: float
+    rank_correlation: float
+
+
+def evaluate_episode(
+    model: InverseDynamics,
+    episode: Any,
+    fingertips: Fingertips | None,
+    treatment: Treatment | None = None,
+) -> EpisodeFigures:
+    """Return the figures of one episode.
+
+    Args:
+        model: the inverse dynamics model.
+        episode: has frames uint8 [T, H, W, 3] and joints [T, J].
+        fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; nan without it.
+        treatment: of the frames before they are read.
+    """
+    frames = np.asarray(episode.frames)
+    reading = read(model, frames if treatment is None else treatment(frames))
+    decoded = reading.positions.double().numpy()
+    joints = np.asarray(episode.joints, np.float64)[: len(decoded)]
+    smoothed = smooth(decoded, 1 / model.config.rate_hz)
+    arms = ~np.asarray(model.config.gripper_mask)
+    error = np.abs(decoded - joints)
+    return EpisodeFigures(
+        joint_error=error.mean(0),
+        fingertip_error=_fingertip_error(fingertips, decoded, joints),
+        smoothed_fingertip_error=_fingertip_error(fingertips, smoothed, joints),
+        roughness=roughness(decoded[:, arms]),
+        smoothed_roughness=roughness(smoothed[:, arms]),
+        true_roughness=roughness(joints[:, arms]),
+        noise_floor=_noise_floor(decoded[:, arms], joints[:, arms]),
+        rank_correlation=_rank_correlation(
+            reading.spread.double().numpy()[:, arms].mean(1), error[:, arms].mean(1)
+        ),
+    )
+
+
+def evaluate(
+    model: InverseDynamics,
+    episodes: Sequence[Any],
+    fingertips: Fingertips | None,
+    treatment: Treatment | None = None,
+) -> list[EpisodeFigures]:
+    """Return the figures of every episode that has at least four frames."""
+    long_enough = [episode for episode in episodes if len(episode.frames) >= 4]
+    return [evaluate_episode(model, e, fingertips, treatment) for e in long_enough]
+
+
+def roughness(path: NDArray) -> float:
+    """Return the root mean square of the third difference of a path [T, J]."""
+    return float(np.sqrt(np.mean(np.diff(path, 3, axis=0) ** 2))) if len(path) > 3 else np.nan
+
+
+def _fingertip_error(fingertips: Fingertips | None, decoded: NDArray, joints: NDArray) -> float:
+    if fingertips is None:
+        return np.nan
+    return float(np.linalg.norm(fingertips(decoded) - fingertips(joints), axis=-1).mean())
+
+
+def _noise_floor(decoded: NDArray, joints: NDArray) -> float:
+    """Return the deviation of the second difference where three frames in a row stand still."""
+    steps = np.abs(np.diff(joints, axis=0)).max(1) < _STILL_RAD
+    still = steps[:-1] & steps[1:]
+    return float(np.diff(decoded, 2, axis=0)[still].std()) if still.sum() >= 2 else np.nan
+
+
+def _rank_correlation(first: NDArray, second: NDArray) -> float:
+    ranks = np.stack([np.argsort(np.argsort(values)) for values in (first, second)])
+    return float(np.corrcoef(ranks)[0, 1]) if len(first) > 2 else np.nan

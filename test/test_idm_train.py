@@ -1,0 +1,86 @@
+"""Training the inverse dynamics model: it learns, and a kill changes nothing."""
+
+import idm_world
+import numpy as np
+import pytest
+import torch
+
+from eva_ros.errors import UserError
+from eva_ros.idm.checkpoint import load_idm
+from eva_ros.idm.data import fingertip_jacobians
+from eva_ros.idm.evaluate import evaluate
+from eva_ros.idm.train import STATE
+from eva_ros.idm.train import train
+from eva_ros.idm.train import Trainer
+from eva_ros.idm.train import TrainSettings
+
+
+def settings(**changes):
+    given = {'steps': 6, 'batch_clips': 4, 'warmup_steps': 2, 'learning_rate': 3e-3}
+    return TrainSettings(**(given | changes))
+
+
+@pytest.fixture(scope='module')
+def recorded():
+    return idm_world.episodes(12)
+
+
+def test_trained_model_reads_held_out_episodes_better_than_their_mean(recorded, tmp_path):
+    train(
+        idm_world.config(), recorded, tmp_path, settings(steps=250, batch_clips=8),
+        fingertips=idm_world.fingertips,
+    )  # fmt: skip
+    held_out = idm_world.episodes(4, first=100)
+    model = load_idm(tmp_path, idm_world.ROBOT, idm_world.VIEW)
+    figures = evaluate(model, held_out, idm_world.fingertips)
+    error = np.mean([figure.joint_error for figure in figures])
+    mean = np.concatenate([episode.joints for episode in recorded]).mean(0)
+    naive = np.mean([np.abs(episode.joints - mean) for episode in held_out])
+    assert error < 0.35 * naive
+    assert np.isfinite([figure.fingertip_error for figure in figures]).all()
+    assert np.isfinite([figure.noise_floor for figure in figures]).all()
+
+
+def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):
+    whole = train(idm_world.config(), recorded, tmp_path / 'whole', settings())
+    killed = Trainer(idm_world.config(), recorded, settings())
+    for _ in range(3):
+        killed.run_step()
+    killed.save_state(tmp_path / 'killed')
+    resumed = train(idm_world.config(), recorded, tmp_path / 'killed', settings())
+    for name, weight in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=0, atol=0)
+
+
+def test_state_of_another_training_is_refused(recorded, tmp_path):
+    train(idm_world.config(), recorded, tmp_path, settings())
+    with pytest.raises(UserError, match='other data or settings'):
+        train(idm_world.config(), recorded, tmp_path, settings(seed=1, steps=8))
+    with pytest.raises(UserError, match='other data or settings'):
+        train(idm_world.config(), recorded[:5], tmp_path, settings(steps=8))
+
+
+def test_interrupted_write_leaves_the_old_state(recorded, tmp_path, monkeypatch):
+    trainer = Trainer(idm_world.config(), recorded, settings())
+    trainer.save_state(tmp_path)
+    before = (tmp_path / STATE).read_bytes()
+    trainer.run_step()
+
+    def fail(*_):
+        raise OSError('disk full')
+
+    monkeypatch.setattr('os.replace', fail)
+    with pytest.raises(OSError, match='disk full'):
+        trainer.save_state(tmp_path)
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_fingertip_jacobian_is_that_of_the_kinematics():
+    jacobians = fingertip_jacobians(idm_world.fingertips, np.random.rand(3, 6))
+    assert jacobians.shape == (3, 2, 3, 6)
+    np.testing.assert_allclose(jacobians[:, 1, 0], np.eye(6)[[3] * 3], atol=1e-6)
+
+
+def test_episodes_shorter_than_a_clip_are_refused():
+    with pytest.raises(UserError, match='has 5 frames'):
+        Trainer(idm_world.config(), [idm_world.episode(0, steps=4)], settings())
