@@ -1,0 +1,1 @@
+"""Executability as a reward: judge dreams by the motion they induce, and align the dreamer."""

@@ -1,0 +1,213 @@
+"""How well a joint path fits the robot: the executability reward.
+
+EVA (arXiv 2603.17808, section 4): finite differences of the decoded joints, Huber terms on jerk
+and acceleration, squared hinges beyond the robot's limits, a bounded map to a score. Constants
+as in the authors' public development code; limits come from the robot. Two things are added: a
+hinge beyond the position limits, and a motion floor (motion.py), since a still video would win.
+Pure torch, any leading dimensions, differentiable.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Beyond every limit's reach: stands for "no limit" where a joint has none.
+_NO_LIMIT = 1e9
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """Weights and scales of the executability reward.
+
+    Attributes:
+        jerk_weight: of the Huber term on jerk.
+        acceleration_weight: of the Huber term on acceleration.
+        velocity_weight: of the squared excess over the velocity limits.
+        acceleration_excess_weight: of the squared excess over the acceleration limits.
+        position_weight: of the squared excess over the position limits, per rad^2.
+        gripper_weight: of a gripper against an arm joint.
+        velocity_share: share of a velocity limit that may be used.
+        huber_share: Huber thresholds as a share of the acceleration limit (and of that limit
+            divided by dt for jerk).
+        best: score of a path without any penalty.
+        scale: P0, the penalty at which (1 + P / P0) is two; `calibrate_scale` finds it. It
+            belongs to a frame rate: penalties grow with dt^-6.
+        exponent: gamma, how fast the score falls.
+    """
+
+    jerk_weight: float = 0.5
+    acceleration_weight: float = 0.25
+    velocity_weight: float = 2.0
+    acceleration_excess_weight: float = 1.0
+    position_weight: float = 100.0
+    gripper_weight: float = 0.2
+    velocity_share: float = 0.85
+    huber_share: float = 0.5
+    best: float = 10.0
+    scale: float = 2000.0
+    exponent: float = 0.5
+
+
+@dataclass(frozen=True)
+class MotionLimits:
+    """What the reward needs to know of a robot; arrays over joints [J].
+
+    Attributes:
+        velocity: largest, rad/s.
+        acceleration: largest, rad/s^2.
+        low: smallest position, rad.
+        high: largest position, rad.
+        grippers: which joints are grippers (0 to 1 instead of rad).
+    """
+
+    velocity: Tensor
+    acceleration: Tensor
+    low: Tensor
+    high: Tensor
+    grippers: Tensor
+
+    @classmethod
+    def of(cls, limits: Any, gripper_mask: Any = None) -> 'MotionLimits':
+        """Return the limits of `robot.limits`; a limit that is nan or inf never binds.
+
+        Args:
+            limits: of the robot.
+            gripper_mask: which joints are grippers [J]; without it those that are named so.
+        """
+        if gripper_mask is None:
+            gripper_mask = [name.endswith('gripper') for name in limits.joint_names]
+
+        def known(values: Any, otherwise: float) -> Tensor:
+            numbers = np.array(values, np.float64)
+            return torch.from_numpy(np.nan_to_num(numbers, True, otherwise, _NO_LIMIT, -_NO_LIMIT))
+
+        return cls(
+            velocity=known(limits.max_velocity, _NO_LIMIT),
+            acceleration=known(limits.max_acceleration, _NO_LIMIT),
+            low=known(limits.min_position, -_NO_LIMIT),
+            high=known(limits.max_position, _NO_LIMIT),
+            grippers=torch.tensor(np.asarray(gripper_mask, dtype=bool)),
+        )
+
+    @classmethod
+    def paper(cls) -> 'MotionLimits':
+        """Return those of the authors' code: two PiPER arms with grippers, no position limits."""
+        arm = [3.1416, 3.4034, 3.1416, 3.9270, 3.9270, 3.9270]
+        # The code scales the arms' limits by 0.85 but takes the grippers' 2.0 as it is.
+        velocity = torch.tensor([*arm, 2.0 / 0.85] * 2, dtype=torch.float64)
+        acceleration = torch.tensor(([5.0] * 6 + [10.0]) * 2, dtype=torch.float64)
+        far = torch.full((14,), _NO_LIMIT, dtype=torch.float64)
+        return cls(velocity, acceleration, -far, far, torch.tensor(([False] * 6 + [True]) * 2))
+
+
+class Executability(NamedTuple):
+    """A score and the weighted terms it is made of, each [...].
+
+    Attributes:
+        score: best * (1 + penalty / scale)^-exponent; nan for fewer than 4 steps.
+        penalty: sum of the terms.
+        jerk: Huber term of the third difference.
+        acceleration: Huber term of the second difference.
+        velocity: squared excess over the velocity limits.
+        acceleration_excess: squared excess over the acceleration limits.
+        position: squared excess over the position limits.
+        motion: mean speed of the arm joints, rad/s.
+    """
+
+    score: Tensor
+    penalty: Tensor
+    jerk: Tensor
+    acceleration: Tensor
+    velocity: Tensor
+    acceleration_excess: Tensor
+    position: Tensor
+    motion: Tensor
+
+
+def executability(
+    positions: Tensor,
+    dt: float,
+    limits: Any,
+    gripper_mask: Any = None,
+    settings: RewardSettings | None = None,
+) -> Executability:
+    """Judge joint paths.
+
+    With v, a, j the first three differences of q divided by dt, w the joints' weights divided by
+    their mean, and H_d(x) = x^2 / 2 within d, d (|x| - d / 2) beyond:
+
+        P = 0.5 mean(w H(j)) + 0.25 mean(w H(a)) + 2 mean(w relu(|v| - v_max)^2)
+            + mean(w relu(|a| - a_max)^2) + 100 mean(w relu(beyond the position limits)^2)
+        R = 10 (1 + P / P0)^-gamma
+
+    Args:
+        positions: [..., T, J], rad; grippers 0 to 1.
+        dt: time between steps, s.
+        limits: `robot.limits`, or MotionLimits made of them.
+        gripper_mask: which joints are grippers [J]; without it those that are named so.
+        settings: weights and scales; the defaults if None.
+    """
+    settings = settings or RewardSettings()
+    limits = limits if isinstance(limits, MotionLimits) else MotionLimits.of(limits, gripper_mask)
+    if positions.shape[-2] < 4:
+        nothing = positions.new_full(positions.shape[:-2], torch.nan)
+        return Executability(*[nothing] * len(Executability._fields))
+    v_max = settings.velocity_share * limits.velocity.to(positions)
+    a_max, low, high = (
+        value.to(positions) for value in (limits.acceleration, limits.low, limits.high)
+    )
+    velocity = positions.diff(dim=-2) / dt
+    acceleration = velocity.diff(dim=-2) / dt
+    jerk = acceleration.diff(dim=-2) / dt
+    weights = _weights(limits.grippers, settings).to(positions)
+    bend = settings.huber_share * a_max
+
+    def mean(term: Tensor) -> Tensor:
+        return (weights * term).mean((-2, -1))
+
+    terms = {
+        'jerk': settings.jerk_weight * mean(_huber(jerk, bend / dt)),
+        'acceleration': settings.acceleration_weight * mean(_huber(acceleration, bend)),
+        'velocity': settings.velocity_weight * mean((velocity.abs() - v_max).relu().square()),
+        'acceleration_excess': settings.acceleration_excess_weight
+        * mean((acceleration.abs() - a_max).relu().square()),
+        'position': settings.position_weight
+        * mean(((low - positions).relu() + (positions - high).relu()).square()),
+    }
+    penalty = torch.stack(list(terms.values())).sum(0)
+    return Executability(
+        score=score_of(penalty, settings),
+        penalty=penalty,
+        motion=velocity[..., ~limits.grippers].abs().mean((-2, -1)),
+        **terms,
+    )
+
+
+def score_of(penalty: Tensor, settings: RewardSettings) -> Tensor:
+    """Return the bounded score of a penalty: best without any, towards 0 as it grows."""
+    return settings.best * (1 + penalty / settings.scale) ** -settings.exponent
+
+
+def calibrate_scale(penalties: Tensor) -> float:
+    """Return P0 for these rollouts: their median penalty, so that half score above 7.07.
+
+    EVA section 4 takes P0 from rollouts of the model before alignment.
+
+    Args:
+        penalties: of the unaligned model's dreams [N].
+    """
+    return float(penalties.median().clamp_min(1e-9))
+
+
+def _weights(grippers: Tensor, settings: RewardSettings) -> Tensor:
+    weights = torch.where(grippers, settings.gripper_weight, 1.0).double()
+    return weights / weights.mean()
+
+
+def _huber(x: Tensor, threshold: Tensor) -> Tensor:
+    size = x.abs()
+    return torch.where(size <= threshold, x.square() / 2, threshold * (size - threshold / 2))
