@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 import tempfile
 import threading
+import time
 from typing import Any
 
 import rclpy
@@ -51,6 +52,7 @@ class Graph:
         rclpy.init(context=self.context, args=[])
         self.probe = Node('probe', context=self.context)
         self._changed = threading.Condition()
+        self._count = 0
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.probe)
         self._thread = threading.Thread(target=self._executor.spin, daemon=True)
@@ -83,21 +85,27 @@ class Graph:
         def hear(message: Any) -> None:
             with self._changed:
                 heard.append(message)
+                self._count += 1
                 self._changed.notify_all()
 
         self.probe.create_subscription(kind, topic, hear, qos)
         return heard
 
     def wait_for(self, condition: Callable[[], Any], timeout_s: float = TIMEOUT_S) -> Any:
-        """Wait until a condition on what was heard holds, and return it."""
-        with self._changed:
-            # Looked at anew with every message, and now and then for what no message announces.
-            remaining = timeout_s
-            while not (value := condition()):
-                assert remaining > 0, 'waited in vain'
-                self._changed.wait(0.05)
-                remaining -= 0.05
-            return value
+        """Wait until a condition on what was heard holds, and return it.
+
+        Looked at anew with every message, and now and then for what no message announces.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                seen = self._count
+            # Without the lock: the condition may call a service.
+            if value := condition():
+                return value
+            assert time.monotonic() < deadline, 'waited in vain'
+            with self._changed:
+                self._changed.wait_for(lambda last=seen: self._count != last, 0.05)
 
     def publisher(self, kind: type, topic: str, qos: Any = 10, *, listeners: int = 1) -> Any:
         """Return a publisher that has been found by its listeners."""
@@ -113,6 +121,7 @@ class Graph:
         future = client.call_async(request or kind.Request())
         future.add_done_callback(lambda _: done.set())
         assert done.wait(TIMEOUT_S), f'{name} did not answer'
+        self.probe.destroy_client(client)
         return future.result()
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ motion ends with both arms braking.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 import sys
 from typing import Any
 
@@ -26,7 +27,6 @@ from eva_ros.errors import UserError
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Command
 from eva_ros.nodes.measured_joints import MeasuredJoints
-from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import received_chunk
@@ -43,6 +43,7 @@ from eva_ros.ros.trajectories import trajectory_message
 
 # A reason of ChunkReport that the gate has no use for.
 _DEACTIVATED = 'DEACTIVATED'
+_TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 _TICK_S = 0.02
 # Looking at who else publishes costs a walk through the graph.
 _TICKS_PER_LOOK = 50
@@ -77,7 +78,8 @@ class ArmTrajectoryPublisher(EvaNode):
     def _setup(self) -> None:
         if self.param('stamp_mode') not in ('common', 'zero'):
             raise UserError(f"stamp_mode is '{self.param('stamp_mode')}': common or zero.")
-        path = self.param('gate') or config_dir() / 'gate.yaml'
+        self._check_controllers(dry_run=self.param('dry_run'))
+        path = Path(self.param('gate')) if self.param('gate') else None
         settings = load_gate_settings(self.robot.name, path)
         self._guard = ArmGuard(
             self.robot, settings, dry_run=self.param('dry_run'), now_ns=self.now_ns()
@@ -91,10 +93,19 @@ class ArmTrajectoryPublisher(EvaNode):
         self.call_every(_TICK_S, self._tick)
         self.diagnostics.add_check('arms', self._health)
 
+    def _check_controllers(self, *, dry_run: bool) -> None:
+        for arm in self.robot.arms.values():
+            if arm.controller.type != _TRAJECTORY and not dry_run:
+                raise UserError(
+                    f"The {arm.name} arm of '{self.robot.name}' takes {arm.controller.type}, and "
+                    f'this version sends {_TRAJECTORY} alone: leave dry_run true.'
+                )
+
     def _speak(self) -> None:
         self._arms = {
             name: self.publish_on(JointTrajectory, arm.controller.topic, qos.COMMAND)
             for name, arm in self.robot.arms.items()
+            if arm.controller.type == _TRAJECTORY
         }
         self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
@@ -131,6 +142,7 @@ class ArmTrajectoryPublisher(EvaNode):
         if name == 'dry_run' and value != self._guard.dry_run:
             if self._guard.is_armed:
                 raise UserError('dry_run changes only while disarmed: call ~/disarm first.')
+            self._check_controllers(dry_run=value)
             self._guard.dry_run = value
             self._show()
 

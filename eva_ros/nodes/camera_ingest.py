@@ -1,0 +1,138 @@
+"""Cameras and joint states in, observations out: what a rollout starts from.
+
+Listens to the very streams that are recorded, and makes of them what is made of recordings.
+"""
+
+from functools import partial
+import sys
+from typing import Any
+
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState
+
+from eva_msgs.msg import Observation
+from eva_ros.episodes.ingest import NotReady
+from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.views import load_view
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.diagnostics import Health
+from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.observations import observation_message
+from eva_ros.ros.parameters import Param
+from eva_ros.ros.run import run
+from eva_ros.ros.stamps import to_ns
+
+
+class CameraIngest(EvaNode):
+    """The node `camera_ingest`."""
+
+    PARAMS = (
+        Param('view', 'aloha_sim', 'View YAML: a name in config/views, or a path.'),
+        Param(
+            'publish_rate_hz',
+            0.0,
+            "Observations a second; 0 takes the view's rate.",
+            low=0.0,
+            high=100.0,
+        ),
+        Param(
+            'stale_after_s',
+            1.0,
+            'A stream that is silent for so long is reported, and no observation made of it.',
+            low=0.01,
+            high=60.0,
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(topics.CAMERA_INGEST, **options)
+
+    def _setup(self) -> None:
+        self._view = load_view(self.param('view'))
+        self._builder = ObservationBuilder(
+            self.robot, self._view, on_clock_jump=self._on_clock_jump
+        )
+        self._count = 0
+        self._heard_ns: dict[str, int] = {}
+        self._publisher = self.publish_on(Observation, topics.OBSERVATION, qos.PIPELINE)
+        self._streams = [self.robot.cameras[name].topic for name in self._view.camera_names]
+        self._streams += self.robot.joint_state_topics
+        for name in self._view.camera_names:
+            topic = self.robot.cameras[name].topic
+            kind = CompressedImage if topic.endswith('/compressed') else Image
+            self._follow(kind, topic, partial(self._on_image, name))
+        for topic in self.robot.joint_state_topics:
+            self._follow(JointState, topic, partial(self._on_joint_state, topic))
+        rate_hz = self.param('publish_rate_hz') or self._view.rate_hz
+        self.call_every(1.0 / rate_hz, self._publish)
+
+    def _follow(self, kind: type, topic: str, callback: Any) -> None:
+        """Listen to a stream and watch that it goes on."""
+
+        def on_message(message: Any) -> None:
+            self._heard_ns[topic] = self.now_ns()
+            callback(message)
+
+        self.listen_to(kind, topic, on_message, qos.SENSOR_INPUT)
+        self.diagnostics.add_check(f'{topic} stream', partial(self._stream_health, topic))
+
+    def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
+        self._builder.add_image_message(camera, to_ns(message.header.stamp), message)
+
+    def _on_joint_state(self, topic: str, message: JointState) -> None:
+        self._builder.add_joint_state(
+            to_ns(message.header.stamp), message.name, message.position, message.velocity, topic
+        )
+
+    def _on_clock_jump(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
+
+    def _publish(self) -> None:
+        silent = [topic for topic, age_s in self._ages().items() if self._is_silent(age_s)]
+        if silent:
+            self.diagnostics.report('observation', 'error', f'None: {_nothing(silent[0])}')
+            return
+        try:
+            observation = self._builder.latest(self.now_ns())
+        except NotReady as reason:
+            self.diagnostics.report('observation', 'error', f'None: {reason}')
+            return
+        self._count += 1
+        self._publisher.publish(observation_message(observation, self._count, self.robot))
+        self.diagnostics.report('observation', 'ok', 'published', count=self._count)
+
+    # Health.
+
+    def _ages(self) -> dict[str, float]:
+        """Return how long ago each stream was heard, s; infinite where never."""
+        now_ns = self.now_ns()
+        never = float('inf')
+        return {
+            topic: (now_ns - self._heard_ns[topic]) * 1e-9 if topic in self._heard_ns else never
+            for topic in self._streams
+        }
+
+    def _is_silent(self, age_s: float) -> bool:
+        return age_s > self.param('stale_after_s')
+
+    def _stream_health(self, topic: str) -> Health:
+        age_s = self._ages()[topic]
+        if not self._is_silent(age_s):
+            return Health('ok', 'received', {'age_s': round(age_s, 3)})
+        publishers = self.count_publishers(topic)
+        return Health('error', _nothing(topic), {'publishers': publishers, 'age_s': age_s})
+
+
+def _nothing(topic: str) -> str:
+    return f"nothing is heard on '{topic}': is its driver running, and its QoS compatible?"
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT."""
+    return run([CameraIngest], args=args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The simulated robot as a robot's drivers would show themselves: topics, and no privileges.
+
+Physics runs in a thread of its own, paced to real time; commands and resets are handed to it.
+The judge's word goes out on `episode`, as an operator's would.
+"""
+
+from collections.abc import Callable
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from eva_msgs.msg import Episode
+from eva_ros.errors import UserError
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.parameters import Param
+from eva_ros.ros.run import run
+from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.stamps import to_time
+from eva_ros.ros.trajectories import received_points
+from eva_ros.sim import robot as sim
+from eva_ros.sim.tasks import find_task
+
+# A multiple of the physics step, and the period of the joint states and of /clock.
+_SLICE_S = 0.01
+# Further behind than this, time is given up rather than caught up.
+_LARGEST_LAG_S = 0.25
+
+
+class SimRobotNode(EvaNode):
+    """The node `sim_robot`."""
+
+    PARAMS = (
+        Param('task', 'reach_left', 'Task whose scene ~/reset draws.', live=True),
+        Param('seed', 0, 'Seed of that scene.', live=True),
+        Param(
+            'real_time_factor',
+            1.0,
+            'Seconds of simulated time in a second; less where this machine is too slow.',
+            low=0.01,
+            high=100.0,
+            live=True,
+        ),
+        Param('image_height', 240, 'Height of the camera images in pixels.', low=16, high=1080),
+        Param('image_width', 320, 'Width of the camera images in pixels.', low=16, high=1920),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(topics.SIM_ROBOT, **options)
+
+    def _setup(self) -> None:
+        if not self.robot.simulated:
+            raise UserError(f"Robot '{self.robot.name}' is not a simulated one: choose another.")
+        find_task(self.param('task'))
+        self._speak()
+        self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._index = -1
+        self._thread: threading.Thread | None = None
+        for name, arm in self.robot.arms.items():
+            self.listen_to(
+                JointTrajectory, arm.controller.topic, self._listener(name), qos.COMMAND
+            )
+        self.offer(topics.RESET, self._reset)
+
+    def _speak(self) -> None:
+        self._clock = self.publish_on(Clock, topics.CLOCK, qos.CLOCK)
+        self._joints = self.publish_on(
+            JointState, self.robot.joint_state_topics[0], qos.SENSOR_OUTPUT
+        )
+        self._episode = self.publish_on(Episode, topics.EPISODE, qos.LATCHED)
+        self._cameras = {
+            name: self.publish_on(CompressedImage, camera.topic, qos.SENSOR_OUTPUT)
+            for name, camera in self.robot.cameras.items()
+        }
+
+    def _start(self) -> None:
+        ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self._stopping.clear()
+        self._thread = threading.Thread(
+            target=self._live, args=(ready,), name='physics', daemon=True
+        )
+        self._thread.start()
+        failure = ready.get()
+        if failure is not None:
+            raise failure
+
+    def _stop(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    def on_parameter(self, name: str, value: Any) -> None:
+        """Take what the next reset draws; the pace changes at once."""
+        if name == 'task':
+            find_task(value)
+
+    # In the executor's thread.
+
+    def _listener(self, arm: str) -> Callable[[JointTrajectory], None]:
+        def on_trajectory(message: JointTrajectory) -> None:
+            command = sim.TrajectoryCommand(
+                stamp_ns=to_ns(message.header.stamp),
+                joint_names=tuple(message.joint_names),
+                **received_points(message),
+            )
+            self._todo.put(lambda: self._command(arm, command))
+
+        return on_trajectory
+
+    def _reset(self) -> str:
+        task, seed = self.param('task'), self.param('seed')
+        self._todo.put(lambda: self._draw(task, seed))
+        return f'drawing {task} with seed {seed}'
+
+    # In the physics' thread: everything that touches the simulation, and its GL context.
+
+    def _live(self, ready: 'queue.SimpleQueue[BaseException | None]') -> None:
+        try:
+            self._sim = sim.SimRobot(
+                self.param('task'),
+                self.param('seed'),
+                height=self.param('image_height'),
+                width=self.param('image_width'),
+            )
+        except Exception as error:
+            ready.put(error)
+            return
+        self._announce_start()
+        ready.put(None)
+        try:
+            self._run()
+        except Exception as error:
+            self.report_unexpected('physics', error)
+        finally:
+            self._sim.close()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+            while not self._todo.empty():
+                self._todo.get()()
+            for event in self._sim.advance(_SLICE_S):
+                self._publish(event)
+            self._judge()
+            due += _SLICE_S / self.param('real_time_factor')
+            if time.monotonic() - due > _LARGEST_LAG_S:
+                due = time.monotonic()
+
+    def _command(self, arm: str, command: Any) -> None:
+        rejection = self._sim.send(arm, command)
+        if rejection:
+            self.diagnostics.report(f'{arm} controller', 'error', f'rejected: {rejection}')
+        else:
+            self.diagnostics.report(f'{arm} controller', 'ok', 'executes')
+
+    def _publish(self, event: Any) -> None:
+        if isinstance(event, sim.CameraImage):
+            image = CompressedImage(format='jpeg')
+            image.header.stamp = to_time(event.stamp_ns)
+            image.header.frame_id = f'{event.camera}_optical_frame'
+            image.data.frombytes(event.data)
+            self._cameras[event.camera].publish(image)
+            return
+        stamp = to_time(event.stamp_ns)
+        self._clock.publish(Clock(clock=stamp))
+        state = JointState(name=list(event.names))
+        state.header.stamp = stamp
+        state.position = event.positions.tolist()
+        state.velocity = event.velocities.tolist()
+        self._joints.publish(state)
+
+    # Episodes.
+
+    def _draw(self, task: str, seed: int) -> None:
+        self._sim.reset(task, seed)
+        self._announce_start()
+
+    def _announce_start(self) -> None:
+        self._index += 1
+        self._judged = False
+        self._announce(Episode.START, Episode.UNKNOWN)
+
+    def _judge(self) -> None:
+        if not self._judged and self._sim.success():
+            self._judged = True
+            self._announce(Episode.END, Episode.SUCCESS)
+
+    def _announce(self, phase: int, success: int) -> None:
+        episode = Episode(phase=phase, success=success, index=self._index, robot=self.robot.name)
+        episode.header.stamp = to_time(self._sim.time_ns)
+        episode.task = self._sim.task
+        self._episode.publish(episode)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT."""
+    return run([SimRobotNode], args=args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
