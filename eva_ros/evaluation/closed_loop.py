@@ -24,6 +24,7 @@ from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 from eva_ros.sim.robot import CameraImage
+from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.tasks import TIME_LIMIT_S
@@ -128,13 +129,13 @@ def run_episode(
             break
         plan = planner(observation)
         attempt.advance(loop.think_time_s)
+        if attempt.over:
+            break
         chunk = make_chunk(robot, instruction, observation, plan, accepted + refused + 1)
         started = time.perf_counter()
         verdict = attempt.check(chunk, gate)
         plan.seconds['check'] = time.perf_counter() - started
         on_step(Step(observation, plan, chunk, verdict))
-        if attempt.over:
-            break
         if verdict.accepted:
             accepted += 1
             moving_ns += attempt.move(verdict)
@@ -218,14 +219,14 @@ class _Attempt:
 
     def check(self, chunk: Chunk, gate: GateSettings) -> Verdict:
         """Ask the gate, as the publisher node does."""
-        now = self.builder.latest(self.sim.time_ns)
+        now = self.builder.joints(self.sim.time_ns)
         return check_chunk(
             chunk,
-            now.joint_positions,
+            now.positions,
             self.robot,
             gate,
             self.sim.time_ns,
-            measured_stamp_ns=now.joint_stamp_ns,
+            measured_stamp_ns=now.stamp_ns,
             commanded=self.commanded,
         )
 
@@ -252,11 +253,13 @@ class _Attempt:
         if rejection:
             raise UserError(f'The controller of the {arm} arm rejected a command: {rejection}')
 
-    def _take_in(self, event) -> None:
+    def _take_in(self, event: CameraImage | JointState) -> None:
         if isinstance(event, CameraImage):
             self.builder.add_image(event.camera, event.stamp_ns, event.data, 'jpeg')
-        else:
-            self.builder.add_joint_state(event.stamp_ns, event.names, event.positions)
+            return
+        self.builder.add_joint_state(
+            event.stamp_ns, event.names, event.positions, event.velocities
+        )
 
     def _latest(self) -> Observation | None:
         try:
