@@ -78,6 +78,9 @@ class CameraIngest(EvaNode):
         self.listen_to(kind, topic, on_message, qos.SENSOR_INPUT)
         self.diagnostics.add_check(f'{topic} stream', partial(self._stream_health, topic))
 
+    def _start(self) -> None:
+        self._start_ns = self.now_ns()
+
     def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
         self._builder.add_image_message(camera, to_ns(message.header.stamp), message)
 
@@ -97,7 +100,9 @@ class CameraIngest(EvaNode):
         try:
             observation = self._builder.latest(self.now_ns())
         except NotReady as reason:
-            self.diagnostics.report('observation', 'error', f'None: {reason}')
+            new = self.now_ns() - self._start_ns < self.param('stale_after_s') * 1e9
+            level = 'ok' if new else 'error'
+            self.diagnostics.report('observation', level, f'None: {reason}')
             return
         self._count += 1
         self._publisher.publish(observation_message(observation, self._count, self.robot))
@@ -106,11 +111,10 @@ class CameraIngest(EvaNode):
     # Health.
 
     def _ages(self) -> dict[str, float]:
-        """Return how long ago each stream was heard, s; infinite where never."""
+        """Return how long ago each stream was heard, or else the node was started, s."""
         now_ns = self.now_ns()
-        never = float('inf')
         return {
-            topic: (now_ns - self._heard_ns[topic]) * 1e-9 if topic in self._heard_ns else never
+            topic: (now_ns - self._heard_ns.get(topic, self._start_ns)) * 1e-9
             for topic in self._streams
         }
 
@@ -120,7 +124,8 @@ class CameraIngest(EvaNode):
     def _stream_health(self, topic: str) -> Health:
         age_s = self._ages()[topic]
         if not self._is_silent(age_s):
-            return Health('ok', 'received', {'age_s': round(age_s, 3)})
+            said = 'received' if topic in self._heard_ns else 'awaited'
+            return Health('ok', said, {'age_s': round(age_s, 3)})
         publishers = self.count_publishers(topic)
         return Health('error', _nothing(topic), {'publishers': publishers, 'age_s': age_s})
 

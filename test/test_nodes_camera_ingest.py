@@ -1,0 +1,227 @@
+"""What camera_ingest makes of cameras and joints, and what it says when it cannot."""
+
+import cv2
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import pytest
+from ros_harness import Graph
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import JointState
+
+from eva_msgs.msg import Observation
+from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.views import load_view
+from eva_ros.nodes.camera_ingest import CameraIngest
+from eva_ros.robot.spec import load_robot
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.observations import received_observation
+from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.stamps import to_time
+
+ROBOT = load_robot('aloha_sim')
+VIEW = load_view('aloha_sim')
+CAMERAS = tuple(ROBOT.cameras)
+
+
+def a_jpeg(seed=0, size=(240, 320)):
+    picture = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode('.jpg', picture)[1].tobytes()
+
+
+class Robot:
+    """The drivers of a robot at rest, as a test wants them."""
+
+    def __init__(self, graph: Graph, cameras=CAMERAS):
+        self.graph = graph
+        self.observations = graph.collect(Observation, topics.OBSERVATION, qos.PIPELINE)
+        self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+        self.images = {name: ('jpeg', a_jpeg(i)) for i, name in enumerate(cameras)}
+        self.cameras = {
+            name: graph.publisher(CompressedImage, ROBOT.cameras[name].topic) for name in cameras
+        }
+        self.joints = graph.publisher(JointState, 'joint_states')
+        names, values = ROBOT.to_joint_state(ROBOT.home)
+        self.state = (list(names), values.tolist())
+        self.sent = []
+        graph.probe.create_timer(0.02, self.measure)
+        graph.probe.create_timer(0.05, self.look)
+
+    def stamp(self):
+        return self.graph.probe.get_clock().now().to_msg()
+
+    def measure(self):
+        names, values = self.state
+        message = JointState(name=names, position=values)
+        message.header.stamp = self.stamp()
+        self.sent.append(message)
+        self.joints.publish(message)
+
+    def look(self):
+        for name, publisher in self.cameras.items():
+            kind, data = self.images[name]
+            message = CompressedImage(format=kind)
+            message.data.frombytes(data)
+            message.header.stamp = self.stamp()
+            self.sent.append((name, message))
+            publisher.publish(message)
+
+    def hear(self, said, component='observation'):
+        """Wait until a component says something on /diagnostics, and return it."""
+
+        def find():
+            return next(
+                (
+                    status.message
+                    for array in self.diagnostics[::-1]
+                    for status in array.status
+                    if status.name.endswith(component) and said in status.message
+                ),
+                None,
+            )
+
+        return self.graph.wait_for(find)
+
+
+def test_observations_are_published_at_the_views_rate_and_count_up(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    graph.wait_for(lambda: len(robot.observations) >= 12)
+    stamps = [to_ns(message.header.stamp) for message in robot.observations]
+    # A busy machine may be late, never early.
+    assert 0.8e9 < np.median(np.diff(stamps)) * VIEW.rate_hz < 5e9
+    first = robot.observations[0]
+    for i, message in enumerate(robot.observations):
+        assert message.observation_id == first.observation_id + i
+    assert first.robot == ROBOT.name
+    assert tuple(first.camera_names) == tuple(VIEW.camera_names)
+    for message in robot.observations:
+        assert max(map(to_ns, message.image_stamps)) <= to_ns(message.header.stamp)
+    graph.wait_for(lambda: robot.observations[-1].at_rest)
+
+
+def test_an_observation_is_what_the_same_messages_give_offline(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    graph.wait_for(lambda: robot.observations and robot.observations[-1].at_rest)
+    live = received_observation(robot.observations[-1], ROBOT).observation
+    builder = ObservationBuilder(ROBOT, VIEW)
+    for message in list(robot.sent):
+        if isinstance(message, JointState):
+            builder.add_joint_state(
+                to_ns(message.header.stamp), message.name, message.position, message.velocity
+            )
+        else:
+            name, image = message
+            builder.add_image_message(name, to_ns(image.header.stamp), image)
+    offline = builder.latest(live.stamp_ns)
+    np.testing.assert_array_equal(live.view, offline.view)
+    np.testing.assert_array_equal(live.joint_positions, offline.joint_positions)
+
+
+def test_a_camera_that_never_publishes_is_named_and_nothing_is_published(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph, cameras=('top', 'left_wrist'))
+    topic = ROBOT.cameras['right_wrist'].topic
+    sentence = robot.hear(topic)
+    assert sentence.startswith('None: nothing is heard on')
+    assert robot.hear('is its driver running', f'{topic} stream')
+    assert not robot.observations
+
+
+def test_a_camera_that_falls_silent_ends_the_observations(graph: Graph):
+    graph.start(CameraIngest, stale_after_s=0.3)
+    robot = Robot(graph)
+    graph.wait_for(lambda: robot.observations)
+    del robot.cameras['top']
+    assert ROBOT.cameras['top'].topic in robot.hear('None')
+    count = len(robot.observations)
+    robot.hear('None')
+    assert len(robot.observations) == count
+
+
+@pytest.mark.parametrize(
+    ('image', 'said'),
+    [
+        (('jpeg', a_jpeg(size=(120, 160))), '120x160'),
+        (('jpeg', b'no picture'), 'cannot be decoded'),
+        (('h264', a_jpeg()), 'h264'),
+    ],
+)
+def test_an_image_of_another_size_or_encoding_is_named(graph: Graph, image, said):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    robot.images['top'] = image
+    count = len(robot.observations)
+    sentence = robot.hear(said)
+    assert "'top'" in sentence
+    assert len(robot.observations) <= count + 1
+
+
+def test_a_missing_joint_name_is_named(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    names, values = robot.state
+    robot.state = (names[1:], values[1:])
+    assert 'left_waist' in robot.hear('left_waist')
+
+
+def test_moving_joints_are_not_at_rest(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    graph.wait_for(lambda: robot.observations and robot.observations[-1].at_rest)
+    names, values = ROBOT.to_joint_state(ROBOT.home)
+    step = [0]
+
+    def measure():
+        step[0] += 1
+        moved = [values[0] + 0.01 * step[0], *values[1:]]
+        robot.joints.publish(
+            JointState(name=list(names), position=moved, header=header(robot.stamp()))
+        )
+
+    robot.measure = measure
+    robot.state = (list(names), values.tolist())
+    graph.probe.create_timer(0.02, measure)
+    graph.wait_for(lambda: not robot.observations[-1].at_rest)
+
+
+def header(stamp):
+    message = JointState().header
+    message.stamp = stamp
+    return message
+
+
+def test_a_view_with_a_camera_that_the_robot_lacks_is_refused(graph: Graph, tmp_path):
+    text = (ROBOT.path.parents[1] / 'views' / 'aloha_sim.yaml').read_text()
+    path = tmp_path / 'view.yaml'
+    path.write_text(text.replace('top', 'ceiling'))
+    thread = graph.start(CameraIngest, view=str(path))
+    assert 'ceiling' in thread.refusal
+    assert 'aloha_sim' in thread.refusal
+
+
+def test_an_unknown_key_in_the_view_is_refused_with_file_and_key(graph: Graph, tmp_path):
+    text = (ROBOT.path.parents[1] / 'views' / 'aloha_sim.yaml').read_text()
+    path = tmp_path / 'view.yaml'
+    path.write_text(text + '\nrate_khz: 1\n')
+    thread = graph.start(CameraIngest, view=str(path))
+    assert str(path) in thread.refusal
+    assert 'rate_khz' in thread.refusal
+
+
+def test_a_late_stamp_is_taken_as_it_is(graph: Graph):
+    """The stamp of a message counts, not when it came."""
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    offset_ns = 200_000_000
+
+    def stamp():
+        return to_time(robot.graph.probe.get_clock().now().nanoseconds - offset_ns)
+
+    robot.stamp = stamp
+    graph.wait_for(lambda: len(robot.observations) > 3)
+    message = robot.observations[-1]
+    age_ns = to_ns(message.header.stamp) - min(map(to_ns, message.image_stamps))
+    assert age_ns >= offset_ns
