@@ -17,6 +17,10 @@ _RAW = {
     'mono8': (1, cv2.COLOR_GRAY2RGB),
 }
 _CODECS = ('jpeg', 'jpg', 'png')
+# Camera images are too small to share among threads: on a busy machine OpenCV would wait for its
+# threads fifty times longer than the work takes.
+cv2.setNumThreads(1)
+
 _JPEG_BEGIN, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 # Drivers leave some bytes behind a JPEG's end.
 _TAIL = 256

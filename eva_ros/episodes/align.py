@@ -1,0 +1,211 @@
+"""From records to aligned samples: fixed ticks, inputs as-of, labels interpolated."""
+
+from collections import deque
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.episodes.ingest import NotReady
+from eva_ros.episodes.ingest import Observation
+from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.records import EpisodeRecord
+from eva_ros.episodes.records import ImageRecord
+from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.records import Record
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.robot.spec import Robot
+
+# A stream that is this far behind the newest one is not waited for.
+_PATIENCE_NS = 1_000_000_000
+# A shorter piece is of no use: velocities and accelerations need three ticks.
+_SHORTEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Tick:
+    """One sample of an episode.
+
+    Attributes:
+        observation: as of the tick.
+        joints: [J] at the stamp of the image that stands for the view, interpolated.
+    """
+
+    observation: Observation
+    joints: NDArray[np.float64]
+
+
+@dataclass
+class Piece:
+    """Ticks in a row, without a gap, of one attempt."""
+
+    task: str = ''
+    instruction: str = ''
+    success: bool | None = None
+    number: int = 0
+    ticks: list[Tick] = field(default_factory=list)
+
+
+def align(
+    records: Iterable[Record],
+    robot: Robot,
+    view: ViewSpec,
+    on_problem: Callable[[str], None],
+    *,
+    marked: bool,
+) -> Iterator[Piece]:
+    """Yield the attempts in a recording, cut where a stream is missing or too old.
+
+    Ticks are `1 / rate_hz` apart, from the first image at which every camera and joint is there.
+
+    Args:
+        records: as received.
+        robot: whose joints and topics.
+        view: how cameras are tiled, and the rate.
+        on_problem: is given a sentence for whatever was cut or left out.
+        marked: whether Episode markers say where attempts begin and end; otherwise all is one.
+    """
+    aligner = _Aligner(robot, view, on_problem)
+    if not marked:
+        aligner.begin(Piece(), 0)
+    for record in records:
+        if isinstance(record, EpisodeRecord):
+            yield from aligner.mark(record)
+        else:
+            aligner.feed(record)
+    yield from aligner.finish()
+
+
+class _Aligner:
+    """Walks through a recording once, holding the attempt it is in."""
+
+    def __init__(self, robot: Robot, view: ViewSpec, on_problem: Callable[[str], None]) -> None:
+        self._period_s = 1.0 / view.rate_hz
+        self._cameras = {robot.cameras[name].topic: name for name in view.camera_names}
+        self._reference = view.camera_names[0]
+        self._streams = {*view.camera_names, *robot.joint_state_topics}
+        self._on_problem = on_problem
+        age_s = 1.5 * self._period_s
+        self._builder = ObservationBuilder(
+            robot, view, max_image_age_s=age_s, max_joint_age_s=age_s, on_clock_jump=self._jumped
+        )
+        self._count = 0
+        self._piece: Piece | None = None
+        self._pieces: list[Piece] = []
+
+    # Attempts.
+
+    def begin(self, piece: Piece, start_ns: int) -> None:
+        piece.number = self._count
+        self._count += 1
+        self._piece, self._pieces = piece, [piece]
+        self._start_ns, self._end_ns = start_ns, None
+        self._anchor: int | None = None
+        self._step = 0
+        self._candidates: deque[int] = deque()
+        self._missing = 'no image'
+
+    def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
+        if record.starts:
+            yield from self.finish()
+            self.begin(Piece(record.task, record.instruction), record.stamp_ns)
+        elif self._piece is not None:
+            self._end_ns = record.stamp_ns
+            for piece in self._pieces:
+                piece.success = record.success
+
+    def finish(self) -> Iterator[Piece]:
+        """End the attempt: take the ticks that are left and hand out its pieces."""
+        if self._piece is None:
+            return
+        self._advance(final=True)
+        if self._anchor is None:
+            self._on_problem(f'attempt {self._piece.number} has no usable image: {self._missing}')
+        for piece in self._pieces:
+            if len(piece.ticks) >= _SHORTEST:
+                yield piece
+            elif piece.ticks:
+                self._on_problem(f'a piece of {len(piece.ticks)} ticks is too short to use.')
+        self._piece, self._pieces = None, []
+
+    # Samples.
+
+    def feed(self, record: Record) -> None:
+        if isinstance(record, JointStateRecord):
+            self._builder.add_joint_state(
+                record.stamp_ns, record.names, record.positions, record.velocities, record.topic
+            )
+        elif isinstance(record, ImageRecord) and record.topic in self._cameras:
+            camera = self._cameras[record.topic]
+            self._builder.add_image_message(camera, record.stamp_ns, record.message)
+            if camera == self._reference and self._piece is not None and self._anchor is None:
+                self._candidates.append(record.stamp_ns)
+        if self._piece is not None:
+            self._advance(final=False)
+
+    def _advance(self, *, final: bool) -> None:
+        """Take all ticks that no later message can change."""
+        newest = self._builder.newest()
+        if not newest:
+            return
+        while True:
+            tick_ns = self._next_tick()
+            if tick_ns is None or (self._end_ns is not None and tick_ns > self._end_ns):
+                return
+            if not self._is_due(tick_ns, newest, final):
+                return
+            self._take(tick_ns)
+
+    def _next_tick(self) -> int | None:
+        if self._anchor is not None:
+            return self._anchor + round(self._step * self._period_s * 1e9)
+        while self._candidates and self._candidates[0] < self._start_ns:
+            self._candidates.popleft()
+        return self._candidates[0] if self._candidates else None
+
+    def _is_due(self, tick_ns: int, newest: dict[str, int], final: bool) -> bool:
+        if final:
+            return tick_ns <= newest.get(self._reference, 0)
+        heard = all(newest.get(stream, 0) > tick_ns for stream in self._streams)
+        return heard or max(newest.values()) >= tick_ns + _PATIENCE_NS
+
+    def _take(self, tick_ns: int) -> None:
+        """Make the sample of a tick, or cut the attempt there."""
+        try:
+            observation = self._builder.latest(tick_ns)
+            stamp_ns = observation.image_stamps[self._reference]
+            tick = Tick(observation, self._builder.joints_between(stamp_ns))
+        except NotReady as reason:
+            self._skip(tick_ns, str(reason))
+            return
+        if self._anchor is None:
+            self._anchor = tick_ns
+            self._candidates.clear()
+        self._step += 1
+        self._pieces[-1].ticks.append(tick)
+
+    def _skip(self, tick_ns: int, reason: str) -> None:
+        if self._anchor is None:
+            self._missing = reason
+            self._candidates.popleft()
+            return
+        self._step += 1
+        self._cut(f'cut at {(tick_ns - self._anchor) * 1e-9:.2f} s: {reason}')
+
+    def _cut(self, reason: str) -> None:
+        """Begin another piece, unless nothing was taken since the last cut."""
+        last = self._pieces[-1]
+        if last.ticks:
+            self._on_problem(reason)
+            self._pieces.append(Piece(last.task, last.instruction, last.success, last.number))
+
+    def _jumped(self, reason: str) -> None:
+        """Stamps jumped back: what follows has ticks of its own."""
+        if self._piece is not None:
+            self._cut(reason)
+            self._anchor, self._step, self._start_ns = None, 0, 0
+            self._candidates.clear()

@@ -1,0 +1,164 @@
+"""Aligned episodes on disk, one folder a bag, built once and mapped into memory by training."""
+
+from collections.abc import Iterator
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import numpy as np
+
+from eva_ros.episodes.align import align
+from eva_ros.episodes.align import Piece
+from eva_ros.episodes.bag_reader import read_bag
+from eva_ros.episodes.bag_reader import storage_files
+from eva_ros.episodes.bag_reader import topics_of
+from eva_ros.episodes.records import EPISODE
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
+from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.spec import Robot
+
+# To be raised when what is stored, or how it is made, changes: everything is built again.
+_FORMAT = 1
+_META = 'meta.json'
+_ARRAYS = ('frames', 'joints', 'observed_joints', 'stamps', 'image_stamps')
+_HASHED = 1 << 16
+
+
+def default_cache() -> Path:
+    """Return the folder for caches of whoever names none."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'eva_ros' / 'episodes'
+
+
+def world_of(robot: Robot, view: ViewSpec) -> dict[str, Any]:
+    """Return what decides how a bag becomes episodes, as JSON holds it."""
+    grippers = [robot.arms[arm].gripper for arm in ARM_NAMES]
+    return {
+        'format': _FORMAT,
+        'view': view.model_dump(mode='json'),
+        'robot': robot.name,
+        'joints': list(robot.joint_names),
+        'state_joints': [list(robot.arms[arm].state_joints) for arm in ARM_NAMES],
+        'grippers': [[gripper.closed, gripper.open] for gripper in grippers],
+        'topics': [*robot.joint_state_topics, *(c.topic for c in robot.cameras.values())],
+    }
+
+
+def source_of(bag: Path) -> dict[str, list]:
+    """Return size, time and hash of a bag's files: another answer means that it has changed.
+
+    Hashed are the first and last 64 KiB of a file, whatever lies between shows in its time.
+    """
+    files = storage_files(bag)
+    if (bag / 'metadata.yaml').is_file():
+        files.append(bag / 'metadata.yaml')
+    return {file.name: _facts(file) for file in files}
+
+
+def _facts(file: Path) -> list:
+    about, digest = file.stat(), hashlib.sha256()
+    with file.open('rb') as stream:
+        digest.update(stream.read(_HASHED))
+        stream.seek(max(0, about.st_size - _HASHED))
+        digest.update(stream.read(_HASHED))
+    return [about.st_size, about.st_mtime_ns, digest.hexdigest()]
+
+
+class Cache:
+    """Where the episodes of one robot and view are kept."""
+
+    def __init__(self, folder: Path, robot: Robot, view: ViewSpec) -> None:
+        self._folder = folder / f'{robot.name}-{view.name}'
+        self._robot, self._view = robot, view
+        self._world = world_of(robot, view)
+
+    def folder_of(self, bag: Path) -> Path:
+        """Return the folder that holds, or will hold, a bag's episodes."""
+        where = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:12]
+        return self._folder / f'{bag.name}-{where}'
+
+    def read(self, bag: Path) -> dict[str, Any] | None:
+        """Return what is kept of a bag (meta.json); None if nothing, or the bag has changed."""
+        try:
+            meta = json.loads((self.folder_of(bag) / _META).read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return None
+        fresh = meta['world'] == self._world and meta['source'] == source_of(bag)
+        return meta if fresh else None
+
+    def arrays(self, bag: Path) -> dict[str, np.ndarray]:
+        """Return a bag's arrays over all its ticks, the frames mapped from the file."""
+        folder = self.folder_of(bag)
+        arrays = {name: np.load(folder / f'{name}.npy') for name in _ARRAYS if name != 'frames'}
+        # An empty file cannot be mapped.
+        mapped = 'r' if len(arrays['stamps']) else None
+        return {**arrays, 'frames': np.load(folder / 'frames.npy', mmap_mode=mapped)}
+
+    def build(self, bag: Path) -> dict[str, Any]:
+        """Read a bag and keep its episodes; returns meta.json. Damage ends up in its problems."""
+        source, problems = source_of(bag), []
+        note = problems.append
+        try:
+            pieces = list(self._pieces(bag, note))
+        except UserError as error:
+            pieces = []
+            note(str(error))
+        ends = np.cumsum([0, *(len(piece.ticks) for piece in pieces)])
+        meta = {
+            'bag': str(bag.resolve()),
+            'source': source,
+            'world': self._world,
+            'problems': problems,
+            'episodes': [
+                {
+                    'number': piece.number,
+                    'task': piece.task,
+                    'instruction': piece.instruction,
+                    'success': piece.success,
+                    'ticks': [int(start), int(end)],
+                }
+                for piece, start, end in zip(pieces, ends, ends[1:])
+            ],
+        }
+        self._write(self.folder_of(bag), pieces, meta)
+        return meta
+
+    def _pieces(self, bag: Path, note) -> Iterator[Piece]:
+        cameras = [self._robot.cameras[name].topic for name in self._view.camera_names]
+        wanted = [*cameras, *self._robot.joint_state_topics]
+        kinds = topics_of(bag)
+        markers = [topic for topic, kind in kinds.items() if kind == EPISODE]
+        records = read_bag(bag, [*wanted, *markers], note)
+        yield from align(records, self._robot, self._view, note, marked=bool(markers))
+
+    def _write(self, folder: Path, pieces: list[Piece], meta: dict[str, Any]) -> None:
+        """Write a folder so that it is there whole or not at all."""
+        part = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, array in self._stacked(pieces).items():
+            np.save(part / f'{name}.npy', array)
+        (part / _META).write_text(json.dumps(meta, indent=1) + '\n', encoding='utf-8')
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+
+    def _stacked(self, pieces: list[Piece]) -> dict[str, np.ndarray]:
+        ticks = [tick for piece in pieces for tick in piece.ticks]
+        seen = [tick.observation for tick in ticks]
+        joints, cameras = len(self._robot.joint_names), self._view.camera_names
+        images = [[look.image_stamps[name] for name in cameras] for look in seen]
+        stamps = np.array(images, np.int64).reshape(-1, len(cameras))
+        frames = np.stack([look.view for look in seen]) if seen else np.zeros((0,), np.uint8)
+        return {
+            'frames': frames.reshape(-1, *self._view.shape),
+            'joints': np.array([tick.joints for tick in ticks]).reshape(-1, joints),
+            'observed_joints': np.array([look.joint_positions for look in seen]).reshape(
+                -1, joints
+            ),
+            'stamps': np.array([look.stamp_ns for look in seen], np.int64),
+            'image_stamps': stamps,
+        }

@@ -1,0 +1,106 @@
+"""What the messages of a bag say, as typed records."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+IMAGES = ('sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image')
+JOINT_STATE = 'sensor_msgs/msg/JointState'
+TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
+EPISODE = 'eva_msgs/msg/Episode'
+
+
+@dataclass(frozen=True)
+class Record:
+    """A message of a bag.
+
+    Attributes:
+        topic: without the leading slash.
+        received_ns: when the recorder got it.
+        stamp_ns: of its header.
+    """
+
+    topic: str
+    received_ns: int
+    stamp_ns: int
+
+
+@dataclass(frozen=True)
+class ImageRecord(Record):
+    """A camera's image; decode_image takes its message."""
+
+    message: Any
+
+
+@dataclass(frozen=True, eq=False)
+class JointStateRecord(Record):
+    """Measured joints in the robot's own names and units."""
+
+    names: tuple[str, ...]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryRecord(Record):
+    """A commanded trajectory: times [K] in s, positions [K, J] in the controller's units."""
+
+    joint_names: tuple[str, ...]
+    times_s: NDArray[np.float64]
+    positions: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EpisodeRecord(Record):
+    """The beginning or the end of an attempt; success is None where nobody judged."""
+
+    starts: bool
+    task: str
+    instruction: str
+    success: bool | None
+    robot: str
+
+
+def to_record(topic: str, received_ns: int, message: Any, kind: str) -> Record:
+    """Return a deserialized message of one of the types in KINDS as a record."""
+    common = (topic.lstrip('/'), received_ns, _ns(message.header.stamp))
+    return KINDS[kind](common, message)
+
+
+def _ns(time: Any) -> int:
+    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
+
+
+def _image(common: tuple, message: Any) -> ImageRecord:
+    return ImageRecord(*common, message)
+
+
+def _joint_state(common: tuple, message: Any) -> JointStateRecord:
+    return JointStateRecord(*common, tuple(message.name), message.position, message.velocity)
+
+
+def _trajectory(common: tuple, message: Any) -> TrajectoryRecord:
+    times = np.array([_ns(point.time_from_start) * 1e-9 for point in message.points])
+    rows = [np.asarray(point.positions, np.float64) for point in message.points]
+    positions = np.stack(rows) if rows else np.zeros((0, len(message.joint_names)))
+    return TrajectoryRecord(*common, tuple(message.joint_names), times, positions)
+
+
+def _episode(common: tuple, message: Any) -> EpisodeRecord:
+    kind = type(message)
+    success = {kind.SUCCESS: True, kind.FAILURE: False}.get(message.success)
+    starts = message.phase == kind.START
+    return EpisodeRecord(
+        *common, starts, message.task, message.instruction, success, message.robot
+    )
+
+
+KINDS: dict[str, Callable[[tuple, Any], Record]] = {
+    **dict.fromkeys(IMAGES, _image),
+    JOINT_STATE: _joint_state,
+    TRAJECTORY: _trajectory,
+    EPISODE: _episode,
+}
