@@ -1,0 +1,55 @@
+"""A new world model for a set of recordings: codec fitted, vocabulary taken, weights random."""
+
+from diffusers import FlowMatchEulerDiscreteScheduler
+import torch
+from torch import Tensor
+
+from eva_ros.world_model.clips import ClipSampler
+from eva_ros.world_model.codec import CodecConfig
+from eva_ros.world_model.codec import LinearCodec
+from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.transformer import small_wan
+
+FIT_BATCHES = 24
+
+
+def build_world_model(
+    settings: WorldSettings,
+    sampler: ClipSampler,
+    instructions: list[str],
+    *,
+    seed: int,
+    channels: int = 96,
+    width: int = 256,
+    layers: int = 8,
+    shift: float = 3.0,
+) -> WorldModel:
+    """Create an untrained world model.
+
+    Args:
+        settings: of the view and the robot.
+        sampler: draws the clips the codec is fitted to.
+        instructions: whose words become the vocabulary.
+        seed: of the initial weights.
+        channels: latent channels of the codec.
+        width: features of a token.
+        layers: transformer blocks.
+        shift: of the noise schedule (flow_shift of Wan).
+    """
+    torch.manual_seed(seed)
+    config = CodecConfig(settings.height, settings.width, channels=channels)
+    codec = LinearCodec(config).fit(_batches(sampler))
+    text = WordEncoder.from_instructions(instructions)
+    transformer = small_wan(channels, text.width, width=width, layers=layers)
+    torch.nn.init.zeros_(transformer.proj_out.weight)
+    torch.nn.init.zeros_(transformer.proj_out.bias)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    return WorldModel(settings, codec, text, transformer, scheduler)
+
+
+def _batches(sampler: ClipSampler):
+    for index in range(FIT_BATCHES):
+        frames: Tensor = sampler.batch(-1 - index, 8)[0]
+        yield frames

@@ -1,0 +1,155 @@
+"""Which parts of the recordings a world model learns from.
+
+In *look, dream, move* a dream always starts from resting arms and should show them start at
+once, so clips mostly begin where a rest ends. Waiting inside a clip teaches nothing but blur
+(nobody can know when a pause ends), so resting frames in the middle of a motion are skipped.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eva_ros.errors import UserError
+
+_SIDES = {'left': 'right', 'right': 'left'}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A training sample: which frames of which episode, and how often it is drawn.
+
+    Attributes:
+        episode: index of the episode.
+        frames: indices of its frames, `length` of them.
+        weight: relative frequency.
+    """
+
+    episode: int
+    frames: np.ndarray
+    weight: float
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How clips are chosen.
+
+    Attributes:
+        length: frames of a clip.
+        rest_rad_s: arms slower than this (fastest joint) are at rest.
+        keep_rest: resting frames kept before a motion and after it.
+        moving_weight: weight of a clip that starts in motion.
+        end_weight: weight of a clip that starts where nothing moves any more.
+    """
+
+    length: int
+    rest_rad_s: float = 0.08
+    keep_rest: int = 1
+    moving_weight: float = 0.1
+    end_weight: float = 0.12
+
+
+def find_clips(joints: list[np.ndarray], dt: float, settings: ClipSettings) -> list[Clip]:
+    """Return all clips of episodes with joints [T, J] at steps of dt seconds.
+
+    The weights of an episode's clips add up to one: a task that takes many stretches is not
+    drawn more often than a short one.
+    An episode that ends before the clip does is continued by its last frame: it ends at rest.
+    """
+    clips = []
+    for index, path in enumerate(joints):
+        moving = _moving(path, dt, settings.rest_rad_s)
+        order = _without_pauses(moving, settings.keep_rest)
+        weights = [_weight(moving, order, place, settings) for place in range(len(order) - 1)]
+        for place in range(len(order) - 1):
+            frames = order[place:place + settings.length]
+            frames = np.pad(frames, (0, settings.length - len(frames)), mode='edge')
+            clips.append(Clip(index, frames, weights[place] / max(sum(weights), 1e-9)))
+    return [c for c in clips if c.weight > 0]
+
+
+def _moving(path: np.ndarray, dt: float, rest_rad_s: float) -> np.ndarray:
+    """Return [T]: does any joint move between this frame and the next?"""
+    speed = np.abs(np.diff(path, axis=0)).max(1) / dt
+    return np.append(speed > rest_rad_s, False)
+
+
+def _without_pauses(moving: np.ndarray, keep: int) -> np.ndarray:
+    """Return the frames in order, without those deep inside a pause between two motions."""
+    active = np.flatnonzero(moving)
+    if len(active) == 0:
+        return np.arange(len(moving))
+    near = np.zeros(len(moving), bool)
+    for shift in range(-keep, keep + 1):
+        near |= np.roll(moving, shift)
+    near[active[-1]:] = True
+    near[:max(active[0] - keep, 0)] = False
+    return np.flatnonzero(near)
+
+
+def _weight(moving: np.ndarray, order: np.ndarray, place: int, settings: ClipSettings) -> float:
+    frame = order[place]
+    if not moving[frame:].any():
+        return settings.end_weight
+    if moving[frame] and (frame == 0 or moving[frame - 1]):
+        return settings.moving_weight
+    return 1.0
+
+
+class ClipSampler:
+    """Draws batches of clips; batch k of a seed is always the same, so a resume is exact.
+
+    Args:
+        episodes: with frames [T, H, W, 3] uint8, joints [T, J] and an instruction.
+        clips: from find_clips.
+        seed: of the draw.
+        mirror: also draw mirrored clips (view flipped, left and right exchanged in the words):
+            right for robots whose two arms mirror each other.
+    """
+
+    def __init__(self, episodes: list, clips: list[Clip], *, seed: int, mirror: bool = False):
+        """Prepare the distribution."""
+        if not clips:
+            raise UserError('No clip to train on: the recordings are empty or nothing moves.')
+        self._episodes = episodes
+        self._clips = clips
+        self._seed = seed
+        self._mirror = mirror
+        weights = np.array([c.weight for c in clips], float)
+        self._probability = weights / weights.sum()
+
+    def batch(
+        self, index: int, size: int, share: slice = slice(None)
+    ) -> tuple[Tensor, list[str]]:
+        """Return frames [B, T, 3, H, W] in 0..1 and the instructions of batch `index`.
+
+        Args:
+            index: number of the batch.
+            size: clips of the whole batch.
+            share: which of them are wanted.
+        """
+        rng = np.random.default_rng((self._seed, index % 2**32))
+        chosen = rng.choice(len(self._clips), size, p=self._probability)
+        flips = rng.random(size) < 0.5
+        frames, texts = [], []
+        for k, flip in zip(chosen[share], flips[share]):
+            clip = self._clips[k]
+            episode = self._episodes[clip.episode]
+            picture, text = np.asarray(episode.frames[clip.frames]), episode.instruction
+            mirrored = mirror_instruction(text)
+            if self._mirror and flip and mirrored is not None:
+                picture, text = picture[:, :, ::-1], mirrored
+            frames.append(torch.from_numpy(np.ascontiguousarray(picture)))
+            texts.append(text)
+        video = torch.stack(frames).permute(0, 1, 4, 2, 3).float() / 255.0
+        return video, texts
+
+
+def mirror_instruction(text: str) -> str | None:
+    """Exchange left and right; None where the text names both sides or neither."""
+    words = text.split()
+    sides = {w for w in words if w in _SIDES}
+    if len(sides) != 1:
+        return None
+    return ' '.join(_SIDES.get(w, w) for w in words)

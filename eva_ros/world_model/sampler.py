@@ -1,0 +1,87 @@
+"""One step of the flow, with or without noise: inference and alignment both use this file.
+
+Notation of eva.md section 3: x = (1 - sigma) x0 + sigma eps, velocity = eps - x0, sigma runs from
+1 to 0. Without noise the step is that of diffusers' FlowMatchEulerDiscreteScheduler.
+"""
+
+from dataclasses import dataclass
+import math
+
+from diffusers import FlowMatchEulerDiscreteScheduler
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SdeStep:
+    """A stochastic step and the density it was drawn from.
+
+    Attributes:
+        sample: the next latents.
+        mean: their expectation.
+        std: standard deviation of every element.
+        log_prob: log density, averaged over all elements of a sample [B].
+    """
+
+    sample: Tensor
+    mean: Tensor
+    std: float
+    log_prob: Tensor
+
+
+def noise_levels(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> list[float]:
+    """Return the steps + 1 noise levels of a schedule, from 1 down to 0."""
+    scheduler.set_timesteps(steps)
+    return [float(s) for s in scheduler.sigmas]
+
+
+def velocity_from_clean(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+    """Return the velocity that leads from x at noise level sigma to the clean target."""
+    return (x - clean) / sigma
+
+
+def euler_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float) -> Tensor:
+    """Return x after one deterministic step (FlowMatchEulerDiscreteScheduler.step)."""
+    return x + (sigma_next - sigma) * velocity
+
+
+def sde_moments(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *, eta: float,
+                ) -> tuple[Tensor, float]:
+    """Return mean and standard deviation of a stochastic step (Flow-GRPO, arXiv 2505.05470).
+
+    s = eta sqrt(sigma / (1 - sigma)), with the next level in the denominator at sigma = 1;
+    mean = x (1 + s^2 / (2 sigma) dt) + v (1 + s^2 (1 - sigma) / (2 sigma)) dt;
+    std = s sqrt(-dt). With eta = 0 it is euler_step.
+    """
+    below = sigma_next if sigma >= 1.0 else sigma
+    noise = eta * math.sqrt(sigma / (1.0 - below))
+    dt = sigma_next - sigma
+    drift = noise**2 / (2.0 * sigma)
+    mean = x * (1.0 + drift * dt) + velocity * ((1.0 + drift * (1.0 - sigma)) * dt)
+    return mean, noise * math.sqrt(-dt)
+
+
+def sde_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *, eta: float,
+             sample: Tensor | None = None, generator: torch.Generator | None = None) -> SdeStep:
+    """Draw a stochastic step, or give the density of a step taken before.
+
+    Args:
+        x: latents [B, ...] at noise level sigma.
+        velocity: predicted velocity of the same shape.
+        sigma: noise level now.
+        sigma_next: noise level after the step.
+        eta: strength of the noise, above zero.
+        sample: the step taken before, whose density is wanted; None draws one.
+        generator: source of the noise.
+    """
+    mean, std = sde_moments(x, velocity, sigma, sigma_next, eta=eta)
+    if sample is None:
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        sample = (mean + std * noise).detach()
+    return SdeStep(sample, mean, std, gaussian_log_prob(sample, mean, std))
+
+
+def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
+    """Return the log density of a normal distribution, averaged over all but the batch [B]."""
+    density = -((sample - mean) ** 2) / (2.0 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
+    return density.flatten(1).mean(1)

@@ -1,0 +1,132 @@
+"""A whole training run: build or resume, train with progress, write the checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from dataclasses import dataclass
+import math
+from pathlib import Path
+import platform
+import sys
+
+import torch
+
+from eva_ros.errors import UserError
+from eva_ros.world_model.build import build_world_model
+from eva_ros.world_model.checkpoint import load_world_model
+from eva_ros.world_model.checkpoint import save_world_model
+from eva_ros.world_model.clips import ClipSampler
+from eva_ros.world_model.clips import ClipSettings
+from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.parallel import process_count
+from eva_ros.world_model.parallel import process_rank
+from eva_ros.world_model.parallel import wait_for_all
+from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.train import Trainer
+from eva_ros.world_model.train import TrainSettings
+
+REPORT_EVERY = 20
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the user chooses of a run; a resumed run must have the same.
+
+    Attributes:
+        max_seconds: stop with a checkpoint after so long; None trains to the end.
+    """
+
+    name: str
+    steps: int
+    batch: int = 8
+    width: int = 256
+    layers: int = 8
+    seed: int = 0
+    mirror: bool = True
+    max_seconds: float | None = None
+
+
+def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) -> bool:
+    """Train in `out`/run, then write the checkpoint into `out`; continue a run that is there.
+
+    Args:
+        episodes: to learn from.
+        robot: name of the robot that was recorded.
+        view: the ViewSpec of the frames.
+        out: folder of the checkpoint.
+        options: of the run.
+
+    Returns:
+        Whether the last step was reached.
+
+    Raises:
+        UserError: the run in the folder has other settings.
+    """
+    sampler = _sampler(episodes, view, options)
+    start = out / 'run' / 'start'
+    if not (start / 'eva.json').is_file() and process_rank() == 0:
+        settings = WorldSettings(
+            options.name, robot, view.name, view.height, view.width, view.rate_hz, view.frames
+        )
+        fresh = build_world_model(
+            settings, sampler, sorted({e.instruction for e in episodes}),
+            seed=options.seed, width=options.width, layers=options.layers,
+        )
+        save_world_model(fresh, start, dtype=torch.float32)
+    wait_for_all()
+    model = load_world_model(start).requires_grad_(True)
+    trainer = Trainer(model, sampler, _settings(options), out / 'run')
+    if trainer.resume() and process_rank() == 0:
+        print(f'resuming at step {trainer.step}', file=sys.stderr)
+    trainer.run(_reporter(options.steps), max_seconds=options.max_seconds or math.inf)
+    seconds, step = trainer.seconds, trainer.step
+    facts = _facts(episodes, options, step, seconds)
+    if process_rank() == 0:
+        save_world_model(trainer.averaged_model(), out, facts)
+    return step >= options.steps
+
+
+def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
+    clips = find_clips(
+        [e.joints for e in episodes], 1.0 / view.rate_hz, ClipSettings(view.frames)
+    )
+    if not clips:
+        raise UserError('There is nothing to train on: no episode has a moving joint.')
+    print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
+    return ClipSampler(list(episodes), clips, seed=options.seed, mirror=options.mirror)
+
+
+def _settings(options: RunOptions) -> TrainSettings:
+    return TrainSettings(steps=options.steps, batch=options.batch, seed=options.seed)
+
+
+def _reporter(steps: int):
+    first: list[tuple[int, float]] = []
+
+    def report(step: int, loss: float, seconds: float) -> None:
+        first.append((step, seconds)) if not first else None
+        if process_rank() or (step % REPORT_EVERY and step != steps):
+            return
+        rate = (seconds - first[0][1]) / max(step - first[0][0], 1)
+        left = (steps - step) * rate / 60.0
+        print(
+            f'step {step}/{steps}  loss {loss:.5f}  {rate:.2f} s/step  {left:.0f} min left',
+            file=sys.stderr, flush=True,
+        )
+
+    return report
+
+
+def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
+    options_json = {k: v for k, v in asdict(options).items() if k != 'max_seconds'}
+    return {
+        'options': options_json,
+        'steps_done': step,
+        'seconds': round(seconds),
+        'episodes': len(episodes),
+        'processor': platform.machine(),
+        'processes': process_count(),
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+    }
+
+
