@@ -18,10 +18,12 @@ from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
 # A stream that is this far behind the newest one is not waited for.
 _PATIENCE_NS = 1_000_000_000
+_NEVER = 1 << 63
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
 
@@ -85,6 +87,7 @@ class _Aligner:
 
     def __init__(self, robot: Robot, view: ViewSpec, on_problem: Callable[[str], None]) -> None:
         self._period_s = 1.0 / view.rate_hz
+        self._robot = robot
         self._cameras = {robot.cameras[name].topic: name for name in view.camera_names}
         self._reference = view.camera_names[0]
         self._streams = {*view.camera_names, *robot.joint_state_topics}
@@ -103,13 +106,18 @@ class _Aligner:
         piece.number = self._count
         self._count += 1
         self._piece, self._pieces = piece, [piece]
-        self._start_ns, self._end_ns = start_ns, None
+        self._start_ns = start_ns
+        self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
         self._candidates: deque[int] = deque()
-        self._missing = 'no image'
+        self._missing = f"there is no image of camera '{self._reference}'."
 
     def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
+        if record.robot not in ('', self._robot.name):
+            raise UserError(
+                f"An attempt was recorded on robot '{record.robot}', not '{self._robot.name}'."
+            )
         if record.starts:
             yield from self.finish()
             self.begin(Piece(record.task, record.instruction), record.stamp_ns)
@@ -207,5 +215,6 @@ class _Aligner:
         """Stamps jumped back: what follows has ticks of its own."""
         if self._piece is not None:
             self._cut(reason)
-            self._anchor, self._step, self._start_ns = None, 0, 0
+            over = self._end_ns is not None
+            self._anchor, self._step, self._start_ns = None, 0, _NEVER if over else 0
             self._candidates.clear()

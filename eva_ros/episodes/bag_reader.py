@@ -8,7 +8,6 @@ from functools import lru_cache
 import logging
 from pathlib import Path
 
-from rosbags.interfaces import Connection
 from rosbags.interfaces import MessageDefinition
 from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
@@ -18,6 +17,7 @@ from rosbags.typesys import get_typestore
 from rosbags.typesys import Stores
 from rosbags.typesys.store import Typestore
 
+from eva_ros.episodes.bag_files import storage_files
 from eva_ros.episodes.mcap_salvage import McapSalvage
 from eva_ros.episodes.records import KINDS
 from eva_ros.episodes.records import Record
@@ -26,22 +26,10 @@ from eva_ros.episodes.typestore import typestore
 from eva_ros.errors import UserError
 
 _log = logging.getLogger(__name__)
-_SUFFIXES = ('.mcap', '.db3')
 _NO_TEXT = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
 
-def is_bag(path: Path) -> bool:
-    """Return whether a path is a rosbag2 folder or one of its files."""
-    if path.is_file():
-        return path.suffix in _SUFFIXES
-    return bool((path / 'metadata.yaml').is_file() or storage_files(path))
-
-
-def storage_files(path: Path) -> list[Path]:
-    """Return the files that hold a bag's messages, in order."""
-    if path.is_file():
-        return [path]
-    return sorted(entry for entry in path.iterdir() if entry.suffix in _SUFFIXES)
+_Raw = tuple[str, str, MessageDefinition, int, bytes]
 
 
 def read_bag(
@@ -59,117 +47,144 @@ def read_bag(
     Raises:
         UserError: there is no bag, or nothing of it can be read.
     """
-    wanted = None if topics is None else {topic.lstrip('/') for topic in topics}
-    for topic, kind, text, received_ns, data in _raw(path, wanted, on_problem):
-        try:
-            message = _store(kind, text).deserialize_cdr(data, kind)
-            yield to_record(topic, received_ns, message, kind)
-        except Exception as error:  # damaged bytes fail in any way
-            on_problem(f"{path}: a message on '{topic}' cannot be read: {_brief(error)}.")
+    with BagReader(path, on_problem) as bag:
+        yield from bag.records(topics)
 
 
-def topics_of(path: Path) -> dict[str, str]:
-    """Return the type of each topic in a bag, names without the leading slash.
+class BagReader:
+    """An open bag; damage is reported, and what was not damaged is read.
 
-    A damaged bag is read once to find out.
-
-    Raises:
-        UserError: there is no bag, or nothing of it can be read.
+    Attributes:
+        topics: the type of each topic, names without the leading slash.
     """
-    try:
-        reader = _open(path)
-    except UserError:
-        found = _raw(path, None, lambda problem: None)
-        return {topic.lstrip('/'): kind for topic, kind, *_ in found}
-    try:
-        return {found.topic.lstrip('/'): found.msgtype for found in reader.connections}
-    finally:
-        reader.close()
 
+    def __init__(self, path: Path, on_problem: Callable[[str], None] = _log.warning) -> None:
+        """Open a bag.
 
-_Raw = tuple[str, str, MessageDefinition, int, bytes]
+        Args:
+            path: folder or file of the bag.
+            on_problem: is given a sentence for whatever could not be read.
 
+        Raises:
+            UserError: there is no bag, or nothing of it can be read.
+        """
+        if not path.exists():
+            raise UserError(f'There is no bag {path}.')
+        self._on_problem = on_problem
+        self._parts = self._open(path)
+        self.topics: dict[str, str] = {}
+        for part in self._parts:
+            self.topics.update(part.topics)
 
-def _raw(
-    path: Path, wanted: set[str] | None, on_problem: Callable[[str], None]
-) -> Iterator[_Raw]:
-    """Yield topic, type, definition, time and bytes of each message of a known type."""
-    if not path.exists():
-        raise UserError(f'There is no bag {path}.')
-    try:
-        reader = _open(path)
-    except UserError as error:
-        files = storage_files(path)
-        if not files:
-            raise
-        if path.is_dir():
-            on_problem(f'{error} Its files are read one by one.')
-            for file in files:
-                yield from _raw(file, wanted, on_problem)
-        else:
-            yield from _salvage(path, wanted, on_problem, str(error))
-        return
-    try:
-        yield from _indexed(path, reader, wanted, on_problem)
-    finally:
-        with suppress(Exception):
-            reader.close()
+    def __enter__(self) -> 'BagReader':
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-def _open(path: Path) -> Reader:
-    try:
-        reader = Reader(path)
-        reader.open()
-    except Exception as error:  # whatever damage does to the library's parsing
-        raise UserError(f'The bag {path} cannot be opened: {_brief(error)}.') from None
-    return reader
+    def close(self) -> None:
+        """Close the bag's files."""
+        for part in self._parts:
+            part.close()
 
+    def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
+        """Yield the records on some topics, or on all, as received; see read_bag."""
+        wanted = set(self.topics) if topics is None else {t.lstrip('/') for t in topics}
+        for part in self._parts:
+            for topic, kind, text, received_ns, data in part.messages(wanted, self._on_problem):
+                try:
+                    message = _store(kind, text).deserialize_cdr(data, kind)
+                    yield to_record(topic, received_ns, message, kind)
+                except Exception as error:  # damaged bytes fail in any way
+                    self._on_problem(
+                        f"{part.path}: a message on '{topic}' cannot be read: {_brief(error)}."
+                    )
 
-def _indexed(
-    path: Path, reader: Reader, wanted: set[str] | None, on_problem: Callable[[str], None]
-) -> Iterator[_Raw]:
-    connections = [found for found in reader.connections if _is_wanted(found, wanted)]
-    if not connections:
-        return
-    messages, count = reader.messages(connections), 0
-    while True:
+    def _open(self, path: Path) -> list['_Indexed | _Salvaged']:
         try:
-            connection, received_ns, data = next(messages)
-        except StopIteration:
+            return [_Indexed(path)]
+        except UserError as error:
+            files = storage_files(path)
+            if path.is_dir() and files:
+                self._on_problem(f'{error} Its files are read one by one.')
+                return [part for file in files for part in self._open(file)]
+            if path.suffix != '.mcap':
+                raise
+            return [_Salvaged(path, str(error))]
+
+
+class _Indexed:
+    """A bag that opens as it should."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._reader = Reader(path)
+            self._reader.open()
+        except Exception as error:  # whatever damage does to the library's parsing
+            raise UserError(f'The bag {path} cannot be opened: {_brief(error)}.') from None
+        found = self._reader.connections
+        self.topics = {connection.topic.lstrip('/'): connection.msgtype for connection in found}
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self._reader.close()
+
+    def messages(self, wanted: set[str], on_problem: Callable[[str], None]) -> Iterator[_Raw]:
+        """Yield topic, type, definition, time and bytes of each message of a known type."""
+        connections = [
+            connection
+            for connection in self._reader.connections
+            if connection.msgtype in KINDS and connection.topic.lstrip('/') in wanted
+        ]
+        if not connections:
             return
-        except Exception as error:  # a damaged chunk or page
-            total = sum(found.msgcount for found in connections)
-            on_problem(
-                f'{path} is damaged: {_brief(error)}; {count} of {total} messages were read.'
-            )
-            return
-        count += 1
-        yield connection.topic, connection.msgtype, connection.msgdef, received_ns, data
+        messages, count = self._reader.messages(connections), 0
+        while True:
+            try:
+                connection, received_ns, data = next(messages)
+            except StopIteration:
+                return
+            except Exception as error:  # a damaged chunk or page
+                total = sum(found.msgcount for found in connections)
+                on_problem(
+                    f'{self.path} is damaged: {_brief(error)}; {count} of {total} messages were '
+                    'read.'
+                )
+                return
+            count += 1
+            yield connection.topic, connection.msgtype, connection.msgdef, received_ns, data
 
 
-def _is_wanted(connection: Connection, wanted: set[str] | None) -> bool:
-    named = wanted is None or connection.topic.lstrip('/') in wanted
-    return named and connection.msgtype in KINDS
+class _Salvaged:
+    """An MCAP file that cannot be opened: read from front to back."""
 
+    def __init__(self, path: Path, reason: str) -> None:
+        self.path = path
+        self.topics = {
+            found.topic.lstrip('/'): found.type for found in McapSalvage(path).messages()
+        }
+        if not self.topics:
+            raise UserError(f'{reason} Nothing of it can be read.')
 
-def _salvage(
-    path: Path, wanted: set[str] | None, on_problem: Callable[[str], None], reason: str
-) -> Iterator[_Raw]:
-    """Read an MCAP file that cannot be opened from front to back."""
-    if path.suffix != '.mcap':
-        raise UserError(reason)
-    salvage, count = McapSalvage(path), 0
-    for found in salvage.messages():
-        count += 1
-        if found.type in KINDS and (wanted is None or found.topic.lstrip('/') in wanted):
-            text = MessageDefinition(MessageDefinitionFormat.MSG, found.definition)
-            definition = text if found.definition else _NO_TEXT
-            yield found.topic, found.type, definition, found.received_ns, found.data
-    if not count:
-        raise UserError(f'{reason} Nothing of it can be read.')
-    at = salvage.damaged_at
-    end = 'has no index' if at is None else f'is cut off or damaged at byte {at} of {salvage.size}'
-    on_problem(f'{path} {end}: {count} messages before that were read.')
+    def close(self) -> None:
+        pass
+
+    def messages(self, wanted: set[str], on_problem: Callable[[str], None]) -> Iterator[_Raw]:
+        salvage, count = McapSalvage(self.path), 0
+        for found in salvage.messages():
+            count += 1
+            if found.type in KINDS and found.topic.lstrip('/') in wanted:
+                text = MessageDefinition(MessageDefinitionFormat.MSG, found.definition)
+                definition = text if found.definition else _NO_TEXT
+                yield found.topic, found.type, definition, found.received_ns, found.data
+        at = salvage.damaged_at
+        end = (
+            'has no index'
+            if at is None
+            else f'is cut off or damaged at byte {at} of {salvage.size}'
+        )
+        on_problem(f'{self.path} {end}: {count} messages before that were read.')
 
 
 @lru_cache(maxsize=64)

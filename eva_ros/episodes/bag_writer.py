@@ -9,6 +9,7 @@ from pathlib import Path
 import shutil
 
 import numpy as np
+from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
@@ -29,9 +30,10 @@ class EpisodeBagWriter:
         path: folder of the bag; it must not exist.
         robot: name of the robot.
         facts: what else the bag should say about itself.
+        index: number of the episode within its recording session.
     """
 
-    def __init__(self, path: Path, robot: str, facts: dict[str, str]):
+    def __init__(self, path: Path, robot: str, facts: dict[str, str], index: int = 0):
         """Open a bag beside its final place."""
         self._path = path
         self._part = path.with_name(path.name + '.part')
@@ -40,6 +42,7 @@ class EpisodeBagWriter:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         self._store = typestore()
         self._robot = robot
+        self._index = index
         self._connections: dict[str, object] = {}
         self._writer = Writer(self._part, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
@@ -53,30 +56,46 @@ class EpisodeBagWriter:
         self._write(topic, stamp_ns, IMAGE, header=header, format='jpeg', data=data)
 
     def write_joint_state(
-        self, topic: str, stamp_ns: int, names: Sequence[str], positions: NDArray,
+        self,
+        topic: str,
+        stamp_ns: int,
+        names: Sequence[str],
+        positions: NDArray,
         velocities: NDArray,
     ) -> None:
         """Write measured joints in the controllers' names and units."""
         self._write(
-            topic, stamp_ns, JOINTS, header=self._header(stamp_ns), name=list(names),
-            position=np.asarray(positions, np.float64), velocity=np.asarray(velocities, np.float64),
+            topic,
+            stamp_ns,
+            JOINTS,
+            header=self._header(stamp_ns),
+            name=list(names),
+            position=np.asarray(positions, np.float64),
+            velocity=np.asarray(velocities, np.float64),
             effort=np.zeros(0),
         )
 
     def write_trajectory(
-        self, topic: str, stamp_ns: int, names: Sequence[str], times_s: Sequence[float],
-        positions: NDArray, velocities: NDArray,
+        self,
+        topic: str,
+        stamp_ns: int,
+        names: Sequence[str],
+        times_s: ArrayLike,
+        positions: NDArray,
+        velocities: NDArray,
     ) -> None:
         """Write a trajectory as it was sent to an arm: [K] times, [K, J] values."""
         point = self._store.types['trajectory_msgs/msg/JointTrajectoryPoint']
         duration = self._store.types['builtin_interfaces/msg/Duration']
         points = []
-        for time_s, q, v in zip(times_s, positions, velocities):
-            seconds, rest = divmod(int(round(time_s * 1e9)), 10**9)
+        for time_s, q, v in zip(np.asarray(times_s, float).tolist(), positions, velocities):
+            seconds, rest = divmod(round(time_s * 1e9), 10**9)
             points.append(
                 point(
-                    positions=np.asarray(q, np.float64), velocities=np.asarray(v, np.float64),
-                    accelerations=np.zeros(0), effort=np.zeros(0),
+                    positions=np.asarray(q, np.float64),
+                    velocities=np.asarray(v, np.float64),
+                    accelerations=np.zeros(0),
+                    effort=np.zeros(0),
                     time_from_start=duration(sec=seconds, nanosec=rest),
                 )
             )
@@ -86,15 +105,28 @@ class EpisodeBagWriter:
         )
 
     def write_episode(
-        self, stamp_ns: int, *, start: bool, task: str, instruction: str, success: bool | None = None
+        self,
+        stamp_ns: int,
+        *,
+        start: bool,
+        task: str,
+        instruction: str,
+        success: bool | None = None,
     ) -> None:
         """Write a marker; `success` is None where nobody judged."""
         kind = self._store.types[EPISODE]
         outcome = {None: kind.UNKNOWN, True: kind.SUCCESS, False: kind.FAILURE}[success]
         self._write(
-            EPISODE_TOPIC, stamp_ns, EPISODE, header=self._header(stamp_ns),
-            phase=kind.START if start else kind.END, index=0, task=task, instruction=instruction,
-            success=outcome, robot=self._robot,
+            EPISODE_TOPIC,
+            stamp_ns,
+            EPISODE,
+            header=self._header(stamp_ns),
+            phase=kind.START if start else kind.END,
+            index=self._index,
+            task=task,
+            instruction=instruction,
+            success=outcome,
+            robot=self._robot,
         )
 
     def close(self) -> None:

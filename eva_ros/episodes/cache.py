@@ -1,5 +1,6 @@
 """Aligned episodes on disk, one folder a bag, built once and mapped into memory by training."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import hashlib
 import json
@@ -12,9 +13,9 @@ import numpy as np
 
 from eva_ros.episodes.align import align
 from eva_ros.episodes.align import Piece
-from eva_ros.episodes.bag_reader import read_bag
-from eva_ros.episodes.bag_reader import storage_files
-from eva_ros.episodes.bag_reader import topics_of
+from eva_ros.episodes.bag_files import METADATA
+from eva_ros.episodes.bag_files import storage_files
+from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
@@ -54,8 +55,8 @@ def source_of(bag: Path) -> dict[str, list]:
     Hashed are the first and last 64 KiB of a file, whatever lies between shows in its time.
     """
     files = storage_files(bag)
-    if (bag / 'metadata.yaml').is_file():
-        files.append(bag / 'metadata.yaml')
+    if (bag / METADATA).is_file():
+        files.append(bag / METADATA)
     return {file.name: _facts(file) for file in files}
 
 
@@ -72,14 +73,13 @@ class Cache:
     """Where the episodes of one robot and view are kept."""
 
     def __init__(self, folder: Path, robot: Robot, view: ViewSpec) -> None:
-        self._folder = folder / f'{robot.name}-{view.name}'
-        self._robot, self._view = robot, view
+        self.root, self.robot, self.view = folder, robot, view
         self._world = world_of(robot, view)
 
     def folder_of(self, bag: Path) -> Path:
         """Return the folder that holds, or will hold, a bag's episodes."""
         where = hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:12]
-        return self._folder / f'{bag.name}-{where}'
+        return self.root / f'{self.robot.name}-{self.view.name}' / f'{bag.name}-{where}'
 
     def read(self, bag: Path) -> dict[str, Any] | None:
         """Return what is kept of a bag (meta.json); None if nothing, or the bag has changed."""
@@ -87,20 +87,19 @@ class Cache:
             meta = json.loads((self.folder_of(bag) / _META).read_text(encoding='utf-8'))
         except (OSError, ValueError):
             return None
-        fresh = meta['world'] == self._world and meta['source'] == source_of(bag)
+        fresh = meta.get('world') == self._world and meta.get('source') == source_of(bag)
         return meta if fresh else None
 
     def arrays(self, bag: Path) -> dict[str, np.ndarray]:
-        """Return a bag's arrays over all its ticks, the frames mapped from the file."""
+        """Return a bag's arrays over all its ticks, of which there are some; frames are mapped."""
         folder = self.folder_of(bag)
         arrays = {name: np.load(folder / f'{name}.npy') for name in _ARRAYS if name != 'frames'}
-        # An empty file cannot be mapped.
-        mapped = 'r' if len(arrays['stamps']) else None
-        return {**arrays, 'frames': np.load(folder / 'frames.npy', mmap_mode=mapped)}
+        return {**arrays, 'frames': np.load(folder / 'frames.npy', mmap_mode='r')}
 
     def build(self, bag: Path) -> dict[str, Any]:
         """Read a bag and keep its episodes; returns meta.json. Damage ends up in its problems."""
-        source, problems = source_of(bag), []
+        source = source_of(bag)
+        problems: list[str] = []
         note = problems.append
         try:
             pieces = list(self._pieces(bag, note))
@@ -127,13 +126,12 @@ class Cache:
         self._write(self.folder_of(bag), pieces, meta)
         return meta
 
-    def _pieces(self, bag: Path, note) -> Iterator[Piece]:
-        cameras = [self._robot.cameras[name].topic for name in self._view.camera_names]
-        wanted = [*cameras, *self._robot.joint_state_topics]
-        kinds = topics_of(bag)
-        markers = [topic for topic, kind in kinds.items() if kind == EPISODE]
-        records = read_bag(bag, [*wanted, *markers], note)
-        yield from align(records, self._robot, self._view, note, marked=bool(markers))
+    def _pieces(self, bag: Path, note: Callable[[str], None]) -> Iterator[Piece]:
+        cameras = [self.robot.cameras[name].topic for name in self.view.camera_names]
+        with BagReader(bag, note) as reader:
+            markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
+            records = reader.records([*cameras, *self.robot.joint_state_topics, *markers])
+            yield from align(records, self.robot, self.view, note, marked=bool(markers))
 
     def _write(self, folder: Path, pieces: list[Piece], meta: dict[str, Any]) -> None:
         """Write a folder so that it is there whole or not at all."""
@@ -149,12 +147,12 @@ class Cache:
     def _stacked(self, pieces: list[Piece]) -> dict[str, np.ndarray]:
         ticks = [tick for piece in pieces for tick in piece.ticks]
         seen = [tick.observation for tick in ticks]
-        joints, cameras = len(self._robot.joint_names), self._view.camera_names
+        joints, cameras = len(self.robot.joint_names), self.view.camera_names
         images = [[look.image_stamps[name] for name in cameras] for look in seen]
         stamps = np.array(images, np.int64).reshape(-1, len(cameras))
         frames = np.stack([look.view for look in seen]) if seen else np.zeros((0,), np.uint8)
         return {
-            'frames': frames.reshape(-1, *self._view.shape),
+            'frames': frames.reshape(-1, *self.view.shape),
             'joints': np.array([tick.joints for tick in ticks]).reshape(-1, joints),
             'observed_joints': np.array([look.joint_positions for look in seen]).reshape(
                 -1, joints

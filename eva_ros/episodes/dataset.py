@@ -3,33 +3,24 @@
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
-from concurrent.futures import as_completed
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 import hashlib
-import multiprocessing
 from pathlib import Path
 import sys
-import time
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.bag_reader import is_bag
+from eva_ros.episodes.bag_files import find_bags
+from eva_ros.episodes.build import build_all
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import default_cache
 from eva_ros.episodes.summary import summary
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import ARM_NAMES
-from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
-
-# A recording under construction ends in this.
-_UNFINISHED = '.part'
-# Fewer bags are not worth the start of processes.
-_FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,50 +86,20 @@ def load_episodes(
     folders = [Path(path) for path in paths]
     bags = find_bags(folders)
     kept = Cache(Path(cache) if cache else default_cache(), robot, view)
-    metas = {bag: kept.read(bag) for bag in bags}
-    missing = [bag for bag, meta in metas.items() if meta is None]
-    for bag, meta in _built(missing, kept, (Path(cache or default_cache()), robot, view), workers,
-                            report):
-        metas[bag] = meta
-    episodes = [found for bag in bags for found in _episodes(bag, metas[bag], kept, robot)]
+    found = {bag: kept.read(bag) for bag in bags}
+    missing = [bag for bag, meta in found.items() if meta is None]
+    built = dict(build_all(missing, kept, workers, report))
+    metas = {bag: meta or built[bag] for bag, meta in found.items()}
+    episodes = [episode for bag in bags for episode in _episodes(bag, metas[bag], kept, robot)]
     if report:
         print(summary(metas, len(missing), 1 / view.rate_hz), file=report)
     if not episodes:
         problems = [text for meta in metas.values() for text in meta['problems']]
         reason = f' ({problems[0].rstrip(".")})' if problems else ''
-        raise UserError(f'No bag in {_listed(folders)} holds a usable episode{reason}.')
+        raise UserError(
+            f'No bag in {", ".join(map(str, folders))} holds a usable episode{reason}.'
+        )
     return episodes
-
-
-def find_bags(paths: Sequence[Path]) -> list[Path]:
-    """Return the bags at or below paths, each once, in order; unfinished ones are left out.
-
-    Raises:
-        UserError: a path does not exist, or there is no bag.
-    """
-    bags: dict[Path, None] = {}
-    for path in paths:
-        if not path.exists():
-            raise UserError(f'There is no {path}: name bags, or folders that hold bags.')
-        bags.update(dict.fromkeys(_bags_below(path)))
-    if not bags:
-        raise UserError(f'There is no bag in {_listed(paths)}.')
-    return list(bags)
-
-
-def _bags_below(path: Path) -> Iterator[Path]:
-    if path.name.endswith(_UNFINISHED):
-        return
-    if is_bag(path):
-        yield path
-    elif path.is_dir():
-        for entry in sorted(path.iterdir()):
-            if entry.is_dir():
-                yield from _bags_below(entry)
-
-
-def _listed(paths: Sequence[Path]) -> str:
-    return ', '.join(str(path) for path in paths)
 
 
 def _episodes(bag: Path, meta: dict, cache: Cache, robot: Robot) -> Iterator[Episode]:
@@ -202,76 +163,8 @@ def split_episodes(
     return training, [e for e in episodes if (e.source, e.number) in chosen]
 
 
-def _rank(attempt: tuple[str, int], seed: int) -> str:
+def _rank(attempt: tuple[str, int], seed: int) -> tuple[str, str]:
+    """Return where an attempt stands in the lottery: the folder above the bag does not matter."""
     bag, number = attempt
-    name = f'{seed}/{Path(bag).name}/{number}/{bag}'
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-# Building, in parallel.
-
-_worker_cache: Cache
-
-
-def _begin(folder: Path, robot: Path, view: ViewSpec) -> None:
-    global _worker_cache
-    _worker_cache = Cache(folder, load_robot(robot), view)
-
-
-def _build(bag: Path) -> dict:
-    return _worker_cache.build(bag)
-
-
-def _built(
-    bags: Sequence[Path],
-    cache: Cache,
-    world: tuple[Path, Robot, ViewSpec],
-    workers: int,
-    report: TextIO | None,
-) -> Iterator[tuple[Path, dict]]:
-    """Yield bags and what was made of them, as they are ready."""
-    progress = _Progress(len(bags), report)
-    if workers < 2 or len(bags) <= _FEW:
-        for bag in bags:
-            yield bag, cache.build(bag)
-            progress.step()
-        return
-    folder, robot, view = world
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context('spawn'),
-        initializer=_begin,
-        initargs=(folder, robot.path, view),
-    ) as pool:
-        jobs = {pool.submit(_build, bag): bag for bag in bags}
-        try:
-            for job in as_completed(jobs):
-                yield jobs[job], job.result()
-                progress.step()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-class _Progress:
-    """Says every few seconds how many bags are read, how fast, and how long it will take."""
-
-    def __init__(self, total: int, out: TextIO | None, every_s: float = 5.0) -> None:
-        self._total, self._out, self._every_s = total, out, every_s
-        self._done, self._began = 0, time.monotonic()
-        self._said = self._began
-
-    def step(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if not self._out or now - self._said < self._every_s:
-            return
-        self._said = now
-        rate = self._done / (now - self._began)
-        left_s = (self._total - self._done) / rate
-        print(
-            f'episodes: {self._done} of {self._total} bags, {rate:.1f} a second, '
-            f'{left_s:.0f} s left',
-            file=self._out,
-            flush=True,
-        )
+    name = f'{seed}/{Path(bag).name}/{number}'
+    return hashlib.sha256(name.encode()).hexdigest(), bag

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.images import decode_image
+from eva_ros.episodes.joints import Floats
 from eva_ros.episodes.joints import JointReading
 from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.joints import NotReady as NotReady
@@ -119,8 +120,8 @@ class ObservationBuilder:
         self,
         stamp_ns: int,
         names: Sequence[str],
-        positions: Sequence[float],
-        velocities: Sequence[float] = (),
+        positions: Floats,
+        velocities: Floats = (),
         topic: str = '',
     ) -> None:
         """Take in a joint state; `topic` is needed where the arms have a topic each."""

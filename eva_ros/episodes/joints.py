@@ -12,11 +12,13 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
+Floats = Sequence[float] | NDArray[np.float64]
+
 # Rest is judged by how far the joints went in this time.
 _REST_WINDOW_NS = 100_000_000
 
 
-class NotReady(UserError):
+class NotReady(UserError):  # noqa: N818
     """There is no observation now; the sentence says which camera or joint is missing."""
 
 
@@ -69,8 +71,8 @@ class JointTrack:
         self,
         stamp_ns: int,
         names: Sequence[str],
-        positions: Sequence[float],
-        velocities: Sequence[float] = (),
+        positions: Floats,
+        velocities: Floats = (),
         topic: str = '',
     ) -> int:
         """Take in a joint state; one that lacks joints is left out and named when asked.
@@ -87,10 +89,12 @@ class JointTrack:
         """
         topic = self._topic(topic)
         try:
-            value = np.stack([
-                self._join(topic, 'from_joint_state', names, positions),
-                self._join(topic, 'velocities_from_joint_state', names, velocities),
-            ])
+            value = np.stack(
+                [
+                    self._join(topic, 'from_joint_state', names, positions),
+                    self._join(topic, 'velocities_from_joint_state', names, velocities),
+                ]
+            )
         except UserError as error:
             self._complaints[topic] = str(error)
             return 0
@@ -108,7 +112,7 @@ class JointTrack:
             )
         return name
 
-    def _join(self, topic: str, method: str, names: Sequence[str], values: Sequence[float]):
+    def _join(self, topic: str, method: str, names: Sequence[str], values: Floats):
         arms = [self._robot.arms[arm] for arm in ARM_NAMES]
         own = [arm for arm in arms if arm.state_topic == topic]
         return np.concatenate([getattr(arm, method)(names, values) for arm in own])
@@ -154,18 +158,20 @@ class JointTrack:
             raise NotReady(self._nothing(topic, now_ns))
         age_ns = now_ns - sample.stamp_ns
         if age_ns > self._max_age_ns:
+            reason = self._complaints.get(topic, 'is it still published?')
             raise NotReady(
                 f"The newest joint state on '{topic}' is {age_ns * 1e-9:.2f} s old (at most "
-                f'{self._max_age_ns * 1e-9:.2f} s): {self._complaints.get(topic, "is it still published?")}'
+                f'{self._max_age_ns * 1e-9:.2f} s): {reason}'
             )
         return sample
 
     def _nothing(self, topic: str, now_ns: int) -> str:
         newest = self._buffers[topic].newest
         if newest:
+            ahead_s = (newest.stamp_ns - now_ns) * 1e-9
             return (
-                f"The joint states on '{topic}' are stamped {(newest.stamp_ns - now_ns) * 1e-9:.2f}"
-                ' s in the future: do the clocks agree?'
+                f"The joint states on '{topic}' are stamped {ahead_s:.2f} s in the future: do the "
+                'clocks agree?'
             )
         if topic in self._complaints:
             return f"No joint state on '{topic}' is complete: {self._complaints[topic]}"

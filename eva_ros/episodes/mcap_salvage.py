@@ -3,6 +3,7 @@
 Records of the format: https://mcap.dev/spec
 """
 
+from collections.abc import Generator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ class McapSalvage:
                     self.damaged_at = offset
                     return
 
-    def _record(self, head: bytes, file: BinaryIO) -> Iterator[SalvagedMessage]:
+    def _record(self, head: bytes, file: BinaryIO) -> Generator[SalvagedMessage, None, bool]:
         """Read a top-level record; returns whether it was whole."""
         code, length = struct.unpack('<BQ', head)
         if length > _LONGEST:
@@ -75,14 +76,13 @@ class McapSalvage:
         body = file.read(length)
         if code == _CHUNK:
             inner, whole = _chunk(body, length)
-            whole = (yield from self._records(inner)) and whole
-            return whole
+            return (yield from self._records(inner)) and whole
         if len(body) < length:
             return False
         yield from self._take(code, body)
         return True
 
-    def _records(self, data: bytes) -> Iterator[SalvagedMessage]:
+    def _records(self, data: bytes) -> Generator[SalvagedMessage, None, bool]:
         """Read the records in a chunk; returns whether the last one was whole."""
         at = 0
         while at + 9 <= len(data):
@@ -118,7 +118,7 @@ def _string(data: bytes, at: int) -> tuple[str, int]:
 
 def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     """Return what can be unpacked of a chunk, and whether that is all of it."""
-    start, end, size, crc = struct.unpack_from('<QQQI', body)
+    (size,) = struct.unpack_from('<Q', body, 16)
     compression, at = _string(body, 28)
     packed = body[at + 8 :]
     data = _unpack(packed, compression)

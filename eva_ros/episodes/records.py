@@ -66,39 +66,50 @@ class EpisodeRecord(Record):
 
 def to_record(topic: str, received_ns: int, message: Any, kind: str) -> Record:
     """Return a deserialized message of one of the types in KINDS as a record."""
-    common = (topic.lstrip('/'), received_ns, _ns(message.header.stamp))
-    return KINDS[kind](common, message)
+    stamp_ns = _ns(message.header.stamp)
+    return KINDS[kind](topic.lstrip('/'), received_ns, stamp_ns, message)
 
 
 def _ns(time: Any) -> int:
     return int(time.sec) * 1_000_000_000 + int(time.nanosec)
 
 
-def _image(common: tuple, message: Any) -> ImageRecord:
-    return ImageRecord(*common, message)
+def _image(topic: str, received_ns: int, stamp_ns: int, message: Any) -> ImageRecord:
+    return ImageRecord(topic, received_ns, stamp_ns, message)
 
 
-def _joint_state(common: tuple, message: Any) -> JointStateRecord:
-    return JointStateRecord(*common, tuple(message.name), message.position, message.velocity)
+def _joint_state(topic: str, received_ns: int, stamp_ns: int, message: Any) -> JointStateRecord:
+    return JointStateRecord(
+        topic, received_ns, stamp_ns, tuple(message.name), message.position, message.velocity
+    )
 
 
-def _trajectory(common: tuple, message: Any) -> TrajectoryRecord:
+def _trajectory(topic: str, received_ns: int, stamp_ns: int, message: Any) -> TrajectoryRecord:
     times = np.array([_ns(point.time_from_start) * 1e-9 for point in message.points])
     rows = [np.asarray(point.positions, np.float64) for point in message.points]
     positions = np.stack(rows) if rows else np.zeros((0, len(message.joint_names)))
-    return TrajectoryRecord(*common, tuple(message.joint_names), times, positions)
+    return TrajectoryRecord(
+        topic, received_ns, stamp_ns, tuple(message.joint_names), times, positions
+    )
 
 
-def _episode(common: tuple, message: Any) -> EpisodeRecord:
+def _episode(topic: str, received_ns: int, stamp_ns: int, message: Any) -> EpisodeRecord:
     kind = type(message)
     success = {kind.SUCCESS: True, kind.FAILURE: False}.get(message.success)
     starts = message.phase == kind.START
     return EpisodeRecord(
-        *common, starts, message.task, message.instruction, success, message.robot
+        topic,
+        received_ns,
+        stamp_ns,
+        starts,
+        message.task,
+        message.instruction,
+        success,
+        message.robot,
     )
 
 
-KINDS: dict[str, Callable[[tuple, Any], Record]] = {
+KINDS: dict[str, Callable[[str, int, int, Any], Record]] = {
     **dict.fromkeys(IMAGES, _image),
     JOINT_STATE: _joint_state,
     TRAJECTORY: _trajectory,
