@@ -1,10 +1,16 @@
 """`eva sim`: record scripted experts on the simulated robot, and say how good they are."""
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import as_completed
+from concurrent.futures import ProcessPoolExecutor
+import importlib.metadata
 import json
 import multiprocessing
 from pathlib import Path
 import sys
+from typing import Any
 
 from eva_ros.errors import UserError
 
@@ -17,50 +23,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     record = actions.add_parser('record', help='one rosbag2 MCAP bag for each episode')
     record.add_argument('--task', required=True, help='name of the task')
     record.add_argument('--episodes', type=int, required=True, help='how many')
-    record.add_argument('--seed', type=int, default=0, help='of scenes, words and pauses')
     record.add_argument('--out', type=Path, required=True, help='folder of the bags')
-    record.add_argument('--workers', type=int, default=2, help='processes (2)')
-    record.add_argument(
-        '--astray', type=float, default=0.5,
-        help='chance that an episode starts at a wrong place near the cube (0.5)',
-    )
+    _add_common(record)
     expert = actions.add_parser('evaluate-expert', help='success of the scripted experts')
     expert.add_argument('--tasks', nargs='+', help='names of tasks (all)')
     expert.add_argument('--episodes', type=int, default=100, help='scenes of each task (100)')
-    expert.add_argument('--seed', type=int, default=0, help='of the scenes')
-    expert.add_argument('--workers', type=int, default=2, help='processes (2)')
     expert.add_argument('--json', action='store_true', help='print one JSON object')
+    _add_common(expert)
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--seed', type=int, default=0, help='of scenes, words and pauses (0)')
+    parser.add_argument('--workers', type=int, default=2, help='processes (2)')
+    parser.add_argument(
+        '--astray',
+        type=float,
+        default=0.5,
+        help='chance that an episode starts at a wrong place near the cube (0.5)',
+    )
+    parser.add_argument(
+        '--pauses', type=float, default=0.3, help='chance of a pause in a long stretch (0.3)'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
+    _check(args)
     return {'record': _record, 'evaluate-expert': _evaluate}[args.action](args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ('episodes', 'workers'):
+        if getattr(args, name) < 1:
+            raise UserError(f'--{name} {getattr(args, name)}: give a number above zero.')
+    for name in ('astray', 'pauses'):
+        if not 0 <= getattr(args, name) <= 1:
+            raise UserError(f'--{name} {getattr(args, name)}: give a chance from 0 to 1.')
+    if args.seed < 0:
+        raise UserError(f'--seed {args.seed}: give zero or a number above.')
 
 
 def _record(args: argparse.Namespace) -> int:
     from eva_ros.cli.sim_recording import Job
     from eva_ros.cli.sim_recording import record
-    from eva_ros.evaluation.progress import Progress
-    from eva_ros.sim.experts import ExpertSettings
     from eva_ros.sim.tasks import find_task
 
     find_task(args.task)
-    if args.episodes < 1:
-        raise UserError(f'--episodes {args.episodes}: give a number above zero.')
-    settings = ExpertSettings(astray_chance=args.astray)
-    jobs = []
-    for index in range(args.episodes):
-        path = args.out / f'{args.task}-{args.seed}-{index:05d}'
-        if not (path / 'metadata.yaml').is_file():
-            jobs.append(Job(args.task, args.seed, index, path, _version(), settings))
+    version = importlib.metadata.version('eva_ros')
+    paths = [args.out / f'{args.task}-{args.seed}-{i:05d}' for i in range(args.episodes)]
+    jobs = [
+        Job(args.task, args.seed, index, path, version, _settings(args))
+        for index, path in enumerate(paths)
+        if not (path / 'metadata.yaml').is_file()
+    ]
     print(f'{args.episodes - len(jobs)} of {args.episodes} are there already', file=sys.stderr)
     done, seconds = 0, 0.0
-    if jobs:
-        with Progress('episodes', len(jobs)) as progress:
-            for _, success, duration in _spread(record, jobs, args.workers):
-                done += success
-                seconds += duration
-                progress.advance()
+    for success, duration in _spread(record, jobs, args.workers):
+        done += success
+        seconds += duration
     print(
         f'recorded {len(jobs)} episodes, {seconds:.0f} s; the task was done in {done}',
         file=sys.stderr,
@@ -69,58 +89,69 @@ def _record(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from eva_ros.evaluation.progress import Progress
-    from eva_ros.evaluation.statistics import wilson_interval
+    from eva_ros.cli.sim_recording import Attempt
+    from eva_ros.cli.sim_recording import judge
     from eva_ros.sim.tasks import find_task
     from eva_ros.sim.tasks import TASKS
 
-    names = args.tasks or list(TASKS)
-    jobs = [(find_task(name).name, args.seed, index)
-            for name in names for index in range(args.episodes)]
+    names = [find_task(name).name for name in args.tasks or TASKS]
+    settings = _settings(args)
+    attempts = [
+        Attempt(name, args.seed, i, settings) for name in names for i in range(args.episodes)
+    ]
     successes = dict.fromkeys(names, 0)
-    with Progress('episodes', len(jobs)) as progress:
-        for name, success in _spread(_attempt, jobs, args.workers):
-            successes[name] += success
-            progress.advance()
-    result = {
-        name: {
-            'episodes': args.episodes, 'successes': count,
-            'interval': wilson_interval(count, args.episodes),
-        }
-        for name, count in successes.items()
-    }
-    if args.json:
-        print(json.dumps({'robot': 'aloha_sim', 'seed': args.seed, 'tasks': result}))
-        return 0
-    for name, row in result.items():
-        low, high = row['interval']
-        print(f'{name:15s} {row["successes"]:4d}/{row["episodes"]}  '
-              f'{row["successes"] / row["episodes"]:6.1%}  [{low:.1%}, {high:.1%}]')
+    for name, success in _spread(judge, attempts, args.workers):
+        successes[name] += success
+    _print_rates(successes, args)
     return 0
 
 
-def _attempt(job: tuple[str, int, int]) -> tuple[str, bool]:
-    from eva_ros.cli.sim_recording import episode_rng
-    from eva_ros.cli.sim_recording import run_expert
-    from eva_ros.sim.experts import ExpertSettings
-    from eva_ros.sim.robot import SimRobot
+def _print_rates(successes: dict[str, int], args: argparse.Namespace) -> None:
+    from eva_ros.evaluation.statistics import wilson_interval
 
-    task, seed, index = job
-    sim = SimRobot(task, 0)
-    rng = episode_rng(task, seed, index)
-    return task, run_expert(sim, task, rng, ExpertSettings(astray_chance=0.5))
-
-
-def _spread(function, jobs: list, workers: int):
-    """Yield the results of jobs over processes, in the order they finish."""
-    if workers < 2 or len(jobs) < 2:
-        yield from map(function, jobs)
+    intervals = {name: wilson_interval(count, args.episodes) for name, count in successes.items()}
+    if args.json:
+        tasks = {
+            name: {
+                'episodes': args.episodes,
+                'successes': count,
+                'interval': list(intervals[name]),
+            }
+            for name, count in successes.items()
+        }
+        print(json.dumps({'robot': 'aloha_sim', 'seed': args.seed, 'tasks': tasks}))
         return
-    with multiprocessing.get_context('spawn').Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap_unordered(function, jobs)
+    for name, count in successes.items():
+        low, high = intervals[name]
+        rate = count / args.episodes
+        print(f'{name:15s} {count:4d}/{args.episodes}  {rate:6.1%}  [{low:.1%}, {high:.1%}]')
 
 
-def _version() -> str:
-    import importlib.metadata
+def _settings(args: argparse.Namespace):
+    from eva_ros.sim.experts import ExpertSettings
 
-    return importlib.metadata.version('eva_ros')
+    return ExpertSettings(astray_chance=args.astray, pause_chance=args.pauses)
+
+
+def _spread(function: Callable[[Any], Any], jobs: list, workers: int) -> Iterator[Any]:
+    """Yield the results of jobs over processes, in the order they finish, with progress."""
+    from eva_ros.evaluation.progress import Progress
+
+    if not jobs:
+        return
+    with Progress('episodes', len(jobs)) as progress:
+        if min(workers, len(jobs)) == 1:
+            for job in jobs:
+                yield function(job)
+                progress.advance()
+            return
+        # never fork: OpenGL and threads do not survive it
+        spawn = multiprocessing.get_context('spawn')
+        with ProcessPoolExecutor(min(workers, len(jobs)), spawn) as pool:
+            futures = [pool.submit(function, job) for job in jobs]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+                    progress.advance()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)

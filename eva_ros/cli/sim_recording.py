@@ -8,21 +8,31 @@ from numpy.typing import NDArray
 
 from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.robot.spec import load_robot
-from eva_ros.sim.experts import astray
+from eva_ros.robot.spec import Robot
 from eva_ros.sim.experts import DT
-from eva_ros.sim.experts import expert_stretches
 from eva_ros.sim.experts import ExpertSettings
+from eva_ros.sim.experts import plan_episode
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.tasks import find_task
 
+ROBOT = 'aloha_sim'
 _POINT_EVERY = 5
 
 
 @dataclass(frozen=True)
 class Job:
-    """One episode to record."""
+    """One episode to record.
+
+    Attributes:
+        task: its name.
+        seed: of the recording session.
+        index: number of the episode within the session.
+        path: folder of the bag.
+        version: of this software.
+        settings: how the expert behaves.
+    """
 
     task: str
     seed: int
@@ -32,48 +42,94 @@ class Job:
     settings: ExpertSettings
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One episode to judge without recording it."""
+
+    task: str
+    seed: int
+    index: int
+    settings: ExpertSettings
+
+
 def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
     """Return the randomness of one episode, the same whoever records it."""
     return np.random.default_rng([seed, index, *task.encode()])
 
 
+def record(job: Job) -> tuple[bool, float]:
+    """Record one episode (in a worker process); return success and its length in seconds."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    sim = _simulator(job.task)
+    facts = {
+        'eva.task': job.task,
+        'eva.seed': str(job.seed),
+        'eva.episode': str(job.index),
+        'eva.version': job.version,
+        'eva.settings': repr(job.settings),
+    }
+    # what came before in this process must not show in the bag
+    sim.restart_clock()
+    begin_ns = sim.time_ns
+    writer = EpisodeBagWriter(job.path, ROBOT, facts, job.index)
+    try:
+        success = run_expert(
+            sim, job.task, episode_rng(job.task, job.seed, job.index), job.settings, writer
+        )
+    except BaseException:
+        writer.abort()
+        raise
+    writer.close()
+    return success, (sim.time_ns - begin_ns) * 1e-9
+
+
+def judge(attempt: Attempt) -> tuple[str, bool]:
+    """Let the expert do one episode; return the task's name and success."""
+    rng = episode_rng(attempt.task, attempt.seed, attempt.index)
+    return attempt.task, run_expert(_simulator(attempt.task), attempt.task, rng, attempt.settings)
+
+
 def run_expert(
-    sim: SimRobot, task_name: str, rng: np.random.Generator, settings: ExpertSettings,
+    sim: SimRobot,
+    task_name: str,
+    rng: np.random.Generator,
+    settings: ExpertSettings,
     writer: EpisodeBagWriter | None = None,
 ) -> bool:
     """Let the expert do the task in a drawn scene, and record it if a writer is given.
 
     Returns:
-        Whether the judge saw it done.
+        Whether the judge saw it done in time.
     """
-    task = find_task(task_name)
-    sim.reset(task_name, int(rng.integers(2**31)))
-    if task.kind != 'transfer' and rng.random() < settings.astray_chance:
-        sim.reset(task_name, 0, astray(task, sim.scene, rng, settings))
-    instruction = str(rng.choice(task.training_phrasings))
+    robot = load_robot(ROBOT)
+    plan = plan_episode(find_task(task_name), rng, settings)
+    sim.reset(task_name, 0, plan.scene)
     sim.cameras_on = writer is not None
     if writer is not None:
-        writer.write_episode(sim.time_ns, start=True, task=task_name, instruction=instruction)
-    for path in expert_stretches(task, sim.scene, rng, settings):
-        _send(sim, path, writer)
-        _record(sim, len(path) * DT, writer)
+        writer.write_episode(sim.time_ns, start=True, task=task_name, instruction=plan.instruction)
+    for path in plan.stretches:
+        _send(sim, robot, path, writer)
+        _pass_time(sim, len(path) * DT, writer)
     if writer is not None:
         writer.write_episode(
-            sim.time_ns, start=False, task=task_name, instruction=instruction,
-            success=sim.success(),
+            sim.time_ns,
+            start=False,
+            task=task_name,
+            instruction=plan.instruction,
+            success=sim.in_time(),
         )
-    return sim.success()
+    return sim.in_time()
 
 
-def _send(sim: SimRobot, path: NDArray, writer: EpisodeBagWriter | None) -> None:
-    robot = load_robot('aloha_sim')
+def _send(sim: SimRobot, robot: Robot, path: NDArray, writer: EpisodeBagWriter | None) -> None:
     kept = np.append(np.arange(_POINT_EVERY, len(path) - 1, _POINT_EVERY), len(path) - 1)
     rates = np.gradient(path, DT, axis=0)
     rates[-1] = 0
     for arm, spec in robot.arms.items():
         names, positions = robot.arm_command(arm, path[kept])
-        _, zero = robot.arm_command(arm, np.zeros_like(path[kept]))
-        velocities = robot.arm_command(arm, rates[kept])[1] - zero
+        velocities = robot.arm_command_rates(arm, rates[kept])
         command = TrajectoryCommand(0, names, kept * DT, positions, velocities)
         rejection = sim.send(arm, command)
         if rejection is not None:
@@ -84,14 +140,16 @@ def _send(sim: SimRobot, path: NDArray, writer: EpisodeBagWriter | None) -> None
             )
 
 
-def _record(sim: SimRobot, seconds: float, writer: EpisodeBagWriter | None) -> None:
+def _pass_time(sim: SimRobot, seconds: float, writer: EpisodeBagWriter | None) -> None:
     for event in sim.advance(seconds):
         if writer is None:
             continue
         if isinstance(event, CameraImage):
             writer.write_image(
-                f'/{event.camera}/image_raw/compressed', event.stamp_ns,
-                f'{event.camera}_optical_frame', event.data,
+                f'/{event.camera}/image_raw/compressed',
+                event.stamp_ns,
+                f'{event.camera}_optical_frame',
+                event.data,
             )
         else:
             writer.write_joint_state(
@@ -99,28 +157,11 @@ def _record(sim: SimRobot, seconds: float, writer: EpisodeBagWriter | None) -> N
             )
 
 
-_SIM: list[SimRobot] = []
+_SIMULATORS: list[SimRobot] = []
 
 
-def record(job: Job) -> tuple[int, bool, float]:
-    """Record one episode (in a worker process) and return index, success and seconds."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    if not _SIM:
-        _SIM.append(SimRobot(job.task, 0))
-    sim = _SIM[0]
-    facts = {
-        'eva.task': job.task, 'eva.seed': str(job.seed), 'eva.episode': str(job.index),
-        'eva.version': job.version, 'eva.settings': repr(job.settings),
-    }
-    writer = EpisodeBagWriter(job.path, 'aloha_sim', facts)
-    before = sim.time_ns
-    try:
-        rng = episode_rng(job.task, job.seed, job.index)
-        success = run_expert(sim, job.task, rng, job.settings, writer)
-    except BaseException:
-        writer.abort()
-        raise
-    writer.close()
-    return job.index, success, (sim.time_ns - before) * 1e-9
+def _simulator(task: str) -> SimRobot:
+    """Return this process's simulator: loading the model takes as long as an episode."""
+    if not _SIMULATORS:
+        _SIMULATORS.append(SimRobot(task, 0))
+    return _SIMULATORS[0]

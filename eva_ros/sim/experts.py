@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.sim.geometry import inverse_kinematics
+from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import Task
 from eva_ros.sim.world import SIDES
@@ -46,6 +47,30 @@ class ExpertSettings:
     hold_s: float = 0.8
     astray_chance: float = 0.0
     astray_m: tuple[float, float, float] = (0.08, 0.08, 0.07)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an expert will do in an episode.
+
+    Attributes:
+        scene: where it starts.
+        instruction: one of the task's training phrasings.
+        stretches: what it commands, see expert_stretches.
+    """
+
+    scene: Scene
+    instruction: str
+    stretches: list[NDArray]
+
+
+def plan_episode(task: Task, rng: np.random.Generator, settings: ExpertSettings) -> Plan:
+    """Draw a scene and an instruction, and plan how the expert does the task."""
+    scene = draw_scene(task, int(rng.integers(2**31)))
+    if task.kind != 'transfer' and rng.random() < settings.astray_chance:
+        scene = astray(task, scene, rng, settings)
+    instruction = str(rng.choice(task.training_phrasings))
+    return Plan(scene, instruction, expert_stretches(task, scene, rng, settings))
 
 
 def expert_stretches(
@@ -123,7 +148,7 @@ def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -
         for way in ways
     )
     duration = float(np.clip(farthest / speed, 0.8, 2.0))
-    s = np.linspace(0, 1, int(round(duration / DT)) + 1)[:, None]
+    s = np.linspace(0, 1, round(duration / DT) + 1)[:, None]
     if via is None:
         return start + ways[0] * minimum_jerk_fraction(s)
     there = minimum_jerk_fraction(np.clip(s / 0.75, 0, 1))
@@ -131,7 +156,9 @@ def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -
     return start + ways[0] * there + ways[1] * down
 
 
-def _with_pause(path: NDArray, rng: np.random.Generator, settings: ExpertSettings) -> list[NDArray]:
+def _with_pause(
+    path: NDArray, rng: np.random.Generator, settings: ExpertSettings
+) -> list[NDArray]:
     """Return the path, or in two stretches with a pause between."""
     if len(path) < 45 or rng.random() >= settings.pause_chance:
         return [path]
@@ -140,11 +167,11 @@ def _with_pause(path: NDArray, rng: np.random.Generator, settings: ExpertSetting
     cut = int(np.searchsorted(arc, place * arc[-1]))
     parts = []
     for low, high in ((0, cut), (cut, len(path) - 1)):
-        count = max(int(round(0.6 * len(path))), 30)
+        count = max(round(0.6 * len(path)), 30)
         along = arc[low] + minimum_jerk_fraction(np.linspace(0, 1, count)) * (arc[high] - arc[low])
         parts.append(np.stack([np.interp(along, arc, column) for column in path.T], 1))
     return [parts[0], _wait(parts[0][-1], rng.uniform(*settings.pause_s)), parts[1]]
 
 
 def _wait(joints: NDArray, seconds: float) -> NDArray:
-    return np.repeat(joints[None], max(int(round(seconds / DT)), 2), 0)
+    return np.repeat(joints[None], max(round(seconds / DT), 2), 0)

@@ -18,6 +18,7 @@ from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import Judge
 from eva_ros.sim.tasks import Scene
+from eva_ros.sim.tasks import TIME_LIMIT_S
 from eva_ros.sim.world import AlohaWorld
 from eva_ros.sim.world import CAMERAS
 from eva_ros.sim.world import IMAGE_SIZE
@@ -52,6 +53,10 @@ class JointState:
 class SimRobot:
     """A simulated ALOHA that executes trajectories as ros2_control does.
 
+    Attributes:
+        cameras_on: whether pictures are taken; may be set between two calls of advance().
+        task: name of the task that is judged.
+
     Args:
         task: name of the task whose scene is drawn.
         seed: of the scene.
@@ -60,8 +65,15 @@ class SimRobot:
         splice: trajectory replacement as in rolling instead of Jazzy.
     """
 
-    def __init__(self, task: str, seed: int, *, height: int = IMAGE_SIZE[0],
-                 width: int = IMAGE_SIZE[1], splice: bool = False):
+    def __init__(
+        self,
+        task: str,
+        seed: int,
+        *,
+        height: int = IMAGE_SIZE[0],
+        width: int = IMAGE_SIZE[1],
+        splice: bool = False,
+    ):
         """Draw the scene; the clock starts at one second."""
         self._size = (height, width)
         self._splice = splice
@@ -73,7 +85,7 @@ class SimRobot:
 
     @property
     def time_ns(self) -> int:
-        """Return the simulated time; it never runs backwards, not even at a reset."""
+        """Return the simulated time; a reset does not set it back."""
         return self._base_ns + self._world.time_ns
 
     @property
@@ -112,6 +124,15 @@ class SimRobot:
     def success(self) -> bool:
         """Return whether the task has been done since the reset."""
         return self._judge.success
+
+    def in_time(self) -> bool:
+        """Return whether the task was done within the time that tasks allow."""
+        done_ns = self._judge.done_ns
+        return done_ns is not None and done_ns <= TIME_LIMIT_S * 1e9
+
+    def restart_clock(self) -> None:
+        """Set the clock back to one second; for a recorder that begins another bag."""
+        self._base_ns = FIRST_NS - self._world.time_ns
 
     def send(self, arm: str, command: TrajectoryCommand) -> str | None:
         """Give an arm's controller a trajectory; returns why it was rejected, or None."""

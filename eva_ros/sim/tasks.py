@@ -87,7 +87,9 @@ class Task:
 def _sided(kind: str, training: tuple, held_out: tuple) -> dict[str, Task]:
     return {
         f'{kind}_{side}': Task(
-            f'{kind}_{side}', kind, side,
+            f'{kind}_{side}',
+            kind,
+            side,
             tuple(t.format(side=side) for t in training),
             tuple(t.format(side=side) for t in held_out),
         )
@@ -137,13 +139,22 @@ def draw_scene(task: Task, seed: int) -> Scene:
 
 
 class Judge:
-    """Watches the world and says when a task is done; the only reader of privileged state."""
+    """Watches the world and says when a task is done; the only reader of privileged state.
+
+    Attributes:
+        done_ns: the world's time when the task was done first, or None.
+    """
 
     def __init__(self, task: Task):
         """Start with nothing done."""
         self._task = task
         self._since_ns: int | None = None
-        self.success = False
+        self.done_ns: int | None = None
+
+    @property
+    def success(self) -> bool:
+        """Return whether the task has been done since the start."""
+        return self.done_ns is not None
 
     def watch(self, world: AlohaWorld) -> None:
         """Look at the world once; call it every few milliseconds."""
@@ -153,8 +164,8 @@ class Judge:
             return
         if self._since_ns is None:
             self._since_ns = world.time_ns
-        if world.time_ns - self._since_ns >= held_s * 1e9:
-            self.success = True
+        if self.done_ns is None and world.time_ns - self._since_ns >= held_s * 1e9:
+            self.done_ns = world.time_ns
 
     def _holds(self, world: AlohaWorld) -> bool:
         side = self._task.side

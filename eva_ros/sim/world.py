@@ -2,6 +2,8 @@
 
 import os
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +22,10 @@ CUBE_HALF = 0.02
 FINGERTIPS = np.array([0.15, 0.0, 0.0])
 _FINGER_CLOSED, _FINGER_OPEN = 0.021, 0.057
 _SETTLE_STEPS = 250
+_NO_GL = (
+    'The simulated cameras cannot render: no usable EGL library '
+    '(install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL).'
+)
 
 
 class AlohaWorld:
@@ -31,23 +37,25 @@ class AlohaWorld:
 
     def __init__(self, height: int = IMAGE_SIZE[0], width: int = IMAGE_SIZE[1]):
         """Load the model; nothing is rendered yet."""
+        self._mujoco = mujoco = _import_mujoco()
         import gym_aloha
-        import mujoco
 
-        self._mujoco = mujoco
         self._size = (height, width)
         path = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
         self.model = mujoco.MjModel.from_xml_path(str(path))
         self.data = mujoco.MjData(self.model)
-        self._renderer = None
+        self._renderer: Any = None
         self._steps = 0
         self._grippers = [self.model.body(f'vx300s_{s}/gripper_link').id for s in SIDES]
-        names = [mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_GEOM, i) or ''
-                 for i in range(self.model.ngeom)]
+        names = [
+            mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_GEOM, i) or ''
+            for i in range(self.model.ngeom)
+        ]
         self._box, self._table = names.index('red_box'), names.index('table')
         self._fingers = {
             f'{s}/{f}': names.index(f'vx300s_{s}/10_{f}_gripper_finger')
-            for s in SIDES for f in SIDES
+            for s in SIDES
+            for f in SIDES
         }
 
     @property
@@ -55,14 +63,14 @@ class AlohaWorld:
         """Return the simulated time since the reset."""
         return self._steps * STEP_NS
 
-    def reset(self, joints: ArrayLike, cube: ArrayLike, yaw: float = 0.0) -> None:
+    def reset(self, joints: ArrayLike, cube: ArrayLike) -> None:
         """Put the arms [14] and the cube's centre [3] in place and let them settle."""
         data = self.data
         self._mujoco.mj_resetData(self.model, data)
         raw = _to_model(np.asarray(joints, float))
         data.qpos[:16] = raw
         data.qpos[16:19] = cube
-        data.qpos[19:23] = [np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)]
+        data.qpos[19:23] = [1, 0, 0, 0]
         data.ctrl[:] = raw
         self._mujoco.mj_step(self.model, data, _SETTLE_STEPS)
         data.qvel[:] = 0
@@ -102,7 +110,7 @@ class AlohaWorld:
     def touching_cube(self) -> set[str]:
         """Return what touches the cube: 'table', 'left/left', ... (arm/finger)."""
         found = set()
-        for contact in self.data.contact[:self.data.ncon]:
+        for contact in self.data.contact[: self.data.ncon]:
             pair = {int(contact.geom1), int(contact.geom2)}
             if self._box in pair:
                 other = (pair - {self._box}).pop()
@@ -112,7 +120,7 @@ class AlohaWorld:
         return found
 
     def render(self, camera: str) -> NDArray[np.uint8]:
-        """Return what a camera sees now [240, 320, 3], RGB.
+        """Return what a camera sees now [height, width, 3], RGB.
 
         Raises:
             UserError: there is no OpenGL library to render with.
@@ -122,15 +130,12 @@ class AlohaWorld:
         self._renderer.update_scene(self.data, camera)
         return self._renderer.render()
 
-    def _make_renderer(self):
+    def _make_renderer(self) -> Any:
         mujoco = self._mujoco
         try:
             renderer = mujoco.Renderer(self.model, *self._size)
         except Exception as error:
-            raise UserError(
-                'The simulated cameras cannot render: no usable EGL library '
-                '(install libegl1 and libgl1-mesa-dri, or set MUJOCO_GL).'
-            ) from error
+            raise UserError(_NO_GL) from error
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = False
         return renderer
@@ -140,6 +145,15 @@ class AlohaWorld:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+
+def _import_mujoco() -> ModuleType:
+    try:
+        import mujoco
+    except (AttributeError, OSError, ImportError) as error:
+        # without libEGL it is the import that fails
+        raise UserError(_NO_GL) from error
+    return mujoco
 
 
 def _to_model(joints: NDArray) -> NDArray:
