@@ -22,3 +22,15 @@ def share_folder() -> Path:
         if (prefix / 'share' / 'eva_ros' / 'package.xml').is_file():
             return prefix / 'share' / 'eva_ros'
     raise UserError(f'The files installed beside {_PACKAGE} are missing: install eva_ros again.')
+
+
+def resource(*parts: str) -> Path:
+    """Return the path of a shared file or folder from its parts, such as 'config' and 'robots'.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = share_folder().joinpath(*parts)
+    if not path.exists():
+        raise UserError(f'{path} does not exist.')
+    return path
