@@ -115,8 +115,13 @@ def _evaluate(args: argparse.Namespace) -> int:
 
         idm = load_idm(args.idm, robot=robot, view=view)
     result = dreams.judge(
-        _model(args, robot, view), episodes, robot, idm,
-        count=args.clips, seed=args.seed, steps=args.steps,
+        _model(args, robot, view),
+        episodes,
+        robot,
+        idm,
+        count=args.clips,
+        seed=args.seed,
+        steps=args.steps,
     )
     print(json.dumps(result) if args.json else dreams.table(result))
     return 0
@@ -127,8 +132,12 @@ def _show(args: argparse.Namespace) -> int:
 
     robot, view, episodes = _load(args)
     dreams.picture(
-        _model(args, robot, view), episodes, args.out,
-        count=args.clips, seed=args.seed, steps=args.steps,
+        _model(args, robot, view),
+        episodes,
+        args.out,
+        count=args.clips,
+        seed=args.seed,
+        steps=args.steps,
     )
     print(f'wrote {args.out}', file=sys.stderr)
     return 0

@@ -1,9 +1,9 @@
 """World-model checkpoints: a folder in the diffusers layout plus eva.json.
 
-    eva.json            the world it knows: robot, view, rate, frames; how it was trained
-    transformer/        WanTransformer3DModel (config.json, safetensors)
-    scheduler/          FlowMatchEulerDiscreteScheduler
-    codec/, text/       the linear codec and the words
+eva.json            the world it knows: robot, view, rate, frames; how it was trained
+transformer/        WanTransformer3DModel (config.json, safetensors)
+scheduler/          FlowMatchEulerDiscreteScheduler
+codec/, text/       the linear codec and the words
 """
 
 from dataclasses import asdict
@@ -24,8 +24,12 @@ from eva_ros.world_model.text import WordEncoder
 FORMAT = 1
 
 
-def save_world_model(model: WorldModel, folder: Path, training: dict | None = None,
-                     dtype: torch.dtype = torch.bfloat16) -> None:
+def save_world_model(
+    model: WorldModel,
+    folder: Path,
+    training: dict | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
     """Write a checkpoint folder; weights of the transformer in bfloat16 (half the size)."""
     folder.mkdir(parents=True, exist_ok=True)
     saved = WanTransformer3DModel.from_config(model.transformer.config)
@@ -43,8 +47,9 @@ def save_world_model(model: WorldModel, folder: Path, training: dict | None = No
     (folder / 'eva.json').write_text(json.dumps(meta, indent=2) + '\n')
 
 
-def load_world_model(folder: str | Path, *, lora: str | Path | None = None,
-                     robot: str | None = None, view=None) -> WorldModel:
+def load_world_model(
+    folder: str | Path, *, lora: str | Path | None = None, robot: str | None = None, view=None
+) -> WorldModel:
     """Load a checkpoint for inference.
 
     Args:
@@ -130,6 +135,6 @@ def _check_world(folder: Path, settings: WorldSettings, robot: str | None, view)
     has = (settings.view, settings.height, settings.width, settings.rate_hz)
     if wanted != has:
         raise UserError(
-            f'The world model {folder} dreams the view {has[0]} ({has[1]}x{has[2]} at {has[3]} Hz), '
-            f'but the cameras give {wanted[0]} ({wanted[1]}x{wanted[2]} at {wanted[3]} Hz).'
+            f'The world model {folder} dreams the view {has[0]} ({has[1]}x{has[2]} '
+            f'at {has[3]} Hz), but the cameras give {wanted[0]} ({wanted[1]}x{wanted[2]} at {wanted[3]} Hz).'
         )

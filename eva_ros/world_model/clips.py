@@ -63,7 +63,7 @@ def find_clips(joints: list[np.ndarray], dt: float, settings: ClipSettings) -> l
         order = _without_pauses(moving, settings.keep_rest)
         weights = [_weight(moving, order, place, settings) for place in range(len(order) - 1)]
         for place in range(len(order) - 1):
-            frames = order[place:place + settings.length]
+            frames = order[place : place + settings.length]
             frames = np.pad(frames, (0, settings.length - len(frames)), mode='edge')
             clips.append(Clip(index, frames, weights[place] / max(sum(weights), 1e-9)))
     return [c for c in clips if c.weight > 0]
@@ -83,8 +83,8 @@ def _without_pauses(moving: np.ndarray, keep: int) -> np.ndarray:
     near = np.zeros(len(moving), bool)
     for shift in range(-keep, keep + 1):
         near |= np.roll(moving, shift)
-    near[active[-1]:] = True
-    near[:max(active[0] - keep, 0)] = False
+    near[active[-1] :] = True
+    near[: max(active[0] - keep, 0)] = False
     return np.flatnonzero(near)
 
 
@@ -119,9 +119,7 @@ class ClipSampler:
         weights = np.array([c.weight for c in clips], float)
         self._probability = weights / weights.sum()
 
-    def batch(
-        self, index: int, size: int, share: slice = slice(None)
-    ) -> tuple[Tensor, list[str]]:
+    def batch(self, index: int, size: int, share: slice = slice(None)) -> tuple[Tensor, list[str]]:
         """Return frames [B, T, 3, H, W] in 0..1 and the instructions of batch `index`.
 
         Args:

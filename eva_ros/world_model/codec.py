@@ -14,8 +14,8 @@ from pathlib import Path
 from safetensors.torch import load_file
 from safetensors.torch import save_file
 import torch
-from torch import Tensor
 from torch import nn
+from torch import Tensor
 
 from eva_ros.errors import UserError
 

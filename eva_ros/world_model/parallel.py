@@ -8,6 +8,8 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import os
 import socket
+import threading
+import time
 
 import torch
 from torch import distributed
@@ -75,6 +77,7 @@ def run_processes(count: int, function: Callable[..., None], *arguments: object)
 def _member(
     rank: int, count: int, port: int, function: Callable[..., None], arguments: tuple
 ) -> None:
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     distributed.init_process_group(
@@ -84,3 +87,10 @@ def _member(
         function(*arguments)
     finally:
         distributed.destroy_process_group()
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process once its parent is gone, so that a killed training leaves nothing."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)

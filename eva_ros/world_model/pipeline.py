@@ -3,14 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 import hashlib
+from itertools import pairwise
 import time
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
 import numpy as np
 import torch
-from torch import Tensor
 from torch import nn
+from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.world_model.codec import LinearCodec
@@ -83,8 +84,14 @@ class WorldSettings:
 class WorldModel(nn.Module):
     """A small Wan transformer that predicts the clean change from the observed frame."""
 
-    def __init__(self, settings: WorldSettings, codec: LinearCodec, text: WordEncoder,
-                 transformer: WanTransformer3DModel, scheduler: FlowMatchEulerDiscreteScheduler):
+    def __init__(
+        self,
+        settings: WorldSettings,
+        codec: LinearCodec,
+        text: WordEncoder,
+        transformer: WanTransformer3DModel,
+        scheduler: FlowMatchEulerDiscreteScheduler,
+    ):
         """Put the parts together."""
         super().__init__()
         self.settings = settings
@@ -128,12 +135,18 @@ class WorldModel(nn.Module):
         return torch.randn(count, *self.latent_shape, generator=generator)
 
     @torch.no_grad()
-    def sample(self, condition: Condition, noise: Tensor, *, steps: int | None = None,
-               on_step: Callable[[int, int], None] | None = None) -> Tensor:
+    def sample(
+        self,
+        condition: Condition,
+        noise: Tensor,
+        *,
+        steps: int | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """Denoise deterministically and return change latents [B, C, G, h, w]."""
         levels = noise_levels(self.scheduler, steps or self.settings.steps)
         x = noise
-        for i, (sigma, sigma_next) in enumerate(zip(levels[:-1], levels[1:])):
+        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
             with torch.autocast(x.device.type, torch.bfloat16):
                 velocity = self.velocity(x, sigma, condition)
             x = euler_step(x, velocity.float(), sigma, sigma_next)
@@ -145,8 +158,15 @@ class WorldModel(nn.Module):
         """Return frames [B, T, 3, H, W], about 0..1, differentiable."""
         return self.codec.decode(latents, condition.views)
 
-    def dream(self, view: np.ndarray, instruction: str, *, seed: int, steps: int | None = None,
-              on_step: Callable[[int, int], None] | None = None) -> Rollout:
+    def dream(
+        self,
+        view: np.ndarray,
+        instruction: str,
+        *,
+        seed: int,
+        steps: int | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Rollout:
         """Dream the next frames of one view.
 
         Args:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import math
 
 from diffusers import FlowMatchEulerDiscreteScheduler
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +31,12 @@ class SdeStep:
 
 
 def noise_levels(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> list[float]:
-    """Return the steps + 1 noise levels of a schedule, from 1 down to 0."""
-    scheduler.set_timesteps(steps)
+    """Return the steps + 1 noise levels of a schedule, from 1 down to 0.
+
+    Evenly spaced down to 1 / steps before the scheduler's shift, as diffusers' pipelines for flow
+    models ask for: the scheduler's own default spends its last step near zero.
+    """
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
     return [float(s) for s in scheduler.sigmas]
 
 
@@ -45,8 +50,14 @@ def euler_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float) -> 
     return x + (sigma_next - sigma) * velocity
 
 
-def sde_moments(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *, eta: float,
-                ) -> tuple[Tensor, float]:
+def sde_moments(
+    x: Tensor,
+    velocity: Tensor,
+    sigma: float,
+    sigma_next: float,
+    *,
+    eta: float,
+) -> tuple[Tensor, float]:
     """Return mean and standard deviation of a stochastic step (Flow-GRPO, arXiv 2505.05470).
 
     s = eta sqrt(sigma / (1 - sigma)), with the next level in the denominator at sigma = 1;
@@ -61,8 +72,16 @@ def sde_moments(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *,
     return mean, noise * math.sqrt(-dt)
 
 
-def sde_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *, eta: float,
-             sample: Tensor | None = None, generator: torch.Generator | None = None) -> SdeStep:
+def sde_step(
+    x: Tensor,
+    velocity: Tensor,
+    sigma: float,
+    sigma_next: float,
+    *,
+    eta: float,
+    sample: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> SdeStep:
     """Draw a stochastic step, or give the density of a step taken before.
 
     Args:
@@ -83,5 +102,7 @@ def sde_step(x: Tensor, velocity: Tensor, sigma: float, sigma_next: float, *, et
 
 def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
     """Return the log density of a normal distribution, averaged over all but the batch [B]."""
-    density = -((sample - mean) ** 2) / (2.0 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
+    density = (
+        -((sample - mean) ** 2) / (2.0 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
+    )
     return density.flatten(1).mean(1)

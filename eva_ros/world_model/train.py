@@ -85,8 +85,9 @@ def draw_noise_levels(count: int, shift: float, generator: torch.Generator) -> T
 class Trainer:
     """One training run in a folder; `run` continues where a killed one stopped."""
 
-    def __init__(self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings,
-                 folder: Path):
+    def __init__(
+        self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings, folder: Path
+    ):
         """Prepare the optimizer; nothing is read or written yet."""
         self.model = model
         self.sampler = sampler
@@ -98,7 +99,10 @@ class Trainer:
         self.average = {k: p.detach().clone() for k, p in self._trainable.items()}
         # AdamW: Muon's orthogonalisation costs more than a training step on two cores
         self._optimizer = torch.optim.AdamW(
-            self._trainable.values(), settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01,
+            self._trainable.values(),
+            settings.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=0.01,
             fused=True,
         )
 
@@ -106,8 +110,12 @@ class Trainer:
         yield from self.model.transformer.named_parameters(prefix='transformer')
         yield from self.model.text.named_parameters(prefix='text')
 
-    def run(self, report: Callable[[int, float, float], None] | None = None, *,
-            max_seconds: float = math.inf) -> float:
+    def run(
+        self,
+        report: Callable[[int, float, float], None] | None = None,
+        *,
+        max_seconds: float = math.inf,
+    ) -> float:
         """Train to the last step and return the last smoothed loss.
 
         Args:

@@ -68,8 +68,12 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
             options.name, robot, view.name, view.height, view.width, view.rate_hz, view.frames
         )
         fresh = build_world_model(
-            settings, sampler, sorted({e.instruction for e in episodes}),
-            seed=options.seed, width=options.width, layers=options.layers,
+            settings,
+            sampler,
+            sorted({e.instruction for e in episodes}),
+            seed=options.seed,
+            width=options.width,
+            layers=options.layers,
         )
         save_world_model(fresh, start, dtype=torch.float32)
     wait_for_all()
@@ -86,9 +90,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
 
 
 def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
-    clips = find_clips(
-        [e.joints for e in episodes], 1.0 / view.rate_hz, ClipSettings(view.frames)
-    )
+    clips = find_clips([e.joints for e in episodes], 1.0 / view.rate_hz, ClipSettings(view.frames))
     if not clips:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
@@ -110,7 +112,8 @@ def _reporter(steps: int):
         left = (steps - step) * rate / 60.0
         print(
             f'step {step}/{steps}  loss {loss:.5f}  {rate:.2f} s/step  {left:.0f} min left',
-            file=sys.stderr, flush=True,
+            file=sys.stderr,
+            flush=True,
         )
 
     return report
@@ -128,5 +131,3 @@ def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
     }
-
-

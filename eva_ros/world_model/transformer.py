@@ -2,8 +2,8 @@
 
 from diffusers import WanTransformer3DModel
 import torch
-from torch import Tensor
 from torch import nn
+from torch import Tensor
 import torch.nn.functional as F
 
 TRAIN_TIMESTEPS = 1000.0
@@ -11,8 +11,9 @@ _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 POSITION_CHANNELS = 3 * 2 * len(_FREQUENCIES)
 
 
-def small_wan(channels: int, text_width: int, *, width: int = 256, layers: int = 8,
-              head_width: int = 64) -> WanTransformer3DModel:
+def small_wan(
+    channels: int, text_width: int, *, width: int = 256, layers: int = 8, head_width: int = 64
+) -> WanTransformer3DModel:
     """Create the embedded configuration: 9.2 million weights at the default sizes."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
@@ -53,8 +54,9 @@ def with_context(latents: Tensor) -> Tensor:
     return torch.cat((latents, first, position.expand(batch, -1, -1, -1, -1)), 1)
 
 
-def wan_forward(model: WanTransformer3DModel, latents: Tensor, sigmas: Tensor,
-                text: Tensor) -> Tensor:
+def wan_forward(
+    model: WanTransformer3DModel, latents: Tensor, sigmas: Tensor, text: Tensor
+) -> Tensor:
     """Run the transformer with one noise level for each latent frame.
 
     The same arithmetic as `WanTransformer3DModel.forward` with a timestep for every token
@@ -90,8 +92,9 @@ def wan_forward(model: WanTransformer3DModel, latents: Tensor, sigmas: Tensor,
     return hidden.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
 
-def _block(block: nn.Module, hidden: Tensor, projected: Tensor, words: Tensor,
-           rotation: Tensor) -> Tensor:
+def _block(
+    block: nn.Module, hidden: Tensor, projected: Tensor, words: Tensor, rotation: Tensor
+) -> Tensor:
     """Run one block on hidden [B, F, P, D] with modulation [B, F, 6, D]."""
     size = hidden.shape[-1:]
     table = (block.scale_shift_table.unsqueeze(0) + projected).unsqueeze(3).to(hidden.dtype)
@@ -108,8 +111,9 @@ def _block(block: nn.Module, hidden: Tensor, projected: Tensor, words: Tensor,
     return torch.addcmul(hidden, block.ffn(torch.addcmul(c_shift, normed, 1 + c_scale)), c_gate)
 
 
-def _attend(attention: nn.Module, hidden: Tensor, context: Tensor,
-            rotation: Tensor | None) -> Tensor:
+def _attend(
+    attention: nn.Module, hidden: Tensor, context: Tensor, rotation: Tensor | None
+) -> Tensor:
     query = _rms(attention.norm_q, attention.to_q(hidden))
     key = _rms(attention.norm_k, attention.to_k(context))
     value = attention.to_v(context)

@@ -1,0 +1,265 @@
+"""The world model: its codec, transformer, sampler, words, checkpoints and training."""
+
+from dataclasses import replace
+from itertools import pairwise
+import json
+import math
+from types import SimpleNamespace
+
+from diffusers import FlowMatchEulerDiscreteScheduler
+import numpy as np
+import pytest
+import torch
+
+from eva_ros.errors import UserError
+from eva_ros.world_model.build import build_world_model
+from eva_ros.world_model.checkpoint import load_world_model
+from eva_ros.world_model.checkpoint import save_world_model
+from eva_ros.world_model.clips import ClipSampler
+from eva_ros.world_model.clips import ClipSettings
+from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.clips import mirror_instruction
+from eva_ros.world_model.codec import CodecConfig
+from eva_ros.world_model.codec import LinearCodec
+from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.sampler import euler_step
+from eva_ros.world_model.sampler import noise_levels
+from eva_ros.world_model.sampler import sde_moments
+from eva_ros.world_model.sampler import sde_step
+from eva_ros.world_model.train import Trainer
+from eva_ros.world_model.train import TrainSettings
+from eva_ros.world_model.transformer import small_wan
+from eva_ros.world_model.transformer import wan_forward
+from eva_ros.world_model.transformer import with_context
+
+SETTINGS = WorldSettings('tiny', 'aloha_sim', 'tiny', 32, 32, 10.0, 9, steps=3)
+
+
+def moving_square(seed: int, frames: int = 24) -> SimpleNamespace:
+    """Return an episode in which a bright square crosses the picture from rest to rest."""
+    rng = np.random.default_rng(seed)
+    place = rng.integers(0, 16)
+    video = np.full((frames, 32, 32, 3), 40, np.uint8)
+    joints = np.zeros((frames, 14))
+    for t in range(frames):
+        x = int(np.clip(2 * (t - 4), 0, 24))
+        video[t, place : place + 6, x : x + 6] = 220
+        joints[t] = 0.05 * x
+    side = 'left' if seed % 2 else 'right'
+    return SimpleNamespace(frames=video, joints=joints, instruction=f'move the {side} square')
+
+
+@pytest.fixture(scope='module')
+def episodes():
+    return [moving_square(seed) for seed in range(6)]
+
+
+@pytest.fixture(scope='module')
+def sampler(episodes):
+    clips = find_clips([e.joints for e in episodes], 0.1, ClipSettings(SETTINGS.frames))
+    return ClipSampler(episodes, clips, seed=0)
+
+
+def tiny_model(sampler, episodes, seed=0):
+    model = build_world_model(
+        SETTINGS,
+        sampler,
+        [e.instruction for e in episodes],
+        seed=seed,
+        channels=16,
+        width=64,
+        layers=2,
+    )
+    torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.02)
+    return model
+
+
+@pytest.fixture(scope='module')
+def model(sampler, episodes):
+    return tiny_model(sampler, episodes).eval()
+
+
+def test_codec_says_zero_when_nothing_moves_and_keeps_the_first_frame(model):
+    still = torch.rand(1, 1, 3, 32, 32).expand(1, 9, 3, 32, 32)
+    latents = model.codec.encode_changes(still)
+    assert latents.abs().max() == 0
+    torch.testing.assert_close(model.codec.decode(latents, still[:, 0]), still)
+
+
+def test_codec_is_exact_with_all_channels(sampler):
+    frames, _ = sampler.batch(0, 4)
+    full = LinearCodec(CodecConfig(32, 32, block=4, group=4, channels=192)).fit([frames])
+    decoded = full.decode(full.encode_changes(frames), frames[:, 0])
+    torch.testing.assert_close(decoded, frames, atol=2e-4, rtol=0)
+
+
+def test_forward_equals_the_diffusers_transformer_with_a_timestep_for_every_token():
+    torch.manual_seed(0)
+    wan = small_wan(8, 32, width=64, layers=2).eval()
+    latents = with_context(torch.randn(2, 8, 3, 4, 6))
+    sigmas = torch.tensor([[0.0, 0.7, 0.7], [0.0, 1.0, 1.0]])
+    text = torch.randn(2, 5, 32)
+    tokens = (sigmas * 1000).repeat_interleave(2 * 3, 1)
+    with torch.no_grad():
+        expected = wan(latents, tokens, text, return_dict=False)[0]
+        torch.testing.assert_close(wan_forward(wan, latents, sigmas, text), expected)
+
+
+def test_step_without_noise_is_that_of_the_diffusers_scheduler():
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    levels = noise_levels(scheduler, 7)
+    assert levels[0] == 1.0 and levels[-1] == 0.0
+    x = mine = torch.randn(2, 4, 3)
+    for k, time in enumerate(scheduler.timesteps):
+        velocity = torch.sin(x) + k
+        assert torch.equal(x, mine)
+        mine = euler_step(mine, velocity, levels[k], levels[k + 1])
+        x = scheduler.step(velocity, time, x, return_dict=False)[0]
+        torch.testing.assert_close(mine, x)
+        mine = x
+
+
+def test_dream_equals_the_loop_of_a_diffusers_pipeline_on_the_same_weights(model, sampler):
+    frames, texts = sampler.batch(1, 2)
+    condition = model.condition(frames[:, 0], texts)
+    noise = model.noise(2, torch.Generator().manual_seed(3))
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(model.scheduler.config)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 4, 4))
+    x = noise
+    with torch.no_grad(), torch.autocast('cpu', torch.bfloat16):
+        for sigma, time in zip(scheduler.sigmas, scheduler.timesteps):
+            latents = with_context(torch.cat((condition.first, x), 2))
+            steps = torch.full((2, 3), float(time))
+            steps[:, 0] = 0
+            tokens = steps.repeat_interleave(4, 1)
+            words = model.text(condition.tokens)
+            clean = model.transformer(latents, tokens, words, return_dict=False)[0][:, :, 1:]
+            velocity = (x - clean.float()) / sigma
+            x = scheduler.step(velocity, time, x, return_dict=False)[0]
+    torch.testing.assert_close(model.sample(condition, noise, steps=4), x, atol=0.05, rtol=0.05)
+
+
+def test_stochastic_step_without_noise_is_the_euler_step():
+    x, velocity = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    mean, std = sde_moments(x, velocity, 0.8, 0.6, eta=0.0)
+    assert std == 0
+    torch.testing.assert_close(mean, euler_step(x, velocity, 0.8, 0.6))
+
+
+def test_log_probability_is_that_of_the_normal_distribution():
+    step = sde_step(torch.randn(2, 50), torch.randn(2, 50), 0.9, 0.7, eta=0.7)
+    expected = torch.distributions.Normal(step.mean, step.std).log_prob(step.sample).mean(1)
+    torch.testing.assert_close(step.log_prob, expected)
+
+
+@pytest.mark.parametrize(('steps', 'expected'), [(10, 0.25437), (16, 0.25969), (40, 0.28140)])
+def test_stochastic_sampling_keeps_the_spread_of_a_known_distribution(steps, expected):
+    """Data N(1, 0.3^2), exact velocity, shift 3, Flow-SDE 0.7: eva.md section 3.1."""
+    levels = noise_levels(FlowMatchEulerDiscreteScheduler(shift=3.0), steps)
+    variance = 1.0
+    for sigma, below in pairwise(levels):
+        spread = (1 - sigma) ** 2 * 0.09 + sigma**2
+        slope = torch.tensor([(sigma - (1 - sigma) * 0.09) / spread])
+        gain, std = sde_moments(torch.ones(1), slope, sigma, below, eta=0.7)
+        variance = variance * float(gain) ** 2 + std**2
+    assert math.sqrt(variance) == pytest.approx(expected, abs=1e-4)
+
+
+def test_unknown_words_are_refused_with_the_list(model):
+    with pytest.raises(UserError, match=r'\(banana\).*left, move, right, square, the'):
+        model.check_instruction('move the banana')
+    with pytest.raises(UserError, match='empty'):
+        model.check_instruction('  ')
+
+
+def test_view_of_another_size_is_refused(model):
+    with pytest.raises(UserError, match='32x32x3'):
+        model.dream(np.zeros((30, 32, 3), np.uint8), 'move the left square', seed=0)
+
+
+def test_dream_starts_with_the_observed_frame_and_repeats_with_its_seed(model, episodes):
+    view = episodes[0].frames[0]
+    seen = []
+    first = model.dream(view, 'move the left square', seed=4, on_step=lambda k, n: seen.append(k))
+    again = model.dream(view, 'move the left square', seed=4)
+    assert np.array_equal(first.frames[0], view)
+    assert np.array_equal(first.frames, again.frames)
+    assert first.frames.shape == (9, 32, 32, 3)
+    assert seen == [1, 2, 3]
+
+
+def test_checkpoint_comes_back_and_knows_its_world(model, episodes, tmp_path):
+    save_world_model(model, tmp_path / 'wm', dtype=torch.float32)
+    again = load_world_model(tmp_path / 'wm', robot='aloha_sim')
+    view = episodes[0].frames[0]
+    assert np.array_equal(
+        model.dream(view, 'move the left square', seed=1).frames,
+        again.dream(view, 'move the left square', seed=1).frames,
+    )
+    with pytest.raises(UserError, match='trained on the robot aloha_sim, not on piper_dual'):
+        load_world_model(tmp_path / 'wm', robot='piper_dual')
+    other = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=20.0)
+    with pytest.raises(UserError, match=r'10.0 Hz.*20.0 Hz'):
+        load_world_model(tmp_path / 'wm', view=other)
+    with pytest.raises(UserError, match='is no world model'):
+        load_world_model(tmp_path)
+
+
+def test_checkpoint_with_an_unknown_key_is_refused(model, tmp_path):
+    save_world_model(model, tmp_path)
+    meta = json.loads((tmp_path / 'eva.json').read_text())
+    meta['settings']['colour'] = 'red'
+    (tmp_path / 'eva.json').write_text(json.dumps(meta))
+    with pytest.raises(UserError, match='colour'):
+        load_world_model(tmp_path)
+
+
+def test_clips_begin_at_rest_and_skip_pauses(episodes):
+    path = np.concatenate((episodes[0].joints, episodes[0].joints[-1] + episodes[0].joints))
+    clips = find_clips([path], 0.1, ClipSettings(9, moving_weight=0.0, end_weight=0.0))
+    moving = np.append(np.abs(np.diff(path, axis=0)).max(1) / 0.1 > 0.08, False)
+    assert clips
+    for clip in clips:
+        first = clip.frames[0]
+        assert first == 0 or not moving[first - 1] or not moving[first]
+        inside = clip.frames[2:][np.diff(clip.frames[1:]) > 0]
+        assert moving[inside].mean() > 0.5
+    assert sum(clip.weight for clip in clips) == pytest.approx(1.0)
+
+
+def test_mirrored_instructions_exchange_the_side():
+    assert mirror_instruction('move the left arm') == 'move the right arm'
+    assert mirror_instruction('pass it from right to left') is None
+    assert mirror_instruction('pass it on') is None
+
+
+def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
+    settings = TrainSettings(steps=4, batch=2, warmup=2, checkpoint_every=2)
+
+    def trainer(folder):
+        fresh = tiny_model(sampler, episodes).requires_grad_(True)
+        return Trainer(fresh, sampler, settings, folder)
+
+    whole = trainer(tmp_path / 'whole')
+    whole.run()
+    killed = trainer(tmp_path / 'killed')
+    killed.settings = replace(settings, steps=2)
+    killed.run()
+    resumed = trainer(tmp_path / 'killed')
+    assert resumed.resume()
+    resumed.run()
+    for name, value in whole.average.items():
+        assert torch.equal(value, resumed.average[name]), name
+
+
+def test_training_learns_to_foresee_better_than_nothing_moves(sampler, episodes, tmp_path):
+    fresh = tiny_model(sampler, episodes).requires_grad_(True)
+    settings = TrainSettings(steps=150, batch=8, warmup=10, learning_rate=4e-3, ema=0.9)
+    trainer = Trainer(fresh, sampler, settings, tmp_path)
+    trainer.run()
+    frames, texts = sampler.batch(10**6, 16)
+    learned = trainer.averaged_model()
+    condition = learned.condition(frames[:, 0], texts)
+    target = learned.codec.encode_changes(frames)
+    dreamed = learned.sample(condition, learned.noise(16, torch.Generator().manual_seed(0)))
+    assert (dreamed - target).square().mean() < 0.7 * target.square().mean()
