@@ -7,6 +7,7 @@ their options in code. Links to other sites are left alone.
 from collections.abc import Iterator
 from pathlib import Path
 import re
+import shlex
 import subprocess
 import sys
 
@@ -58,12 +59,20 @@ def wrong_commands(page: Path) -> Iterator[str]:
     """Yield a sentence for every make target, eva sub-command or option that does not exist."""
     targets = set(TARGET.findall((ROOT / 'Makefile').read_text(encoding='utf-8')))
     for line in commands(page):
-        words = line.split()
+        words = split(line)
         if len(words) > 1 and words[0] == 'make':
             names = [word for word in words[1:] if '=' not in word and not word.startswith('-')]
             yield from (f'`make {name}` does not exist' for name in names if name not in targets)
         elif len(words) > 1 and words[0] in ('eva', '.venv/bin/eva'):
             yield from _wrong_eva(words[1:])
+
+
+def split(line: str) -> list[str]:
+    """Return the words of a line of code, by the shell's rules where it keeps them."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return line.split()
 
 
 def _wrong_eva(words: list[str]) -> Iterator[str]:

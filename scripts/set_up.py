@@ -266,6 +266,8 @@ def build_environment() -> dict[str, str]:
     """Return the environment colcon runs in: the sourced ROS, or .venv as the ROS prefix."""
     environment = {**os.environ, 'VIRTUAL_ENV': str(VENV)}
     environment['PATH'] = f'{VENV / "bin"}{os.pathsep}{environment["PATH"]}'
+    # colcon's own choice waits for the load to fall, which on a busy machine it may never do.
+    environment['MAKEFLAGS'] = f'-j{os.cpu_count() or 1}'
     # Settings of a workspace around this one are not for this build.
     environment['COLCON_DEFAULTS_FILE'] = os.devnull
     if not sourced_ros():

@@ -54,6 +54,12 @@ def imported_modules(folder):
     return found
 
 
+def launched_nodes():
+    """Return (package, executable) of every node that a launch file names."""
+    text = '\n'.join(path.read_text() for path in (ROOT / 'launch').glob('*.launch.py'))
+    return set(re.findall(r"package='(\w+)',\s*executable='(\w+)'", text))
+
+
 @pytest.fixture(scope='module')
 def setup_arguments():
     """Return what setup.py passes to setuptools."""
@@ -111,12 +117,13 @@ def test_every_ros_package_that_is_imported_is_a_dependency():
 
 def test_every_python_package_that_is_imported_is_required(setup_arguments):
     names = {'yaml': 'pyyaml', 'cv2': 'opencv-python-headless', 'pinocchio': 'pin'}
-    names.update({'hppfcl': 'hpp-fcl', 'gym_aloha': 'gym-aloha'})
+    names.update(hppfcl='hpp-fcl', gym_aloha='gym-aloha', backports='backports.zstd')
     required = setup_arguments['install_requires'] + setup_arguments['extras_require']['train']
-    known = {re.match(r'[\w-]+', line)[0].lower() for line in required}
+    known = {re.match(r'[\w.-]+', line)[0].lower() for line in required}
     imported = imported_modules(ROOT / 'eva_ros') - set(sys.stdlib_module_names) - {'eva_ros'}
-    # coal is what hpp-fcl is called where ROS brings it.
-    ours = {module for module in imported if not ROS_MODULE.match(module)} - {'coal'}
+    # coal is what hpp-fcl is called where ROS brings it; compression is Python's own from 3.14 on.
+    imported -= {'coal', 'compression'}
+    ours = {module for module in imported if not ROS_MODULE.match(module)}
     assert {names.get(module, module) for module in ours} - known == set()
 
 
@@ -146,10 +153,12 @@ def test_every_node_is_an_executable(setup_arguments):
     assert scripts.pop('eva') == 'eva_ros.cli.main:main'
     for name, target in scripts.items():
         assert target == f'eva_ros.nodes.{name}:main'
-    launched = set()
-    for path in (ROOT / 'launch').glob('*.launch.py'):
-        launched.update(re.findall(r"executable='(\w+)'", path.read_text(encoding='utf-8')))
-    assert launched - {'rviz2', 'robot_state_publisher'} <= set(scripts)
+    for package, executable in launched_nodes():
+        assert package != 'eva_ros' or executable in scripts
+
+
+def test_every_package_that_is_launched_is_a_dependency():
+    assert {package for package, _ in launched_nodes()} <= dependencies(ROOT) | {'eva_ros'}
 
 
 def test_colcon_finds_both_packages(tmp_path):
