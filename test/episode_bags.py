@@ -116,13 +116,14 @@ def write_bag(
     content: list[tuple[int, str, str, Any]],
     storage: StoragePlugin = StoragePlugin.MCAP,
 ) -> Path:
-    """Write messages as a bag; they are received when they are stamped."""
+    """Write messages as a bag; they are received one after the other, long after their stamps."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
         connections = {}
-        for stamp_ns, topic, kind, fields in content:
+        for index, (stamp_ns, topic, kind, fields) in enumerate(content):
             if topic not in connections:
                 connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
-            writer.write(connections[topic], stamp_ns, serialize(kind, stamp_ns, fields))
+            received_ns = 1000 * SECOND + index * 1_000_000
+            writer.write(connections[topic], received_ns, serialize(kind, stamp_ns, fields))
     return path
 
 

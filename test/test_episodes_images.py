@@ -51,18 +51,18 @@ def test_the_result_can_be_written_to_and_does_not_share_memory():
     assert found[0, 0, 0] == IMAGE[0, 0, 0]
 
 
-@pytest.mark.parametrize('format', ['png', 'rgb8; png compressed bgr8', 'PNG'])
-def test_png_is_exact_under_short_and_long_format(format):
+@pytest.mark.parametrize('form', ['png', 'rgb8; png compressed bgr8', 'PNG'])
+def test_png_is_exact_under_short_and_long_format(form):
     data = cv2.imencode('.png', IMAGE[..., ::-1])[1].tobytes()
-    assert np.array_equal(decode_compressed(data, format), IMAGE)
+    assert np.array_equal(decode_compressed(data, form), IMAGE)
 
 
-@pytest.mark.parametrize('format', ['jpeg', 'jpg', 'bgr8; jpeg compressed bgr8'])
-def test_jpeg_equals_opencv(format):
+@pytest.mark.parametrize('form', ['jpeg', 'jpg', 'bgr8; jpeg compressed bgr8'])
+def test_jpeg_equals_opencv(form):
     data = cv2.imencode('.jpg', IMAGE[..., ::-1])[1]
     wanted = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
-    for form in (data.tobytes(), memoryview(data.tobytes()), data, list(data.tobytes())):
-        assert np.array_equal(decode_compressed(form, format), wanted)
+    for held in (data.tobytes(), memoryview(data.tobytes()), data, list(data.tobytes())):
+        assert np.array_equal(decode_compressed(held, form), wanted)
 
 
 def test_zeros_behind_a_jpeg_do_no_harm():

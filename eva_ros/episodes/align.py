@@ -1,6 +1,6 @@
 """From records to aligned samples: fixed ticks, inputs as-of, labels interpolated."""
 
-from collections import deque
+from bisect import insort
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ from eva_ros.robot.spec import Robot
 
 # A stream that is this far behind the newest one is not waited for.
 _PATIENCE_NS = 1_000_000_000
+# Messages of a stream may arrive in another order than they were stamped, so late at most.
+_LATE_NS = 250_000_000
 _NEVER = 1 << 63
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
@@ -110,7 +112,7 @@ class _Aligner:
         self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
-        self._candidates: deque[int] = deque()
+        self._candidates: list[int] = []
         self._missing = f"there is no image of camera '{self._reference}'."
 
     def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
@@ -151,7 +153,7 @@ class _Aligner:
             camera = self._cameras[record.topic]
             self._builder.add_image_message(camera, record.stamp_ns, record.message)
             if camera == self._reference and self._piece is not None and self._anchor is None:
-                self._candidates.append(record.stamp_ns)
+                insort(self._candidates, record.stamp_ns)
         if self._piece is not None:
             self._advance(final=False)
 
@@ -172,13 +174,13 @@ class _Aligner:
         if self._anchor is not None:
             return self._anchor + round(self._step * self._period_s * 1e9)
         while self._candidates and self._candidates[0] < self._start_ns:
-            self._candidates.popleft()
+            self._candidates.pop(0)
         return self._candidates[0] if self._candidates else None
 
     def _is_due(self, tick_ns: int, newest: dict[str, int], final: bool) -> bool:
         if final:
             return tick_ns <= newest.get(self._reference, 0)
-        heard = all(newest.get(stream, 0) > tick_ns for stream in self._streams)
+        heard = all(newest.get(stream, 0) > tick_ns + _LATE_NS for stream in self._streams)
         return heard or max(newest.values()) >= tick_ns + _PATIENCE_NS
 
     def _take(self, tick_ns: int) -> None:
@@ -199,7 +201,7 @@ class _Aligner:
     def _skip(self, tick_ns: int, reason: str) -> None:
         if self._anchor is None:
             self._missing = reason
-            self._candidates.popleft()
+            self._candidates.pop(0)
             return
         self._step += 1
         self._cut(f'cut at {(tick_ns - self._anchor) * 1e-9:.2f} s: {reason}')

@@ -107,10 +107,24 @@ class BagReader:
             files = storage_files(path)
             if path.is_dir() and files:
                 self._on_problem(f'{error} Its files are read one by one.')
-                return [part for file in files for part in self._open(file)]
+                return self._open_files(files)
             if path.suffix != '.mcap':
                 raise
             return [_Salvaged(path, str(error))]
+
+    def _open_files(self, files: list[Path]) -> list['_Indexed | _Salvaged']:
+        """Open the files that can be opened; if none can, say why the first one cannot."""
+        parts, errors = [], []
+        for file in files:
+            try:
+                parts += self._open(file)
+            except UserError as error:
+                errors.append(error)
+        if not parts:
+            raise errors[0]
+        for refusal in errors:
+            self._on_problem(str(refusal))
+        return parts
 
 
 class _Indexed:
