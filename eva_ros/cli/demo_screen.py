@@ -1,5 +1,6 @@
 """What the demo shows while it runs, and the table at its end."""
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -63,14 +64,18 @@ def _gate(status: Status) -> Text:
 
 def summary(console: Console, run: Run) -> None:
     """Print the tables of a finished run."""
-    tasks = Table(title='Tasks', title_justify='left', header_style='dim')
-    columns = ('task', 'outcome', 'time', 'chunks', 'stood still', 'executability')
-    for column in (*columns, 'limit violations decoded → sent'):
+    tasks = Table(title='Tasks', title_justify='left', header_style='dim', box=SIMPLE)
+    tasks.caption = (
+        'still: share of the time the arms stood still. score: executability as decoded, 10 is '
+        'best. violations: of limits, as decoded → as sent.'
+    )
+    tasks.caption_justify = 'left'
+    for column in ('task', 'outcome', 'time', 'chunks', 'still', 'score', 'violations'):
         tasks.add_column(column, justify='left' if column in ('task', 'outcome') else 'right')
     for attempt in run.attempts:
         tasks.add_row(*_row(attempt))
     console.print(tasks)
-    stages = Table(title='Seconds a stage', title_justify='left', header_style='dim')
+    stages = Table(title='Seconds a stage', title_justify='left', header_style='dim', box=SIMPLE)
     stages.add_column('')
     for stage in STAGES:
         stages.add_column(stage, justify='right')

@@ -132,17 +132,12 @@ def _checkpoints(topics: _Topics) -> dict[str, str]:
 
 def _attempt(about: dict, topics: _Topics, robot: Robot, view: ViewSpec) -> Attempted:
     begin, end = about['start_ns'], about['end_ns']
-    first, last = (
-        bisect_right(topics.joints.stamps, begin),
-        bisect_right(topics.joints.stamps, end),
-    )
+    first, last = (bisect_right(topics.joints.stamps, instant) for instant in (begin, end))
     joints = topics.joints.values[first:last]
     turns, free_ns = [], about['start_wall_ns']
     for number, logged in sorted(topics.rollouts.items()):
-        if (
-            not begin <= _ns(logged.message.observation_stamp) <= end
-            or number not in topics.chunks
-        ):
+        # By the dream's end: the observation may be older than the goal.
+        if not begin <= _ns(logged.message.header.stamp) <= end or number not in topics.chunks:
             continue
         turn = _turn(number, topics, robot, view, (free_ns, about['end_wall_ns']))
         decided = topics.reports.get(number, logged)
