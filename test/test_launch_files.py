@@ -22,6 +22,8 @@ from eva_ros.ros.lifecycle import COMMON_PARAMS
 
 ROOT = Path(__file__).resolve().parents[1]
 NODES_YAML = ROOT / 'config' / 'nodes.yaml'
+# What robot_state_publisher and rviz share.
+NOT_ON_THE_PAGE = ('robot_description', 'ghost_description', 'ghost/')
 
 
 def class_of(node):
@@ -149,3 +151,22 @@ def test_the_rviz_file_shows_the_frames_that_there_are():
     frames = next(d for d in manager['Displays'] if d['Class'].endswith('/TF'))['Frames']
     for name in set(frames) - {'All Enabled'}:
         assert f'<link name="{name}"' in urdf
+
+
+def test_the_page_on_the_nodes_names_every_parameter_topic_and_argument():
+    page = (ROOT / 'docs' / 'nodes.md').read_text()
+    for node in NODES:
+        section = page.partition(f'### {node}\n')[2].partition('\n### ')[0]
+        for param in class_of(node).PARAMS:
+            (row,) = [
+                line for line in section.splitlines() if line.startswith(f'| `{param.name}`')
+            ]
+            assert row.endswith(f'| {param.description} |')
+            default = str(param.default)
+            assert f'`{default.lower() if default in ("True", "False") else default}`' in (
+                row.replace("'", '')
+            )
+    for name in [value for key, value in vars(topics).items() if key.isupper()]:
+        assert name.removeprefix('~/') in page or name in NOT_ON_THE_PAGE, name
+    for argument in ARGUMENTS:
+        assert argument.name in page

@@ -9,8 +9,6 @@ import torch
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import Rollout
 from eva_ros.alignment.reward import executability
-from eva_ros.alignment.reward import MotionLimits
-from eva_ros.alignment.reward import RewardSettings
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
@@ -51,8 +49,6 @@ class ActionDecoder(EvaNode):
         folder = checkpoint_folder(self.param('checkpoint'), 'idm')
         self._model = load_idm(folder, self.robot, self._view)
         self._label = checkpoint_label(folder)
-        self._limits = MotionLimits.of(self.robot.limits, list(self.robot.gripper_mask))
-        self._reward = RewardSettings()
         self.diagnostics.report('idm', 'ok', 'loaded', checkpoint=self._label)
         self._publisher = self.publish_on(ActionChunk, topics.CHUNK, qos.PIPELINE)
         self._worker = Worker('decode', self.guarded('decode', self._decode))
@@ -78,7 +74,7 @@ class ActionDecoder(EvaNode):
     def _executability(self, rollout: StampedRollout) -> dict[str, float]:
         """Judge what was read from the dream as it was read: smoothing would hide the gap."""
         positions = torch.from_numpy(decode(self._model, rollout.frames))
-        judged = executability(positions, rollout.dt, self._limits, self._reward)
+        judged = executability(positions, rollout.dt, self.robot.limits, self.robot.gripper_mask)
         return {name: float(value) for name, value in judged._asdict().items()}
 
     def _check_view(self, rollout: StampedRollout) -> None:

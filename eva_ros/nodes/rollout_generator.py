@@ -91,7 +91,8 @@ class RolloutGenerator(EvaNode):
         self._count = 0
         self._recent = RecentObservations()
         self._publisher = self.publish_on(Rollout, topics.ROLLOUT, qos.PIPELINE)
-        self.listen_to(Observation, topics.OBSERVATION, self._on_observation, qos.PIPELINE)
+        # A goal may name any of the latest ones: none may be lost.
+        self.listen_to(Observation, topics.OBSERVATION, self._on_observation, qos.REPORT)
         self._server = ThreadedActionServer(
             self,
             GenerateRollout,

@@ -72,7 +72,7 @@ class SimRobotNode(EvaNode):
         self.offer(topics.RESET, self._reset)
 
     def _speak(self) -> None:
-        self._clock = self.publish_on(Clock, topics.CLOCK, qos.CLOCK)
+        self._time = self.publish_on(Clock, topics.CLOCK, qos.CLOCK)
         self._joints = self.publish_on(
             JointState, self.robot.joint_state_topics[0], qos.SENSOR_OUTPUT
         )
@@ -171,7 +171,7 @@ class SimRobotNode(EvaNode):
             self._cameras[event.camera].publish(image)
             return
         stamp = to_time(event.stamp_ns)
-        self._clock.publish(Clock(clock=stamp))
+        self._time.publish(Clock(clock=stamp))
         state = JointState(name=list(event.names))
         state.header.stamp = stamp
         state.position = event.positions.tolist()

@@ -78,8 +78,13 @@ class EvaNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let publishers speak, then begin."""
-        super().on_activate(state)
-        if not self._attempt('activate', self._start):
+        enable = super().on_activate
+
+        def activate() -> None:
+            enable(state)
+            self._start()
+
+        if not self._attempt('activate', activate):
             super().on_deactivate(state)
             return TransitionCallbackReturn.FAILURE
         self._active = True

@@ -18,8 +18,6 @@ CLOCK = '/clock'
 DIAGNOSTICS = '/diagnostics'
 ROBOT_DESCRIPTION = 'robot_description'
 GHOST_DESCRIPTION = 'ghost_description'
-TF = '/tf'
-TF_STATIC = '/tf_static'
 
 # Frames.
 WORLD_FRAME = 'world'

@@ -1,0 +1,56 @@
+"""Models too small to be any good, in real checkpoint folders: enough to run the nodes on."""
+
+import dataclasses
+
+from diffusers import FlowMatchEulerDiscreteScheduler
+import torch
+
+from eva_ros.episodes.views import load_view
+from eva_ros.idm.checkpoint import save_idm
+from eva_ros.idm.checkpoint import view_fingerprint
+from eva_ros.idm.config import IdmConfig
+from eva_ros.idm.model import InverseDynamics
+from eva_ros.robot.spec import load_robot
+from eva_ros.world_model.checkpoint import save_world_model
+from eva_ros.world_model.codec import CodecConfig
+from eva_ros.world_model.codec import LinearCodec
+from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.transformer import small_wan
+
+ROBOT = load_robot('aloha_sim')
+VIEW = load_view('aloha_sim')
+WORDS = ('touch', 'the', 'cube', 'with', 'left', 'right', 'arm')
+INSTRUCTION = 'touch the cube with the left arm'
+
+
+def small_world_model(folder, robot=ROBOT.name, steps=3):
+    """Write a world model whose dreams stand nearly still, and return its folder."""
+    torch.manual_seed(0)
+    settings = WorldSettings(
+        'small', robot, VIEW.name, VIEW.height, VIEW.width, VIEW.rate_hz, VIEW.frames, steps=steps
+    )
+    codec = LinearCodec(CodecConfig(VIEW.height, VIEW.width, channels=8))
+    text = WordEncoder(WORDS)
+    transformer = small_wan(8, text.width, width=64, layers=1)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    save_world_model(WorldModel(settings, codec, text, transformer, scheduler), folder)
+    return folder
+
+
+def small_idm(folder, pose, robot=ROBOT):
+    """Write a decoder that reads one pose [14] from whatever it sees, and return its folder."""
+    shape = {'widths': (8, 16), 'keypoints': 4, 'values': 2, 'hidden': 16}
+    model = InverseDynamics(IdmConfig.of(robot, VIEW, **shape))
+    for head in model.heads.values():
+        torch.nn.init.zeros_(head.joints.weight)
+        torch.nn.init.zeros_(head.joints.bias)
+    model.mean.copy_(torch.tensor(pose, dtype=torch.float32))
+    save_idm(model, folder, {}, view_fingerprint(VIEW))
+    return folder
+
+
+def renamed(robot, name):
+    """Return the robot under another name."""
+    return dataclasses.replace(robot, name=name)

@@ -1,0 +1,300 @@
+"""The nodes around the models: rollouts on request, chunks from rollouts, and what is refused."""
+
+import threading
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import pytest
+from rclpy.action import ActionClient
+from ros_harness import Graph
+from ros_harness import TIMEOUT_S
+from small_models import INSTRUCTION
+from small_models import renamed
+from small_models import ROBOT
+from small_models import small_idm
+from small_models import small_world_model
+from small_models import VIEW
+from std_srvs.srv import Trigger
+
+from eva_msgs.action import GenerateRollout
+from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import Observation
+from eva_msgs.msg import Rollout
+from eva_ros.episodes.ingest import Observation as Observed
+from eva_ros.nodes.action_decoder import ActionDecoder
+from eva_ros.nodes.rollout_generator import RolloutGenerator
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.observations import observation_message
+from eva_ros.ros.rollouts import received_rollout
+from eva_ros.ros.rollouts import rollout_message
+from eva_ros.ros.rollouts import StampedRollout
+from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.stamps import to_time
+from eva_ros.world_model.checkpoint import load_world_model
+
+Result = GenerateRollout.Result
+S = 1_000_000_000
+
+
+@pytest.fixture(scope='module')
+def world_model(tmp_path_factory):
+    return small_world_model(tmp_path_factory.mktemp('models') / 'world_model')
+
+
+@pytest.fixture(scope='module')
+def idm(tmp_path_factory):
+    return small_idm(tmp_path_factory.mktemp('models') / 'idm', ROBOT.home)
+
+
+def an_observation(stamp_ns, number=1, seed=0):
+    view = np.random.default_rng(seed).integers(
+        0, 255, (VIEW.height, VIEW.width, 3), dtype=np.uint8
+    )
+    stamps = dict.fromkeys(VIEW.camera_names, stamp_ns)
+    observed = Observed(stamp_ns, view, stamps, ROBOT.home, stamp_ns, np.zeros(14), True)
+    return observation_message(observed, number, ROBOT)
+
+
+class Asker:
+    """A client of the rollout generator that gives observations and takes rollouts."""
+
+    def __init__(self, graph: Graph, checkpoint, **parameters):
+        self.graph = graph
+        self.rollouts = graph.collect(Rollout, topics.ROLLOUT, qos.PIPELINE)
+        self.thread = graph.start(RolloutGenerator, checkpoint=str(checkpoint), **parameters)
+        assert self.thread.refusal == ''
+        self.observations = graph.publisher(Observation, topics.OBSERVATION, qos.REPORT)
+        self.client = ActionClient(graph.probe, GenerateRollout, topics.GENERATE_ROLLOUT)
+        assert self.client.wait_for_server(TIMEOUT_S)
+        self.steps = []
+
+    def ask(self, **goal):
+        """Send a goal and return its handle."""
+        goal = GenerateRollout.Goal(**{'instruction': INSTRUCTION, 'seed': 5, **goal})
+
+        def on_feedback(message):
+            self.steps.append((message.feedback.denoising_step, message.feedback.denoising_steps))
+
+        return wait(self.client.send_goal_async(goal, on_feedback))
+
+    def result(self, **goal):
+        """Send a goal and return its result."""
+        return wait(self.ask(**goal).get_result_async()).result
+
+    def show(self, *messages):
+        for message in messages:
+            self.observations.publish(message)
+
+
+def wait(future):
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    assert done.wait(TIMEOUT_S)
+    return future.result()
+
+
+def test_a_goal_gives_the_rollout_of_the_observation_it_names(graph: Graph, world_model):
+    asker = Asker(graph, world_model)
+    asker.show(an_observation(1 * S, 1, seed=1), an_observation(2 * S, 2, seed=2))
+    result = asker.result(observation_stamp=to_time(1 * S))
+    assert (result.termination_reason, result.rollout_id) == (Result.SUCCEEDED, 1)
+    message = graph.wait_for(lambda: asker.rollouts)[0]
+    assert (message.observation_id, to_ns(message.observation_stamp)) == (1, 1 * S)
+    assert message.instruction == INSTRUCTION
+    assert message.checkpoint.startswith('world_model@')
+    rollout = received_rollout(message)
+    assert rollout.frames.shape == (VIEW.frames, VIEW.height, VIEW.width, 3)
+    expected = load_world_model(world_model).dream(
+        received_view(an_observation(1 * S, 1, seed=1)), INSTRUCTION, seed=5
+    )
+    np.testing.assert_array_equal(rollout.frames, expected.frames)
+    assert (rollout.denoising_steps, rollout.dt) == (3, 0.1)
+    np.testing.assert_array_equal(rollout.joint_positions, ROBOT.home)
+    graph.wait_for(lambda: asker.steps == [(1, 3), (2, 3), (3, 3)])
+
+
+def received_view(message):
+    return np.frombuffer(message.view.data, np.uint8).reshape(VIEW.height, VIEW.width, 3)
+
+
+def test_a_goal_waits_for_an_observation_that_is_new_enough(graph: Graph, world_model):
+    asker = Asker(graph, world_model)
+    asker.show(an_observation(1 * S, 1))
+    handle = asker.ask(not_before=to_time(2 * S))
+    future = handle.get_result_async()
+    asker.show(an_observation(3 * S, 2))
+    result = wait(future).result
+    assert result.termination_reason == Result.SUCCEEDED
+    assert to_ns(result.observation_stamp) == 3 * S
+
+
+def test_without_an_observation_the_goal_ends_with_a_sentence(graph: Graph, world_model):
+    asker = Asker(graph, world_model, observation_timeout_s=0.1)
+    result = asker.result()
+    assert result.termination_reason == Result.NO_OBSERVATION
+    assert "'observation'" in result.message
+    assert not asker.rollouts
+
+
+def test_an_instruction_outside_the_vocabulary_is_refused_with_the_list(graph: Graph, world_model):
+    asker = Asker(graph, world_model)
+    asker.show(an_observation(1 * S))
+    result = asker.result(instruction='juggle the cube')
+    assert result.termination_reason == Result.REFUSED_INSTRUCTION
+    assert 'juggle' in result.message
+    assert 'touch, the, cube, with, left, right, arm' in result.message
+    assert not asker.rollouts
+
+
+def test_a_goal_can_be_canceled_while_it_dreams(graph: Graph, tmp_path):
+    asker = Asker(graph, small_world_model(tmp_path / 'slow', steps=900))
+    asker.show(an_observation(1 * S))
+    handle = asker.ask()
+    graph.wait_for(lambda: asker.steps)
+    future = handle.get_result_async()
+    wait(handle.cancel_goal_async())
+    result = wait(future).result
+    assert result.termination_reason == Result.CANCELED
+    assert 'of 900' in result.message
+    assert not asker.rollouts
+
+
+def test_of_the_goals_that_wait_the_newest_wins(graph: Graph, world_model):
+    asker = Asker(graph, world_model)
+    asker.show(an_observation(1 * S))
+    model, begun, go_on = asker.thread.node._model, threading.Event(), threading.Event()
+    dream = model.dream
+
+    def slow_dream(*args, **options):
+        begun.set()
+        assert go_on.wait(TIMEOUT_S)
+        return dream(*args, **options)
+
+    model.dream = slow_dream
+    first = asker.ask().get_result_async()
+    assert begun.wait(TIMEOUT_S)
+    second = asker.ask().get_result_async()
+    third = asker.ask().get_result_async()
+    assert wait(second).result.termination_reason == Result.REFUSED_BUSY
+    go_on.set()
+    assert wait(first).result.termination_reason == Result.SUCCEEDED
+    assert wait(third).result.termination_reason == Result.SUCCEEDED
+
+
+def test_stopping_the_node_ends_a_dream_and_its_goal(graph: Graph, tmp_path):
+    asker = Asker(graph, small_world_model(tmp_path / 'slow', steps=900))
+    asker.show(an_observation(1 * S))
+    asker.ask()
+    graph.wait_for(lambda: asker.steps)
+    asker.thread.stop()
+    assert not asker.thread._thread.is_alive()
+    assert asker.steps[-1][0] < 900
+
+
+def test_the_service_twin_dreams_of_the_parameters_instruction(graph: Graph, world_model):
+    asker = Asker(graph, world_model, instruction=INSTRUCTION, seed=3)
+    asker.show(an_observation(1 * S, 4))
+    name = topics.of(topics.ROLLOUT_GENERATOR, topics.GENERATE)
+    answer = graph.wait_for(lambda: (a := graph.call(Trigger, name)).success and a)
+    assert 'observation 4' in answer.message
+    rollout = graph.wait_for(lambda: asker.rollouts)[0]
+    assert (rollout.seed, rollout.instruction) == (3, INSTRUCTION)
+
+
+def test_an_observation_of_another_robot_is_said_and_not_dreamed_of(graph: Graph, world_model):
+    heard = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    asker = Asker(graph, world_model, observation_timeout_s=0.1)
+    message = an_observation(1 * S)
+    message.robot = 'other'
+    asker.show(message)
+    graph.wait_for(
+        lambda: [s for a in heard for s in a.status if "for robot 'other'" in s.message]
+    )
+    assert asker.result().termination_reason == Result.NO_OBSERVATION
+
+
+def test_a_world_model_of_another_robot_is_refused_at_configure(graph: Graph, tmp_path):
+    folder = small_world_model(tmp_path / 'm', robot='other')
+    thread = graph.start(RolloutGenerator, checkpoint=str(folder))
+    assert 'trained on the robot other, not on aloha_sim' in thread.refusal
+
+
+def test_a_checkpoint_folder_that_is_not_there_is_refused_at_configure(graph: Graph, tmp_path):
+    for kind in (RolloutGenerator, ActionDecoder):
+        thread = graph.start(kind, checkpoint=str(tmp_path / 'none'))
+        assert str(tmp_path / 'none') in thread.refusal
+
+
+def test_an_idm_of_another_robot_is_refused_at_configure(graph: Graph, tmp_path):
+    folder = small_idm(tmp_path / 'idm', ROBOT.home, renamed(ROBOT, 'other'))
+    thread = graph.start(ActionDecoder, checkpoint=str(folder))
+    assert "trained on robot 'other'" in thread.refusal
+
+
+class Rollouts:
+    """A source of rollouts for the decoder, and ears on its chunks."""
+
+    def __init__(self, graph: Graph, idm):
+        self.chunks = graph.collect(ActionChunk, topics.CHUNK, qos.PIPELINE)
+        self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+        self.graph = graph
+        assert graph.start(ActionDecoder, checkpoint=str(idm)).refusal == ''
+        self.publisher = graph.publisher(Rollout, topics.ROLLOUT, qos.PIPELINE)
+
+    def send(self, **changes):
+        fields = {
+            'observation_stamp_ns': 5 * S,
+            'observation_id': 3,
+            'rollout_id': 2,
+            'robot': ROBOT.name,
+            'instruction': INSTRUCTION,
+            'frames': np.zeros((17, VIEW.height, VIEW.width, 3), np.uint8),
+            'dt': 0.1,
+            'joint_names': ROBOT.joint_names,
+            'joint_positions': ROBOT.home,
+            'seed': 1,
+            'denoising_steps': 3,
+            'checkpoint': 'w@0',
+            'duration_s': 0.1,
+        }
+        self.publisher.publish(rollout_message(StampedRollout(**{**fields, **changes}), 6 * S))
+
+    def said(self, text):
+        return self.graph.wait_for(
+            lambda: [s for a in self.diagnostics for s in a.status if text in s.message]
+        )
+
+
+def test_a_rollout_becomes_a_chunk_with_its_executability(graph: Graph, idm):
+    rollouts = Rollouts(graph, idm)
+    rollouts.send()
+    chunk = graph.wait_for(lambda: rollouts.chunks)[0]
+    assert (chunk.rollout_id, chunk.observation_id) == (2, 3)
+    assert to_ns(chunk.observation_stamp) == 5 * S
+    assert (chunk.horizon, tuple(chunk.joint_names)) == (17, ROBOT.joint_names)
+    positions = np.reshape(chunk.positions, (17, 14))
+    np.testing.assert_allclose(positions, np.tile(ROBOT.home, (17, 1)), atol=1e-5)
+    np.testing.assert_array_equal(chunk.observed_positions, ROBOT.home)
+    # Nothing moves: the best score there is, and no motion.
+    assert chunk.executability.score == pytest.approx(10.0, abs=1e-2)
+    assert chunk.executability.motion == pytest.approx(0.0, abs=1e-4)
+    assert 0.0 <= chunk.confidence <= 1.0
+    assert chunk.checkpoint.startswith('idm@')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'said'),
+    [
+        ({'robot': 'other'}, "for robot 'other'"),
+        ({'joint_names': ('hip', *ROBOT.joint_names[1:])}, 'hip'),
+        ({'frames': np.zeros((17, 32, 32, 3), np.uint8)}, '(32, 32)'),
+        ({'dt': 0.2}, 'a frame every 0.2 s'),
+    ],
+)
+def test_a_rollout_that_does_not_fit_is_said_and_makes_no_chunk(graph: Graph, idm, changes, said):
+    rollouts = Rollouts(graph, idm)
+    rollouts.send(**changes)
+    assert rollouts.said(said)
+    rollouts.send(rollout_id=9)
+    assert graph.wait_for(lambda: rollouts.chunks)[0].rollout_id == 9

@@ -1,0 +1,224 @@
+"""All nodes and the simulated robot together: an instruction in, two moving arms."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import pytest
+from rclpy.action import ActionClient
+from ros_harness import Graph
+from ros_harness import TIMEOUT_S
+from sensor_msgs.msg import JointState
+from small_models import INSTRUCTION
+from small_models import ROBOT
+from small_models import small_idm
+from small_models import small_world_model
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from eva_msgs.action import ExecuteTask
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.sim.tasks import draw_scene
+from eva_ros.sim.tasks import find_task
+
+PUBLISHER = topics.ARM_TRAJECTORY_PUBLISHER
+Result = ExecuteTask.Result
+STEP_RAD = 0.2
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    """Return models that let both waists turn by STEP_RAD from the start of seed 0."""
+    folder = tmp_path_factory.mktemp('models')
+    pose = np.array(draw_scene(find_task('reach_left'), 0).joints)
+    pose[[0, 7]] += STEP_RAD
+    small_world_model(folder / 'world_model')
+    small_idm(folder / 'idm', pose)
+    return folder
+
+
+class System:
+    """`eva up --sim` as a child, and ears on it."""
+
+    def __init__(self, graph: Graph, models, *arguments):
+        self.graph = graph
+        command = [
+            *(sys.executable, '-m', 'eva_ros.cli.main', 'up', '--sim', '--task', 'reach_left'),
+            *('--checkpoint', str(models / 'world_model'), '--idm', str(models / 'idm')),
+            *arguments,
+        ]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.said = []
+        self.states = graph.collect(JointState, 'joint_states', qos.SENSOR_INPUT)
+        self.commands = {
+            arm: graph.collect(JointTrajectory, spec.controller.topic, qos.COMMAND)
+            for arm, spec in ROBOT.arms.items()
+        }
+        self.reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
+        self.safety = graph.collect(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+        self.feedback = []
+        self._ready = threading.Event()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        for line in self.process.stderr:
+            self.said.append(line.rstrip())
+            if line.startswith('eva up: ready'):
+                self._ready.set()
+        self._ready.set()
+
+    def wait_until_ready(self):
+        assert self._ready.wait(240.0)
+        assert self.process.poll() is None, self.said
+
+    def arm(self):
+        name = topics.of(PUBLISHER, topics.ARM)
+        self.graph.wait_for(lambda: self.graph.call(Trigger, name).success)
+
+    def execute(self, **goal):
+        """Ask for a task and return the result's future."""
+        client = ActionClient(self.graph.probe, ExecuteTask, topics.EXECUTE_TASK)
+        assert client.wait_for_server(TIMEOUT_S)
+        request = ExecuteTask.Goal(instruction=INSTRUCTION, task='reach_left', seed=0)
+        for name, value in goal.items():
+            setattr(request, name, value)
+        self.handle = wait(client.send_goal_async(request, self.on_feedback))
+        return self.handle.get_result_async()
+
+    def on_feedback(self, message):
+        self.feedback.append(message.feedback)
+
+    def joints(self):
+        return ROBOT.from_joint_state(self.states[-1].name, self.states[-1].position)
+
+    def stop(self, number=signal.SIGINT):
+        self.process.send_signal(number)
+        return self.process.wait(60.0)
+
+
+def wait(future, timeout_s=120.0):
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    assert done.wait(timeout_s)
+    return future.result()
+
+
+@pytest.fixture
+def start(graph, models):
+    """Give a function that starts a system, and end it with the test."""
+    systems = []
+
+    def begin(*arguments):
+        systems.append(System(graph, models, *arguments))
+        return systems[-1]
+
+    yield begin
+    for system in systems:
+        if system.process.poll() is None:
+            system.stop(signal.SIGTERM)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize('arguments', [('--composed',), ('--no-composed', '--namespace', '')])
+def test_an_instruction_moves_both_arms_until_the_time_is_over(start, arguments):
+    system = start('--no-dry-run', *arguments)
+    system.wait_until_ready()
+    system.graph.wait_for(lambda: system.states)
+    before = system.joints()
+    system.arm()
+    result = wait(system.execute(max_duration_s=6.0)).result
+    assert result.termination_reason == Result.COMPLETED_TIME_LIMIT, result.message
+    assert result.chunks_executed >= 1
+    assert {feedback.state for feedback in system.feedback} >= {0, 1, 5}
+    assert (3, 3) in {(f.denoising_step, f.denoising_steps) for f in system.feedback}
+    for heard in system.commands.values():
+        assert len(heard) >= result.chunks_executed
+    moved = system.joints() - before
+    np.testing.assert_allclose(moved[[0, 7]], STEP_RAD, atol=0.05)
+    assert all(report.sent for report in system.reports if report.accepted)
+    assert system.stop() == 0, system.said
+    assert not [line for line in system.said if 'Traceback' in line]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_dry_run_dreams_and_judges_and_sends_nothing(start):
+    system = start('--composed')
+    system.wait_until_ready()
+    system.arm()
+    future = system.execute(max_duration_s=60.0)
+    reports = system.graph.wait_for(lambda: len(system.reports) >= 2 and system.reports)
+    assert {report.reason for report in reports} == {ChunkReport.DRY_RUN}
+    wait(system.handle.cancel_goal_async())
+    assert wait(future).result.termination_reason == Result.CANCELED
+    assert not any(system.commands.values())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_cancelling_in_mid_motion_brakes_and_a_disarmed_robot_takes_no_task(start):
+    system = start('--composed', '--no-dry-run')
+    system.wait_until_ready()
+    system.arm()
+    future = system.execute(max_duration_s=60.0)
+    system.graph.wait_for(lambda: system.commands['left'])
+    wait(system.handle.cancel_goal_async())
+    assert wait(future).result.termination_reason == Result.CANCELED
+    brake = system.graph.wait_for(lambda: system.commands['left'][1:])[0]
+    assert brake.header.stamp.sec == 0
+    assert not any(brake.points[-1].velocities)
+    assert system.graph.call(Trigger, topics.of(PUBLISHER, topics.DISARM)).success
+    result = wait(system.execute()).result
+    assert result.termination_reason == Result.REFUSED_NOT_ARMED
+    result = wait(system.execute(instruction='juggle the cube')).result
+    assert result.termination_reason == Result.REFUSED_NOT_ARMED
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_instruction_outside_the_vocabulary_is_refused_with_the_list(start):
+    system = start('--composed', '--no-dry-run')
+    system.wait_until_ready()
+    system.arm()
+    result = wait(system.execute(instruction='juggle the cube')).result
+    assert result.termination_reason == Result.REFUSED_INSTRUCTION
+    assert 'touch, the, cube' in result.message
+    assert not any(system.commands.values())
+
+
+@pytest.mark.timeout(300)
+def test_a_checkpoint_of_another_robot_ends_eva_up_with_2_and_one_sentence(start, tmp_path):
+    folder = small_world_model(tmp_path / 'm', robot='other')
+    system = start('--nodes', topics.ROLLOUT_GENERATOR, '--checkpoint', str(folder))
+    assert system.process.wait(240.0) == 2
+    said = [line for line in system.said if not line.startswith(('[', 'eva up:'))]
+    assert len(said) == 1
+    assert 'trained on the robot other, not on aloha_sim' in said[0]
+
+
+def test_an_unknown_key_in_the_parameter_file_ends_eva_up_with_2_and_one_sentence(start, tmp_path):
+    path = tmp_path / 'nodes.yaml'
+    path.write_text('/**/camera_ingest: {ros__parameters: {veiw: aloha_sim}}\n')
+    system = start('--nodes', topics.CAMERA_INGEST, '--params-file', str(path))
+    assert system.process.wait(120.0) == 2
+    said = [line for line in system.said if not line.startswith(('[', 'eva up:'))]
+    assert said == ["camera_ingest: there is no parameter 'veiw'; did you mean 'view'?"]
+
+
+def test_eva_up_refuses_a_section_that_no_node_reads(tmp_path):
+    path = tmp_path / 'nodes.yaml'
+    path.write_text('camera_ingest: {ros__parameters: {view: aloha_sim}}\n')
+    command = [sys.executable, '-m', 'eva_ros.cli.main', 'up', '--params-file', str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    assert result.returncode == 2
+    assert "no node reads the section 'camera_ingest'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
