@@ -1,5 +1,6 @@
 """The simulated two-arm robot: MuJoCo with the assets of gym-aloha, positions in, pictures out."""
 
+import atexit
 import os
 from pathlib import Path
 from types import ModuleType
@@ -133,16 +134,20 @@ class AlohaWorld:
     def _make_renderer(self) -> Any:
         mujoco = self._mujoco
         try:
+            _use_egl()
             renderer = mujoco.Renderer(self.model, *self._size)
         except Exception as error:
             raise UserError(_NO_GL) from error
         for flag in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[flag] = False
+        # before the display is terminated, which mujoco registered when it made the context
+        atexit.register(renderer.close)
         return renderer
 
     def close(self) -> None:
         """Release the renderer."""
         if self._renderer is not None:
+            atexit.unregister(self._renderer.close)
             self._renderer.close()
             self._renderer = None
 
@@ -154,6 +159,15 @@ def _import_mujoco() -> ModuleType:
         # without libEGL it is the import that fails
         raise UserError(_NO_GL) from error
     return mujoco
+
+
+def _use_egl() -> None:
+    """Choose EGL even where mujoco was imported before MUJOCO_GL was set here."""
+    if os.environ['MUJOCO_GL'] == 'egl':
+        from mujoco.egl import GLContext
+        from mujoco.rendering.classic import gl_context
+
+        gl_context.GLContext = GLContext
 
 
 def _to_model(joints: NDArray) -> NDArray:
