@@ -71,7 +71,7 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--most',
         type=_positive,
-        default=100,
+        default=300,
         metavar='N',
         help='episodes kept of a task (%(default)s)',
     )
