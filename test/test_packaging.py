@@ -200,3 +200,26 @@ def test_a_second_set_up_does_nothing():
     environment = {**os.environ, 'PATH': ''}
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert (result.returncode, result.stderr) == (0, '')
+
+
+def test_colcon_installs_what_ros2_run_and_ros2_launch_look_for(tmp_path, setup_arguments):
+    colcon = Path(sys.executable).parent / 'colcon'
+    options = ['--build-base', tmp_path / 'build', '--install-base', tmp_path / 'install']
+    command = [colcon, '--log-base', tmp_path / 'log', 'build', '--packages-select', 'eva_ros']
+    environment = {**os.environ, 'AMENT_PREFIX_PATH': sys.prefix, 'CMAKE_PREFIX_PATH': sys.prefix}
+    built = subprocess.run(
+        [*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    prefix = tmp_path / 'install' / 'eva_ros'
+    for line in setup_arguments['entry_points']['console_scripts']:
+        assert os.access(prefix / 'lib' / 'eva_ros' / line.partition(' ')[0], os.X_OK)
+    assert (prefix / 'share/ament_index/resource_index/packages/eva_ros').is_file()
+    for path in tracked('launch', 'config', 'models'):
+        assert (prefix / 'share' / 'eva_ros' / path).is_file()
+    (package,) = prefix.glob('**/eva_ros/errors.py')
+    program = 'from eva_ros.resources import share_folder; print(share_folder())'
+    environment['PYTHONPATH'] = str(package.parents[1])
+    command = [sys.executable, '-c', program]
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.stdout.strip() == str(prefix / 'share' / 'eva_ros'), found.stderr
