@@ -67,10 +67,40 @@ class Plan:
 def plan_episode(task: Task, rng: np.random.Generator, settings: ExpertSettings) -> Plan:
     """Draw a scene and an instruction, and plan how the expert does the task."""
     scene = draw_scene(task, int(rng.integers(2**31)))
-    if task.kind != 'transfer' and rng.random() < settings.astray_chance:
+    if task.kind in ('reach', 'lift') and rng.random() < settings.astray_chance:
         scene = astray(task, scene, rng, settings)
     instruction = str(rng.choice(task.training_phrasings))
+    if task.kind == 'explore':
+        return Plan(scene, instruction, exploration(scene, rng, settings))
     return Plan(scene, instruction, expert_stretches(task, scene, rng, settings))
+
+
+def exploration(scene: Scene, rng: np.random.Generator, settings: ExpertSettings) -> list[NDArray]:
+    """Return stretches [N, 14] in which one arm after the other goes to places drawn at random.
+
+    Half of them lie low above the table, where tasks are done and where an arm that missed its
+    cube ends up; the cube is nothing but an obstacle.
+    """
+    stretches: list[NDArray] = []
+    joints = scene.joints
+    for _ in range(7):
+        side = SIDES[int(rng.integers(2))]
+        height = rng.uniform(0.015, 0.06) if rng.random() < 0.5 else rng.uniform(0.06, 0.3)
+        place = [rng.uniform(-0.15, 0.15), rng.uniform(0.35, 0.65), height]
+        try:
+            arm = inverse_kinematics(side, place, PITCH + 0.2 * rng.normal())
+        except ValueError:
+            continue
+        arm[[3, 5]] += 0.1 * rng.normal(size=2)
+        target = _put(joints, side, arm, rng.uniform(0.0, 1.0))
+        # the other arm makes room
+        other = SIDES[1 - SIDES.index(side)]
+        home = scene.joints.reshape(2, 7)[SIDES.index(other)]
+        target = _put(target, other, home[:6] + 0.1 * rng.normal(size=6), home[6])
+        stretches.append(_stretch(joints, target, None, 1.3 * settings.speed_rad_s))
+        joints = target
+    stretches.append(_wait(joints, 0.3))
+    return stretches
 
 
 def expert_stretches(

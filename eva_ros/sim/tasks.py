@@ -71,7 +71,7 @@ class Task:
 
     Attributes:
         name: e.g. reach_left.
-        kind: reach, lift or transfer.
+        kind: reach, lift, transfer or explore.
         side: the arm that is asked for.
         training_phrasings: instructions that occur in recordings.
         held_out_phrasings: instructions for evaluation only.
@@ -103,6 +103,9 @@ TASKS: dict[str, Task] = {
     'transfer_cube': Task('transfer_cube', 'transfer', 'right', _TRANSFER, _TRANSFER_HELD_OUT),
 }
 
+# Nothing is asked for: the arms go wherever they can, so that the IDM sees them everywhere.
+EXPLORE = Task('explore', 'explore', '', ('',), ())
+
 
 def find_task(name: str) -> Task:
     """Return a task by name.
@@ -110,6 +113,8 @@ def find_task(name: str) -> Task:
     Raises:
         UserError: there is no such task; the sentence lists them.
     """
+    if name == EXPLORE.name:
+        return EXPLORE
     if name not in TASKS:
         raise UserError(f'There is no task {name!r}: choose from {", ".join(TASKS)}.')
     return TASKS[name]
@@ -158,7 +163,7 @@ class Judge:
 
     def watch(self, world: AlohaWorld) -> None:
         """Look at the world once; call it every few milliseconds."""
-        held_s = {'reach': REACH_S, 'lift': LIFT_S, 'transfer': 0.0}[self._task.kind]
+        held_s = {'reach': REACH_S, 'lift': LIFT_S}.get(self._task.kind, 0.0)
         if not self._holds(world):
             self._since_ns = None
             return
@@ -169,6 +174,8 @@ class Judge:
 
     def _holds(self, world: AlohaWorld) -> bool:
         side = self._task.side
+        if self._task.kind == 'explore':
+            return False
         if self._task.kind == 'reach':
             return bool(np.linalg.norm(world.fingertips(side) - world.cube) < REACH_M)
         touching = world.touching_cube()

@@ -119,7 +119,13 @@ def load_adapter(model: WorldModel, folder: Path) -> None:
             f'The adapter {folder} was trained on the world model {meta.get("world_model")}, '
             f'not on {model.settings.name}: align again, or load that one.'
         )
-    model.transformer.load_lora_adapter(str(folder), prefix=None, local_files_only=True)
+    model.transformer.load_lora_adapter(
+        str(folder),
+        prefix=None,
+        weight_name='pytorch_lora_weights.safetensors',
+        use_safetensors=True,
+        local_files_only=True,
+    )
     model.adapter_name = f'+{folder.name}'
 
 

@@ -49,7 +49,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     """Train in `out`/run, then write the checkpoint into `out`; continue a run that is there.
 
     Args:
-        episodes: to learn from.
+        episodes: to learn from; those without an instruction are left out.
         robot: name of the robot that was recorded.
         view: the ViewSpec of the frames.
         out: folder of the checkpoint.
@@ -61,6 +61,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     Raises:
         UserError: the run in the folder has other settings.
     """
+    episodes = [e for e in episodes if e.instruction]
     sampler = _sampler(episodes, view, options)
     start = out / 'run' / 'start'
     if not (start / 'eva.json').is_file() and process_rank() == 0:
