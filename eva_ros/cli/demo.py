@@ -177,7 +177,7 @@ def _write_about(
     from eva_ros.evaluation.run_reader import RUN_FILE
 
     about = {
-        'title': 'EVA: three tasks on a simulated two-arm robot',
+        'title': 'EVA on a simulated two-arm robot',
         'started': f'Recorded on {started:%d %B %Y, %H:%M}',
         'robot': 'aloha_sim',
         'view': 'aloha_sim',

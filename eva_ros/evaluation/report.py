@@ -132,7 +132,7 @@ def _attempt(attempt: Attempted, run: Run, sheets: FrameSheets, longest: float) 
         f'<section class="card"><div class="head"><h2>{escape(attempt.task)}</h2>'
         f'{_outcome(attempt)}<q>{escape(attempt.instruction)}</q></div>'
         f'<p class="note">{escape(attempt.message)} Scene {attempt.seed}, '
-        f'{attempt.elapsed_s:.1f} s of simulated time.</p>'
+        f'{attempt.elapsed_s:.1f} s of ROS time. Below: where the wall time went.</p>'
         f'{timeline(attempt.turns, longest)}<div class="legend">{legend}</div>'
         f'{"".join(turns)}{_joints(attempt, run)}</section>'
     )

@@ -24,7 +24,8 @@ main { max-width: 1180px; margin: 0 auto; padding: 40px 28px 80px; }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -0.02em; margin: 0 0 6px; }
 h2 { font-size: 20px; letter-spacing: -0.01em; margin: 44px 0 12px; }
 h3 { font-size: 15px; margin: 26px 0 8px; }
-p { max-width: 76ch; margin: 6px 0; }
+p { max-width: 96ch; margin: 6px 0; }
+h1 + .lead { margin-bottom: 22px; }
 .lead, .note, figcaption, .facts { color: var(--soft); }
 .note, figcaption { font-size: 13px; }
 code { font: 13px/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; }

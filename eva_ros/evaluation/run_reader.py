@@ -1,17 +1,13 @@
 """Read a recorded run: the bag of its topics, and run.json, which says what was asked for."""
 
 from bisect import bisect_right
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from dataclasses import field
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 
 from eva_ros.episodes.images import decode_compressed
 from eva_ros.episodes.views import load_view
@@ -20,45 +16,16 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import Run
 from eva_ros.evaluation.run import Turn
+from eva_ros.evaluation.run_bag import Logged
+from eva_ros.evaluation.run_bag import read_topics
+from eva_ros.evaluation.run_bag import RunTopics
+from eva_ros.evaluation.run_bag import to_ns
 from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 
 RUN_FILE = 'run.json'
 BAG = 'bag'
-
-
-@dataclass(frozen=True)
-class _Logged:
-    """A message and when it was written, in ns of this machine's clock."""
-
-    logged_ns: int
-    message: Any
-
-
-@dataclass
-class _Series:
-    """Messages of a stream by their own stamps."""
-
-    stamps: list[int] = field(default_factory=list)
-    values: list[Any] = field(default_factory=list)
-
-    def as_of(self, stamp_ns: int) -> Any | None:
-        """Return the newest value not after an instant."""
-        index = bisect_right(self.stamps, stamp_ns)
-        return self.values[index - 1] if index else None
-
-
-@dataclass
-class _Topics:
-    """What a bag holds, sorted by what it is for."""
-
-    cameras: dict[str, _Series] = field(default_factory=lambda: defaultdict(_Series))
-    joints: _Series = field(default_factory=_Series)
-    rollouts: dict[int, _Logged] = field(default_factory=dict)
-    chunks: dict[int, _Logged] = field(default_factory=dict)
-    reports: dict[int, _Logged] = field(default_factory=dict)
-    commands: dict[str, list[_Logged]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read_run(folder: Path) -> Run:
@@ -72,7 +39,7 @@ def read_run(folder: Path) -> Run:
     except (OSError, ValueError) as error:
         raise UserError(f'{folder} holds no recorded run: {error}.') from error
     robot, view = load_robot(about['robot']), load_view(about['view'])
-    topics = _read(folder / BAG, robot)
+    topics = read_topics(folder / BAG, robot)
     attempts = [_attempt(attempt, topics, robot, view) for attempt in about['attempts']]
     return Run(
         title=about['title'],
@@ -85,43 +52,7 @@ def read_run(folder: Path) -> Run:
     )
 
 
-def _read(bag: Path, robot: Robot) -> _Topics:
-    cameras = {f'/{camera.topic}': camera.name for camera in robot.cameras.values()}
-    arms = {f'/{arm.controller.topic}': arm.name for arm in robot.arms.values()}
-    by_rollout = {'/rollout': 'rollouts', '/chunk': 'chunks', '/chunk_report': 'reports'}
-    states = {f'/{topic}' for topic in robot.joint_state_topics}
-    wanted = {*cameras, *arms, *by_rollout, *states}
-    topics = _Topics()
-    with AnyReader([bag]) as reader:
-        connections = [found for found in reader.connections if found.topic in wanted]
-        for connection, logged_ns, raw in reader.messages(connections):
-            message = reader.deserialize(raw, connection.msgtype)
-            topic = connection.topic
-            if topic in cameras:
-                _append(topics.cameras[cameras[topic]], message, message)
-            elif topic in states:
-                _append(
-                    topics.joints, message, robot.from_joint_state(message.name, message.position)
-                )
-            elif topic in arms:
-                topics.commands[arms[topic]].append(_Logged(logged_ns, message))
-            else:
-                getattr(topics, by_rollout[topic])[message.rollout_id] = _Logged(
-                    logged_ns, message
-                )
-    return topics
-
-
-def _append(series: _Series, message: Any, value: Any) -> None:
-    series.stamps.append(_ns(message.header.stamp))
-    series.values.append(value)
-
-
-def _ns(stamp: Any) -> int:
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def _checkpoints(topics: _Topics) -> dict[str, str]:
+def _checkpoints(topics: RunTopics) -> dict[str, str]:
     found = {'world model': topics.rollouts, 'inverse dynamics model': topics.chunks}
     return {
         name: next(iter(logged.values())).message.checkpoint
@@ -130,14 +61,14 @@ def _checkpoints(topics: _Topics) -> dict[str, str]:
     }
 
 
-def _attempt(about: dict, topics: _Topics, robot: Robot, view: ViewSpec) -> Attempted:
+def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> Attempted:
     begin, end = about['start_ns'], about['end_ns']
     first, last = (bisect_right(topics.joints.stamps, instant) for instant in (begin, end))
     joints = topics.joints.values[first:last]
     turns, free_ns = [], about['start_wall_ns']
     for number, logged in sorted(topics.rollouts.items()):
         # By the dream's end: the observation may be older than the goal.
-        if not begin <= _ns(logged.message.header.stamp) <= end or number not in topics.chunks:
+        if not begin <= to_ns(logged.message.header.stamp) <= end or number not in topics.chunks:
             continue
         turn = _turn(number, topics, robot, view, (free_ns, about['end_wall_ns']))
         decided = topics.reports.get(number, logged)
@@ -158,13 +89,13 @@ def _attempt(about: dict, topics: _Topics, robot: Robot, view: ViewSpec) -> Atte
 
 
 def _turn(
-    number: int, topics: _Topics, robot: Robot, view: ViewSpec, wall_ns: tuple[int, int]
+    number: int, topics: RunTopics, robot: Robot, view: ViewSpec, wall_ns: tuple[int, int]
 ) -> Turn:
     rollout, chunk = topics.rollouts[number], topics.chunks[number]
     report = topics.reports.get(number)
     times, command, started_ns = _command(topics, robot, chunk, report)
-    observed_ns = _ns(rollout.message.observation_stamp)
-    dt = _ns(chunk.message.step_dt) * 1e-9
+    observed_ns = to_ns(rollout.message.observation_stamp)
+    dt = to_ns(chunk.message.step_dt) * 1e-9
     stretch = report.message.stretch if report else float('nan')
     frames = np.stack([_pixels(frame) for frame in rollout.message.frames])
     shown = None if started_ns is None else _seen(topics, view, started_ns, dt * stretch, frames)
@@ -191,7 +122,7 @@ def _turn(
     )
 
 
-def _reason(report: _Logged | None) -> str:
+def _reason(report: Logged | None) -> str:
     """Return the name of a report's reason constant."""
     if report is None:
         return 'no report'
@@ -201,7 +132,7 @@ def _reason(report: _Logged | None) -> str:
 
 
 def _seconds(
-    rollout: _Logged, chunk: _Logged, report: _Logged | None, wall_ns: tuple[int, int]
+    rollout: Logged, chunk: Logged, report: Logged | None, wall_ns: tuple[int, int]
 ) -> dict[str, float]:
     """Return the wall time of each stage, from when the messages were written.
 
@@ -227,7 +158,7 @@ def _seconds(
 
 
 def _command(
-    topics: _Topics, robot: Robot, chunk: _Logged, report: _Logged | None
+    topics: RunTopics, robot: Robot, chunk: Logged, report: Logged | None
 ) -> tuple[NDArray, NDArray, int | None]:
     """Return times [K] and joints [K, J] sent for a chunk, and when they began."""
     nothing = np.zeros(0), np.zeros((0, len(robot.joint_names))), None
@@ -236,19 +167,19 @@ def _command(
     sent = [_first_after(topics.commands[arm], chunk.logged_ns) for arm in ARM_NAMES]
     if None in sent:
         return nothing
-    times = np.array([_ns(point.time_from_start) * 1e-9 for point in sent[0].points])
+    times = np.array([to_ns(point.time_from_start) * 1e-9 for point in sent[0].points])
     halves = [_inside(robot, arm, message, times) for arm, message in zip(ARM_NAMES, sent)]
-    started_ns = _ns(sent[0].header.stamp) or _ns(report.message.header.stamp)
+    started_ns = to_ns(sent[0].header.stamp) or to_ns(report.message.header.stamp)
     return times, np.concatenate(halves, axis=1), started_ns
 
 
-def _first_after(logged: Iterable[_Logged], instant_ns: int) -> Any | None:
+def _first_after(logged: Iterable[Logged], instant_ns: int) -> Any | None:
     return next((found.message for found in logged if found.logged_ns >= instant_ns), None)
 
 
 def _inside(robot: Robot, arm: str, message: Any, times: NDArray) -> NDArray:
     """Return an arm's points [K, 7] at the given times, in the robot's order and units."""
-    own = np.array([_ns(point.time_from_start) * 1e-9 for point in message.points])
+    own = np.array([to_ns(point.time_from_start) * 1e-9 for point in message.points])
     points = np.array([point.positions for point in message.points])
     order = [list(message.joint_names).index(joint) for joint in robot.arms[arm].state_joints]
     joints = np.stack([np.interp(times, own, points[:, index]) for index in order], axis=1)
@@ -260,7 +191,7 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
     return np.asarray(image.data, dtype=np.uint8).reshape(image.height, image.width, 3)
 
 
-def _images(topics: _Topics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
+def _images(topics: RunTopics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
     """Return what each camera saw last, at an instant."""
     found = {name: series.as_of(stamp_ns) for name, series in topics.cameras.items()}
     return {
@@ -271,7 +202,7 @@ def _images(topics: _Topics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def _seen(
-    topics: _Topics, view: ViewSpec, started_ns: int, step_s: float, frames: NDArray
+    topics: RunTopics, view: ViewSpec, started_ns: int, step_s: float, frames: NDArray
 ) -> NDArray[np.uint8] | None:
     """Return the view at the instant each step was executed; None where a camera is missing."""
     instants = [started_ns + round(step * step_s * 1e9) for step in range(len(frames))]

@@ -1,0 +1,96 @@
+"""Seconds of each stage of a turn on this machine: observe, dream, decode, check.
+
+    python benchmarks/stages.py [--turns 20] [--seed 0] [--models FOLDER]
+
+Prints median, 95th percentile and the bootstrap interval of the mean, over scenes of all tasks.
+"""
+
+import argparse
+import os
+from pathlib import Path
+import platform
+import time
+
+import numpy as np
+
+from eva_ros.control.gate import check_chunk
+from eva_ros.control.settings import load_gate_settings
+from eva_ros.episodes.ingest import Observation
+from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.views import load_view
+from eva_ros.evaluation.closed_loop import make_chunk
+from eva_ros.evaluation.closed_loop import Plan
+from eva_ros.evaluation.run import median_and_p95
+from eva_ros.evaluation.statistics import bootstrap_interval
+from eva_ros.evaluation.variants import World
+from eva_ros.idm.decode import decode_confident
+from eva_ros.robot.paths import checkpoint_dir
+from eva_ros.robot.spec import load_robot
+from eva_ros.robot.spec import Robot
+from eva_ros.sim.robot import CameraImage
+from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.tasks import TASKS
+
+
+def observe(sim: SimRobot, builder: ObservationBuilder) -> tuple[Observation, float]:
+    """Return the observation of a scene at rest, and the seconds to build it."""
+    for event in sim.advance(0.5):
+        if isinstance(event, CameraImage):
+            builder.add_image(event.camera, event.stamp_ns, event.data, 'jpeg')
+        else:
+            builder.add_joint_state(event.stamp_ns, event.names, event.positions, event.velocities)
+    started = time.perf_counter()
+    return builder.latest(sim.time_ns), time.perf_counter() - started
+
+
+def turn(world: World, model, sim: SimRobot, instruction: str, seed: int) -> dict[str, float]:
+    """Return the seconds of each stage of one turn."""
+    observation, observe_s = observe(sim, ObservationBuilder(world.robot, world.view))
+    marks = [time.perf_counter()]
+    rollout = model.dream(observation.view, instruction, seed=seed)
+    marks.append(time.perf_counter())
+    path = decode_confident(world.idm, rollout.frames, rollout.dt)
+    marks.append(time.perf_counter())
+    check(world.robot, instruction, observation, Plan(path.positions, rollout.dt))
+    marks.append(time.perf_counter())
+    dream_s, decode_s, check_s = np.diff(marks)
+    return {'observe': observe_s, 'dream': dream_s, 'decode': decode_s, 'check': check_s}
+
+
+def check(robot: Robot, instruction: str, observation: Observation, plan: Plan) -> None:
+    """Put a plan through the gate."""
+    chunk = make_chunk(robot, instruction, observation, plan, 1)
+    settings = load_gate_settings(robot.name)
+    check_chunk(chunk, observation.joint_positions, robot, settings, observation.stamp_ns)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--turns', type=int, default=20)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--models', type=Path, default=checkpoint_dir())
+    args = parser.parse_args()
+    world = World(load_robot('aloha_sim'), load_view('aloha_sim'), args.models)
+    model, tasks = world.world_model(lora=None), list(TASKS.values())
+    sim = SimRobot(tasks[0].name, args.seed)
+    seconds: dict[str, list[float]] = {}
+    for number in range(args.turns + 1):
+        task = tasks[number % len(tasks)]
+        sim.reset(task.name, args.seed + number)
+        measured = turn(world, model, sim, task.held_out_phrasings[0], number)
+        if number:  # the first one warms up
+            for stage, value in measured.items():
+                seconds.setdefault(stage, []).append(value)
+    sim.close()
+    print(f'{args.turns} turns on {os.cpu_count()} cores, {platform.machine()}, seed {args.seed}')
+    for stage, values in seconds.items():
+        median, p95 = median_and_p95(np.array(values))
+        low, high = bootstrap_interval(values, args.seed)
+        mean = np.mean(values)
+        print(f'{stage:8} median {median:.4f} s, 95 % {p95:.4f} s, '
+              f'mean {mean:.4f} [{low:.4f}, {high:.4f}] s')  # fmt: skip
+
+
+if __name__ == '__main__':
+    main()
