@@ -231,7 +231,9 @@ def torch_options(uv: list) -> list[str]:
 def install_requirements() -> None:
     """Install the lock into .venv by uv."""
     pin = next(line for line in LOCK.read_text().splitlines() if line.startswith('uv=='))
-    run([PYTHON, '-m', 'pip', 'install', '--quiet', pin], 'uv could not be installed')
+    # A uv of the sourced ROS' Python would not do: .venv has its own.
+    command = [PYTHON, '-m', 'pip', 'install', '--quiet', '--ignore-installed', pin]
+    run(command, 'uv could not be installed', env={**os.environ, 'PYTHONPATH': ''})
     uv = [VENV / 'bin' / 'uv', 'pip', 'install', '--python', PYTHON, *index_options()]
     chosen = STAMPS / 'requirements.txt'
     STAMPS.mkdir(exist_ok=True)
