@@ -154,21 +154,21 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
 
 def _attempt(client, task: str, seed: int, max_duration_s: float, console) -> dict:
     from eva_ros.cli.demo_screen import TaskScreen
-    from eva_ros.ros.demo_client import Goal
+    from eva_ros.ros.demo_client import task_goal
     from eva_ros.sim.tasks import find_task
 
     phrasings = find_task(task).held_out_phrasings
-    goal = Goal(instruction=phrasings[seed % len(phrasings)], task=task, seed=seed * 1000)
-    goal.max_duration_s = max_duration_s
+    instruction = phrasings[seed % len(phrasings)]
+    goal = task_goal(task, instruction, seed * 1000, max_duration_s)
     client.draw_scene(task, seed)
     client.arm()
-    with TaskScreen(console, task, goal.instruction) as screen:
+    with TaskScreen(console, task, instruction) as screen:
         ended = client.execute(goal, screen.update)
     client.disarm()
     outcome = '[green]done[/green]' if ended.success else '[yellow]not done[/yellow]'
     elapsed_s = (ended.end_ns - ended.start_ns) * 1e-9
     console.print(f'{task}: {outcome} after {elapsed_s:.1f} s. {ended.message}')
-    return {'task': task, 'instruction': goal.instruction, 'seed': seed, **vars(ended)}
+    return {'task': task, 'instruction': instruction, 'seed': seed, **vars(ended)}
 
 
 def _write_about(

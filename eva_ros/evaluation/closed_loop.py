@@ -235,6 +235,7 @@ class _Attempt:
         begun_ns = self.sim.time_ns
         for arm, trajectory in verdict.command.items():
             self._send(arm, trajectory)
+        assert verdict.path is not None
         self.commanded = verdict.path.positions[-1]
         ends = [trajectory.time_from_start[-1] for trajectory in verdict.command.values()]
         self.advance(max(ends))

@@ -119,7 +119,7 @@ def shrink(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def save(controls: Controls, folder: Path) -> None:
     """Write controls into a folder as controls.npz and eva.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {}
+    arrays: dict[str, NDArray] = {}
     for task, found in controls.tasks.items():
         arrays[f'{task}.starts'] = found.starts
         arrays[f'{task}.motions'] = found.motions

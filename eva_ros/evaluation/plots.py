@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,10 +86,10 @@ class _Axes:
         self._duration = duration
         self._low, self._high = low, high
 
-    def x(self, seconds: float | NDArray) -> float | NDArray:
+    def x(self, seconds: Any) -> Any:
         return _LEFT + _PLOT_W * np.clip(seconds / self._duration, 0, 1)
 
-    def y(self, value: float | NDArray) -> float | NDArray:
+    def y(self, value: Any) -> Any:
         return _TOP + _PLOT_H * (self._high - value) / (self._high - self._low)
 
     def frame(self, label: str) -> str:

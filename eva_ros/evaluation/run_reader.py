@@ -167,9 +167,10 @@ def _command(
     sent = [_first_after(topics.commands[arm], chunk.logged_ns) for arm in ARM_NAMES]
     if None in sent:
         return nothing
-    times = np.array([to_ns(point.time_from_start) * 1e-9 for point in sent[0].points])
+    left: Any = sent[0]
+    times = np.array([to_ns(point.time_from_start) * 1e-9 for point in left.points])
     halves = [_inside(robot, arm, message, times) for arm, message in zip(ARM_NAMES, sent)]
-    started_ns = to_ns(sent[0].header.stamp) or to_ns(report.message.header.stamp)
+    started_ns = to_ns(left.header.stamp) or to_ns(report.message.header.stamp)
     return times, np.concatenate(halves, axis=1), started_ns
 
 

@@ -1,8 +1,10 @@
 """One turn of a run as a picture: observation, dream, what the cameras later saw, joints."""
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from matplotlib.figure import SubFigure
 import numpy as np
 
@@ -23,13 +25,20 @@ def draw(run: Run, path: Path) -> None:
     """
     attempt, turn = _most_telling(run)
     figure = Figure(figsize=(12.6, 6.6), dpi=110, layout='constrained')
-    above, below = figure.subfigures(2, 1, height_ratios=[2.3, 1.0])
-    left, right = above.subfigures(1, 2, width_ratios=[1.0, 2.35])
+    above, below = _split(figure, (2, 1), height_ratios=[2.3, 1.0])
+    left, right = _split(above, (1, 2), width_ratios=[1.0, 2.35])
     figure.suptitle(f'{attempt.task}: “{attempt.instruction}”', x=0.01, ha='left', fontsize=13)
     _observation(left, turn, run)
     _strips(right, turn)
     _joints(below, attempt, turn, run)
     figure.savefig(path)
+
+
+def _split(
+    figure: FigureBase, shape: tuple[int, int], **ratios: Any
+) -> tuple[SubFigure, SubFigure]:
+    first, second = np.ravel(figure.subfigures(*shape, **ratios))
+    return first, second
 
 
 def _most_telling(run: Run) -> tuple[Attempted, Turn]:
@@ -56,6 +65,7 @@ def _observation(figure: SubFigure, turn: Turn, run: Run) -> None:
 
 
 def _strips(figure: SubFigure, turn: Turn) -> None:
+    assert turn.seen is not None
     steps = np.linspace(0, len(turn.frames) - 1, _COLUMNS).round().astype(int)
     rows = (('dreamed', turn.frames, _DREAM), ('seen', turn.seen, _REAL))
     for panels, (label, frames, colour) in zip(figure.subplots(2, _COLUMNS), rows):
@@ -69,6 +79,7 @@ def _strips(figure: SubFigure, turn: Turn) -> None:
 
 def _joints(figure: SubFigure, attempt: Attempted, turn: Turn, run: Run) -> None:
     """Draw the joints that moved most: decoded, sent, measured."""
+    assert turn.started_ns is not None
     begin_s = (turn.started_ns - attempt.start_ns) * 1e-9
     end_s = begin_s + float(turn.command_times_s[-1])
     times = (attempt.stamps_ns - attempt.start_ns) * 1e-9

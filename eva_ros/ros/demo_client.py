@@ -25,7 +25,6 @@ from eva_ros.ros.qos import LATCHED
 from eva_ros.ros.qos import REPORT
 from eva_ros.ros.stamps import to_ns
 
-Goal = ExecuteTask.Goal
 _STATES = {
     value: name.lower().replace('_', ' ')
     for name, value in vars(ExecuteTask.Feedback).items()
@@ -137,11 +136,11 @@ class DemoClient:
         """Disarm the publisher."""
         self._trigger(topics.of(topics.ARM_TRAJECTORY_PUBLISHER, topics.DISARM))
 
-    def execute(self, goal: Goal, on_status: Callable[[Status], None]) -> Ended:
+    def execute(self, goal: Any, on_status: Callable[[Status], None]) -> Ended:
         """Ask for a task and wait for its end.
 
         Args:
-            goal: what to do.
+            goal: what to do, an ExecuteTask.Goal.
             on_status: is told of each change, from another thread.
 
         Raises:
@@ -244,3 +243,10 @@ def _parameter(name: str, value: Any) -> ParameterMessage:
 
 def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def task_goal(task: str, instruction: str, seed: int, max_duration_s: float) -> Any:
+    """Return a goal of the action ExecuteTask."""
+    goal = ExecuteTask.Goal(instruction=instruction, task=task, seed=seed)
+    goal.max_duration_s = max_duration_s
+    return goal
