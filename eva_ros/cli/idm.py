@@ -139,7 +139,7 @@ def _fingertips(robot: Any) -> Callable | None:
 
     from eva_ros.robot.kinematics import ForwardKinematics
 
-    kinematics = ForwardKinematics(robot.urdf, robot)
+    kinematics = ForwardKinematics(robot)
 
     def fingertips(joints: Any) -> Any:
         found = kinematics.end_effector(np.asarray(joints, dtype=np.float64))

@@ -62,7 +62,7 @@ def decode_tensor(model: InverseDynamics, frames: Tensor) -> Tensor:
 
 def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
     """Turn uint8 RGB frames [..., H, W, 3] into floats 0 to 1 [..., 3, H, W]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float().div_(255)
+    return torch.from_numpy(np.array(frames)).movedim(-1, -3).float().div_(255)
 
 
 def read(model: InverseDynamics, frames: NDArray[np.uint8]) -> Reading:
