@@ -1,0 +1,83 @@
+"""The world model with a LoRA adapter: what is aligned, saved and switched off."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig
+import torch
+from torch import Tensor
+
+from eva_ros.idm.resume import write_json
+from eva_ros.world_model.pipeline import Condition
+from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.train import draw_noise_levels
+from eva_ros.world_model.train import flow_loss
+
+ADAPTER = 'executability'
+FORMAT = 1
+TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ffn.net.0.proj', 'ffn.net.2')
+
+
+class WorldModelPolicy:
+    """A world model whose transformer carries a fresh LoRA adapter."""
+
+    def __init__(self, model: WorldModel, rank: int, seed: int) -> None:
+        """Freeze the model and add an adapter that changes nothing yet."""
+        self.model = model.requires_grad_(requires_grad=False).eval()
+        config = LoraConfig(
+            r=rank, lora_alpha=rank, lora_dropout=0.0, target_modules=list(TARGETS)
+        )
+        torch.manual_seed(seed)
+        model.transformer.add_adapter(config, adapter_name=ADAPTER)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Return the adapter's weights by name."""
+        named = self.model.transformer.named_parameters()
+        return {name: weight for name, weight in named if weight.requires_grad}
+
+    def velocity(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
+        """Return the velocity of x [G, ...] in float32, in the precision inference has."""
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self.model.velocity(x, sigma, condition).float()
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Switch the adapter off for a while."""
+        self.model.transformer.disable_adapters()
+        try:
+            yield
+        finally:
+            self.model.transformer.enable_adapters()
+
+    def condition(self, views: Tensor, instructions: list[str], repeat: int) -> Condition:
+        """Return the condition of views [N, 3, H, W], each repeated so many times."""
+        one = self.model.condition(views, instructions)
+        return Condition(
+            *(part.repeat_interleave(repeat, 0) for part in (one.first, one.tokens, one.views))
+        )
+
+    def data_loss(
+        self, clips: Tensor, instructions: list[str], generator: torch.Generator
+    ) -> Tensor:
+        """Return the supervised loss on recorded clips [N, T, 3, H, W], 0 to 1."""
+        shift = self.model.scheduler.config.shift
+        sigma = draw_noise_levels(len(clips), shift, generator)
+        noise = self.model.noise(len(clips), generator)
+        return flow_loss(self.model, clips, instructions, sigma, noise)
+
+    def save(self, folder: Path, training: dict[str, Any]) -> None:
+        """Write the adapter for `load_world_model(..., lora=folder)`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.transformer.save_lora_adapter(str(folder), adapter_name=ADAPTER)
+        settings = self.model.settings
+        eva = {
+            'format': FORMAT,
+            'kind': 'adapter',
+            'world_model': settings.name,
+            'robot': settings.robot,
+            'view': settings.view,
+            'training': training,
+        }
+        write_json(folder / 'eva.json', eva)

@@ -1,0 +1,71 @@
+"""What dreams start from: recorded views where resting arms begin to move."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+import torch
+from torch import Tensor
+
+from eva_ros.alignment.motion import path_length
+from eva_ros.errors import UserError
+from eva_ros.idm.decode import frames_to_tensor
+from eva_ros.world_model.clips import ClipSettings
+from eva_ros.world_model.clips import find_clips
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An initial view and an instruction, with what was recorded from there on.
+
+    Attributes:
+        frames: recorded views [T, H, W, 3], uint8; the first is the initial one.
+        joints: recorded joints [T, J], rad; grippers 0 to 1.
+        instruction: what the robot was told.
+        task: short name of the task.
+    """
+
+    frames: NDArray[np.uint8]
+    joints: NDArray[np.float64]
+    instruction: str
+    task: str
+
+    def first(self) -> Tensor:
+        """Return the initial view [3, H, W], 0 to 1."""
+        return frames_to_tensor(np.asarray(self.frames[:1]))[0]
+
+    def demonstrated(self, dt: float, grippers: Tensor) -> float:
+        """Return the path length that was recorded, rad."""
+        joints = torch.from_numpy(np.asarray(self.joints, np.float64))
+        return float(path_length(joints, dt, grippers))
+
+
+def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[Prompt]:
+    """Return every place in the recordings where resting arms begin to move, once each.
+
+    Args:
+        episodes: have frames [T, H, W, 3], joints [T, J], instruction and task.
+        frames: length of a dream.
+        rate_hz: of the frames.
+
+    Raises:
+        UserError: there is none.
+    """
+    settings = ClipSettings(frames, moving_weight=0.0, end_weight=0.0)
+    found, last = [], (-1, -9)
+    for clip in find_clips([episode.joints for episode in episodes], 1 / rate_hz, settings):
+        here = (clip.episode, int(clip.frames[0]))
+        if here[0] == last[0] and here[1] - last[1] <= 2:
+            last = here
+            continue
+        last = here
+        episode = episodes[clip.episode]
+        joints = np.asarray(episode.joints)[clip.frames]
+        found.append(
+            Prompt(episode.frames[clip.frames], joints, episode.instruction, episode.task)
+        )
+    if not found:
+        raise UserError('In these recordings no resting arm begins to move: record more.')
+    return found

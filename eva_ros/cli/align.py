@@ -1,0 +1,212 @@
+"""`eva align`: raise the executability of a world model's dreams, offline, from recordings."""
+
+import argparse
+from dataclasses import replace
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+HELP = 'align a world model by the executability of its dreams, or judge an alignment'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eva align` and of its sub-command evaluate."""
+    _add_models(parser, required=False)
+    parser.add_argument('--out', type=Path, metavar='LORA', help='folder of the adapter; an '
+                        'alignment whose state lies there is resumed')  # fmt: skip
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument('--minutes', type=float, help='of wall time')
+    budget.add_argument('--iterations', type=int, help='optimizer steps on fresh dreams')
+    parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
+    for name, kind, text in (
+        ('groups', int, 'initial views of an iteration'),
+        ('group-size', int, 'dreams of each'),
+        ('dream-steps', int, 'denoising steps of a dream'),
+        ('learning-rate', float, "AdamW's"),
+        ('kl-weight', float, 'of the divergence from the unaligned model'),
+        ('data-weight', float, 'of the supervised loss on recorded clips'),
+        ('floor-share', float, 'share of the recorded motion that a dream must have'),
+    ):
+        parser.add_argument(f'--{name}', type=kind, help=text, metavar='X')
+    parser.set_defaults(action=_align)
+    commands = parser.add_subparsers(metavar='evaluate')
+    _add_evaluate(commands.add_parser('evaluate', help=_evaluate.__doc__))
+
+
+def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument('--bags', type=Path, nargs='+', required=required, metavar='DIR',
+                        help='folders of recorded episodes')  # fmt: skip
+    parser.add_argument('--world-model', type=Path, required=required, metavar='CKPT')
+    parser.add_argument('--idm', type=Path, required=required, metavar='CKPT')
+    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
+    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
+    parser.add_argument('--held-out', type=float, default=0.1, metavar='SHARE',
+                        help='of the episodes, never trained on (%(default)s)')  # fmt: skip
+    parser.add_argument('--split-seed', type=int, default=0, metavar='S',
+                        help='which episodes are held out (%(default)s)')  # fmt: skip
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    _add_models(parser, required=True)
+    parser.add_argument('--lora', type=Path, required=True, help='the adapter')
+    parser.add_argument('--views', type=int, default=64, metavar='N',
+                        help='held-out initial views (%(default)s)')  # fmt: skip
+    parser.add_argument('--steps', type=int, help="denoising steps (the checkpoint's)")
+    parser.add_argument('--seed', type=int, default=100, help='of dreams and intervals '
+                        '(%(default)s)')  # fmt: skip
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    parser.set_defaults(action=_evaluate)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run what was asked for."""
+    return args.action(args)
+
+
+def _align(args: argparse.Namespace) -> int:
+    from eva_ros.alignment.policy import WorldModelPolicy
+    from eva_ros.alignment.settings import GrpoSettings
+    from eva_ros.alignment.trainer import align
+    from eva_ros.errors import UserError
+
+    missing = [name for name in ('bags', 'world_model', 'idm', 'out') if not getattr(args, name)]
+    if missing or (args.minutes is None) == (args.iterations is None):
+        raise UserError(
+            'eva align needs --bags, --world-model, --idm, --out and either --minutes or '
+            '--iterations (see eva align --help).'
+        )
+    chosen = {
+        'groups': args.groups, 'group_size': args.group_size, 'steps': args.dream_steps,
+        'learning_rate': args.learning_rate, 'kl_weight': args.kl_weight,
+        'data_weight': args.data_weight, 'floor_share': args.floor_share,
+    }  # fmt: skip
+    settings = replace(
+        GrpoSettings(seed=args.seed, minutes=args.minutes, iterations=args.iterations),
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
+    model, judge, (prompts, _) = _load(args)
+    judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
+    policy = WorldModelPolicy(model, settings.rank, settings.seed)
+    facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
+    aligner = align(policy, prompts, judge, args.out, settings, facts)
+    print(f'{aligner.iteration} iterations, written to {args.out}')
+    return 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    """Compare held-out dreams before and after, from the same noise."""
+    from eva_ros.alignment.comparison import compare
+    from eva_ros.world_model.checkpoint import load_adapter
+
+    model, judge, (_, prompts) = _load(args)
+    judge = _with_reward_of(args.lora, judge)
+    load_adapter(model, args.lora)
+    compared = compare(
+        model, prompts, judge, views=args.views, seed=args.seed,
+        steps=args.steps or model.settings.steps,
+    )  # fmt: skip
+    summary = _summary(compared, args.seed)
+    print(json.dumps(summary) if args.json else _table(summary))
+    return 0
+
+
+def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
+    """Return the world model, the judge, and prompts to train on and held out."""
+    from eva_ros.alignment.judge import Judge
+    from eva_ros.alignment.prompts import find_prompts
+    from eva_ros.alignment.reward import MotionLimits
+    from eva_ros.alignment.reward import RewardSettings
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.dataset import split_episodes
+    from eva_ros.episodes.views import load_view
+    from eva_ros.idm.checkpoint import load_idm
+    from eva_ros.robot.spec import load_robot
+    from eva_ros.world_model.checkpoint import load_world_model
+
+    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
+    model = load_world_model(args.world_model, robot=robot.name, view=view)
+    idm = load_idm(args.idm, robot, view)
+    judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
+    episodes = load_episodes(args.bags, robot, view, args.cache)
+    parts = split_episodes(episodes, args.held_out, args.split_seed)
+    prompts = [find_prompts(part, model.settings.frames, view.rate_hz) for part in parts]
+    print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
+          file=sys.stderr)  # fmt: skip
+    return model, judge, (prompts[0], prompts[1])
+
+
+def _with_reward_of(lora: Path, judge: Any) -> Any:
+    """Return the judge with the reward that the adapter was trained on."""
+    from eva_ros.alignment.reward import RewardSettings
+    from eva_ros.errors import UserError
+
+    try:
+        training = json.loads((lora / 'eva.json').read_text(encoding='utf-8'))['training']
+        settings = training['settings']
+        return replace(
+            judge,
+            reward=RewardSettings(**training['reward']),
+            floor_share=settings['floor_share'],
+            floor_weight=settings['floor_weight'],
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{lora} is no adapter made by eva align: its eva.json lacks the reward.'
+        ) from error
+
+
+def _summary(compared: Any, seed: int) -> dict[str, Any]:
+    from eva_ros.alignment.motion import motion_ratio
+    from eva_ros.evaluation.statistics import bootstrap_interval
+    from eva_ros.evaluation.statistics import paired_difference
+
+    before, after = compared.before, compared.after
+
+    def entry(values: Any) -> dict[str, Any]:
+        numbers = values.double().numpy()
+        return {'mean': float(numbers.mean()), 'interval': list(bootstrap_interval(numbers, seed))}
+
+    ours, theirs = (judged.executability.score.double().numpy() for judged in (after, before))
+    difference, interval = paired_difference(ours, theirs, seed)
+    return {
+        'views': len(ours),
+        'seed': seed,
+        'executability': {
+            'before': entry(before.executability.score),
+            'after': entry(after.executability.score),
+            'difference': {'mean': difference, 'interval': list(interval)},
+            'recorded': entry(compared.recorded.executability.score),
+            'before_smoothed': entry(compared.before_smoothed.executability.score),
+        },
+        'penalty_terms': {
+            name: {
+                when: float(getattr(judged.executability, name).mean())
+                for when, judged in (('before', before), ('after', after))
+            }
+            for name in ('jerk', 'acceleration', 'velocity', 'acceleration_excess', 'position')
+        },
+        'motion_ratio': {
+            'after_to_before': motion_ratio(after.travelled, before.travelled),
+            'before_to_recorded': motion_ratio(before.travelled, compared.demonstrated),
+            'after_to_recorded': motion_ratio(after.travelled, compared.demonstrated),
+        },
+        'distance_to_recorded_rad': {
+            'before': entry(compared.distance(before)),
+            'after': entry(compared.distance(after)),
+        },
+    }
+
+
+def _table(summary: dict[str, Any]) -> str:
+    lines = [f'{summary["views"]} held-out initial views, 95 % bootstrap intervals']
+    for group in ('executability', 'distance_to_recorded_rad'):
+        for name, figure in summary[group].items():
+            low, high = figure['interval']
+            lines.append(f'{group} {name:16} {figure["mean"]:8.3f} ({low:.3f} to {high:.3f})')
+    for name, term in summary['penalty_terms'].items():
+        lines.append(f'penalty {name:20} {term["before"]:10.1f} -> {term["after"]:.1f}')
+    for name, ratio in summary['motion_ratio'].items():
+        lines.append(f'motion ratio {name:20} {ratio:.3f}')
+    return '\n'.join(lines)

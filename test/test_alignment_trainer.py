@@ -1,0 +1,106 @@
+"""Flow-GRPO on a world model: it improves, starts on-policy, resumes, and can be switched off."""
+
+import alignment_world
+import numpy as np
+import pytest
+import torch
+
+from eva_ros.alignment.dreams import dream_and_judge
+from eva_ros.alignment.grpo import advantages
+from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.settings import GrpoSettings
+from eva_ros.alignment.trainer import align
+from eva_ros.alignment.trainer import Aligner
+from eva_ros.errors import UserError
+from eva_ros.world_model.checkpoint import load_world_model
+from eva_ros.world_model.checkpoint import save_world_model
+
+
+def settings(**changes):
+    given = {
+        'iterations': 3, 'groups': 2, 'group_size': 6, 'steps': 4, 'rank': 4,
+        'learning_rate': 4e-3, 'data_weight': 0.1, 'data_clips': 2,
+    }  # fmt: skip
+    return GrpoSettings(**(given | changes))
+
+
+def aligner(chosen):
+    policy = WorldModelPolicy(alignment_world.world_model(), chosen.rank, chosen.seed)
+    return Aligner(policy, alignment_world.prompts(), alignment_world.brightness_judge(), chosen)
+
+
+@pytest.fixture(scope='module')
+def trained():
+    """Return an aligner after 25 iterations and what it scored before."""
+    made = aligner(settings(iterations=12))
+    before = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    for _ in range(12):
+        made.run_iteration()
+    return made, before
+
+
+def test_alignment_improves_a_known_problem_on_dreams_it_was_not_trained_on(trained):
+    made, before = trained
+    after = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    assert (after.reward > before.reward).all()
+    assert (after.reward - before.reward).mean() > 0.1
+
+
+def test_first_ratio_of_every_iteration_is_exactly_one(trained):
+    made, _ = trained
+    assert [figures['first_ratio_deviation'] for figures in made.history] == [0.0] * 12
+    assert all(figures['ratio_deviation'] > 0 for figures in made.history)
+
+
+def test_with_the_adapter_off_the_model_is_the_old_one(trained):
+    made, before = trained
+    with made.policy.reference():
+        again = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    torch.testing.assert_close(again.reward, before.reward, rtol=0, atol=0)
+
+
+def test_saved_adapter_dreams_as_the_aligned_model(trained, tmp_path):
+    made, before = trained
+    made.policy.save(tmp_path / 'lora', {})
+    after = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    base = alignment_world.world_model()
+    save_world_model(base, tmp_path / 'base', dtype=torch.float32)
+    loaded = load_world_model(tmp_path / 'base', lora=tmp_path / 'lora')
+    again = dream_and_judge(loaded, made.prompts, made.judge, 7, 4)
+    torch.testing.assert_close(again.reward, after.reward, rtol=1e-3, atol=1e-3)
+
+
+def test_killed_alignment_ends_with_the_same_adapter(tmp_path):
+    whole = aligner(settings())
+    for _ in range(3):
+        whole.run_iteration()
+    killed = aligner(settings())
+    killed.run_iteration()
+    killed.save_state(tmp_path)
+    resumed = aligner(settings())
+    resumed.load_state(tmp_path)
+    for _ in range(2):
+        resumed.run_iteration()
+    assert resumed.history == whole.history
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(resumed.weights[name], weight, rtol=0, atol=0)
+
+
+def test_state_of_another_alignment_is_refused(tmp_path):
+    aligner(settings()).save_state(tmp_path)
+    with pytest.raises(UserError, match='other data or settings'):
+        aligner(settings(kl_weight=0.5)).load_state(tmp_path)
+
+
+def test_scale_is_the_median_penalty_of_unaligned_dreams_and_travels(tmp_path):
+    made = aligner(settings(iterations=1))
+    align(made.policy, made.prompts, made.judge, tmp_path, settings(iterations=1))
+    assert '"scale": 1.0' in (tmp_path / 'eva.json').read_text()
+
+
+def test_groups_whose_dreams_are_alike_teach_nothing_much():
+    alike = torch.tensor([[1.0, 1.0001, 0.9999, 1.0], [0.0, 1.0, 2.0, 3.0]])
+    better = advantages(alike, settings())
+    assert better[0].abs().max() < 0.01
+    assert better[1].max() > 1
+    np.testing.assert_allclose(better.mean(-1), 0, atol=1e-6)
