@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 import time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ from eva_ros.world_model.pipeline import WorldModel
 
 def held_out_clips(
     model: WorldModel, episodes: Sequence, count: int, seed: int
-) -> list[tuple[object, Clip]]:
+) -> list[tuple[Any, Clip]]:
     """Return `count` clips that start where resting arms begin to move, at most one a start.
 
     Args:

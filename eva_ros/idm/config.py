@@ -115,6 +115,8 @@ class IdmConfig:
             height=view.height,
             width=view.width,
             rate_hz=float(view.rate_hz),
-            cameras=tuple(Camera(c.name, tuple(c.box)) for c in view.cameras),
+            cameras=tuple(
+                Camera(c.name, (c.box[0], c.box[1], c.box[2], c.box[3])) for c in view.cameras
+            ),
             **shape,
         )

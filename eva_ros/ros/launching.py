@@ -14,7 +14,7 @@ from eva_ros.ros.bringup import ARGUMENTS
 from eva_ros.ros.bringup import overrides_folder
 from eva_ros.ros.bringup import parse
 from eva_ros.ros.bringup import plan
-from launch import LaunchContext
+from launch import LaunchContext  # type: ignore[attr-defined]
 
 _BY_NAME = {argument.name: argument for argument in ARGUMENTS}
 

@@ -142,5 +142,6 @@ def _check_world(folder: Path, settings: WorldSettings, robot: str | None, view)
     if wanted != has:
         raise UserError(
             f'The world model {folder} dreams the view {has[0]} ({has[1]}x{has[2]} '
-            f'at {has[3]} Hz), but the cameras give {wanted[0]} ({wanted[1]}x{wanted[2]} at {wanted[3]} Hz).'
+            f'at {has[3]} Hz), but the cameras give {wanted[0]} '
+            f'({wanted[1]}x{wanted[2]} at {wanted[3]} Hz).'
         )
