@@ -185,22 +185,34 @@ def venv_works() -> bool:
 # Python packages
 
 
+def pip_settings() -> dict[str, list[str]]:
+    """Return what pip is configured to, by files and by the environment: option -> values."""
+    command = [PYTHON, '-m', 'pip', 'config', 'list']
+    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    found = {}
+    for line in lines:  # the later, the stronger: system, user, environment
+        key, _, value = line.partition('=')
+        found[key.rpartition('.')[2]] = ast.literal_eval(value).split()
+    return found
+
+
 def index_options() -> list[str]:
     """Return pip's configured indexes and link folders as options of uv.
 
     uv reads UV_FIND_LINKS, UV_INDEX_URL and the like itself, but not pip's configuration.
     """
-    command = [PYTHON, '-m', 'pip', 'config', 'list']
-    lines = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
-    found: dict[str, None] = {}
-    for line in lines:
-        key, _, value = line.partition('=')
-        option = key.rpartition('.')[2]
-        if option in ('find-links', 'index-url', 'extra-index-url'):
-            found.update({f'--{option}={part}': None for part in ast.literal_eval(value).split()})
-    if any(option.startswith('--extra-index-url') for option in found):
-        found['--index-strategy=unsafe-best-match'] = None  # what pip itself does
-    return list(found)
+    settings = pip_settings()
+    names = ('find-links', 'index-url', 'extra-index-url')
+    options = [f'--{name}={value}' for name in names for value in settings.get(name, [])]
+    if 'extra-index-url' in settings:
+        options.append('--index-strategy=unsafe-best-match')  # what pip itself does
+    return options
+
+
+def uv_environment() -> dict[str, str]:
+    """Return an environment in which uv trusts the certificates that pip is told to trust."""
+    certificates = pip_settings().get('cert', [])
+    return {**({'SSL_CERT_FILE': certificates[0]} if certificates else {}), **os.environ}
 
 
 def locked() -> list[str]:
@@ -214,16 +226,17 @@ def locked() -> list[str]:
 def torch_options(uv: list) -> list[str]:
     """Return the options that bring the torch this machine should have.
 
-    A CPU build in a configured link folder or index comes first; then the build that fits the
-    machine's GPU, or the CPU build, from PyTorch's own index (UV_TORCH_BACKEND overrides); then
-    the registry's default build, several gigabytes with its CUDA libraries.
+    A CPU build in a link folder comes first, then one in a configured index; then the build that
+    fits the machine's GPU, or the CPU build, from PyTorch's own index (UV_TORCH_BACKEND
+    overrides); then the registry's default build, several gigabytes with its CUDA libraries.
     """
     version = TORCH.search(LOCK.read_text(encoding='utf-8'))['version']
+    cpu = f'torch=={version}+cpu'
     backend = f'--torch-backend={os.environ.get("UV_TORCH_BACKEND", "auto")}'
-    for options in ([f'torch=={version}+cpu'], [backend, f'torch=={version}']):
+    for options in (['--no-index', cpu], [cpu], [backend, f'torch=={version}']):
         dry_run = [*uv, '--dry-run', '--no-deps', *options]
-        if subprocess.run(dry_run, capture_output=True).returncode == 0:
-            return options
+        if subprocess.run(dry_run, capture_output=True, env=uv_environment()).returncode == 0:
+            return [option for option in options if option != '--no-index']
     say("no CPU build of torch was found: taking the registry's default build, which is large")
     return [f'torch=={version}']
 
@@ -240,7 +253,8 @@ def install_requirements() -> None:
     chosen.write_text('\n'.join(locked()) + '\n', encoding='utf-8')
     torch = torch_options(uv)
     say(f'installing {len(locked())} locked packages and {torch[-1]}')
-    run([*uv, '--quiet', '-r', chosen, *torch], 'the locked requirements could not be installed')
+    command = [*uv, '--quiet', '-r', chosen, *torch]
+    run(command, 'the locked requirements could not be installed', env=uv_environment())
 
 
 # ROS messages

@@ -66,18 +66,24 @@ def test_pips_configuration_is_honoured(set_up, monkeypatch, tmp_path):
     for name in [name for name in os.environ if name.startswith('PIP_')]:
         monkeypatch.delenv(name)
     config = tmp_path / 'pip.conf'
-    config.write_text('[global]\nfind-links = /a /b\nindex-url = https://index.invalid/simple\n')
+    config.write_text(
+        '[global]\nfind-links = /a /b\nindex-url = https://index.invalid/simple\ncert = /c.pem\n'
+    )
     monkeypatch.setenv('PIP_CONFIG_FILE', str(config))
+    monkeypatch.delenv('SSL_CERT_FILE', raising=False)
     options = set_up.index_options()
     assert {'--find-links=/a', '--find-links=/b'} <= set(options)
     assert '--index-url=https://index.invalid/simple' in options
+    assert set_up.uv_environment()['SSL_CERT_FILE'] == '/c.pem'
 
 
 def test_a_cpu_build_of_torch_in_a_link_folder_comes_first(set_up, tmp_path):
     version = set_up.TORCH.search(set_up.LOCK.read_text())['version']
     (tmp_path / f'torch-{version}+cpu-py3-none-any.whl').write_bytes(_wheel(version))
     uv = [Path(sys.executable).parent / 'uv', 'pip', 'install', '--python', sys.executable]
-    uv += ['--no-index', '--reinstall', f'--find-links={tmp_path}']
+    uv += ['--reinstall', f'--find-links={tmp_path}']
+    # Whether or not an index can be reached.
+    uv += ['--index-url=https://index.invalid/simple']
     assert set_up.torch_options(uv) == [f'torch=={version}+cpu']
 
 
