@@ -9,6 +9,7 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.nodes.task_board import Patience
 from eva_ros.nodes.task_board import Sighting
 from eva_ros.nodes.task_board import Success
 from eva_ros.nodes.task_board import TaskBoard
@@ -35,7 +36,7 @@ class World:
 
     def __init__(self, reports=()):
         self.now_ns = 100 * S
-        self.board = TaskBoard()
+        self.board = TaskBoard(lambda: self.now_ns)
         self.reports = deque(reports)
         self.asked = []
         self.shown = []
@@ -254,3 +255,17 @@ def test_cancel_wakes_a_loop_that_waits():
     world.board.wake()
     thread.join(10.0)
     assert ends[0].reason == Result.CANCELED
+
+
+def test_patience_is_ros_time_but_not_with_a_clock_that_stands_still():
+    now_ns = [0]
+    patience = Patience(lambda: now_ns[0], 0.2)
+    for _ in range(30):
+        now_ns[0] += 1_000_000
+        threading.Event().wait(0.01)
+        assert not patience.is_over()
+    now_ns[0] = 200_000_000
+    assert patience.is_over()
+    still = Patience(lambda: 0, 0.01)
+    threading.Event().wait(0.02)
+    assert still.is_over()

@@ -31,10 +31,36 @@ class Success:
     task: str
 
 
-class TaskBoard:
-    """The newest of everything that is heard. Written by callbacks, read by the task's thread."""
+class Patience:
+    """Runs out after so long in ROS time, or when that has stood still for as long.
 
-    def __init__(self) -> None:
+    A simulated robot may be slower than real time, and its clock may stop.
+    """
+
+    def __init__(self, now_ns: Callable[[], int], timeout_s: float) -> None:
+        self._now_ns = now_ns
+        self._timeout_s = timeout_s
+        self._last_ns = now_ns()
+        self._end_ns = self._last_ns + round(timeout_s * 1e9)
+        self._moved_s = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Return whether it has run out."""
+        now_ns, wall_s = self._now_ns(), time.monotonic()
+        if now_ns != self._last_ns:
+            self._last_ns, self._moved_s = now_ns, wall_s
+        return now_ns >= self._end_ns or wall_s - self._moved_s >= self._timeout_s
+
+
+class TaskBoard:
+    """The newest of everything that is heard. Written by callbacks, read by the task's thread.
+
+    Args:
+        now_ns: the ROS time.
+    """
+
+    def __init__(self, now_ns: Callable[[], int]) -> None:
+        self._now_ns = now_ns
         self._changed = threading.Condition()
         self._rest_since_ns: int | None = None
         self._sighting: Sighting | None = None
@@ -105,18 +131,17 @@ class TaskBoard:
 
         Args:
             find: called with every change, and a few times a second.
-            timeout_s: wall time after which None is returned.
+            timeout_s: Patience, after which None is returned.
             check: called as often; raises to end the wait.
         """
-        deadline = time.monotonic() + timeout_s
+        patience = Patience(self._now_ns, timeout_s)
         with self._changed:
             while True:
                 check()
                 found = find()
-                left_s = deadline - time.monotonic()
-                if found or left_s <= 0:
+                if found or patience.is_over():
                     return found
-                self._changed.wait(min(left_s, _GLANCE_S))
+                self._changed.wait(min(timeout_s, _GLANCE_S))
 
     def sighting_at_rest(self, not_before_ns: int) -> Sighting | None:
         """Return the newest observation if every image in it shows arms that rest.

@@ -117,7 +117,7 @@ class TaskExecutor(EvaNode):
         super().__init__(topics.TASK_EXECUTOR, **options)
 
     def _setup(self) -> None:
-        self._board = TaskBoard()
+        self._board = TaskBoard(self.now_ns)
         self._busy = threading.Lock()
         self._listen()
         self._dreamer = DreamClient(

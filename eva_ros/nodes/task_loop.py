@@ -48,7 +48,7 @@ class TaskSettings:
 
     Attributes:
         max_duration_s: of ROS time.
-        rest_timeout_s: for an observation of resting arms; this and the next are wall time.
+        rest_timeout_s: for an observation of resting arms; all are as task_board.Patience has it.
         decode_timeout_s: for a chunk, and then for the report on it.
         execution_timeout_s: for the end of a chunk's motion.
         approval_timeout_s: for somebody to approve a chunk.

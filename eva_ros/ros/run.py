@@ -31,14 +31,15 @@ class NodeThread:
 
     Args:
         make: creates the node.
-        on_settled: called once, from the thread, when the node is as far as autostart takes it,
-            or has refused (then `refusal` is set).
+        on_change: called from the thread when the node is settled, which is as far as autostart
+            takes it or has refused (then `refusal` is set), and when it fails.
     """
 
-    def __init__(self, make: Callable[[], EvaNode], on_settled: Callable[[], None]) -> None:
+    def __init__(self, make: Callable[[], EvaNode], on_change: Callable[[], None]) -> None:
         self.refusal = ''
         self.failure: BaseException | None = None
-        self._on_settled = on_settled
+        self.settled = False
+        self._on_change = on_change
         self._stop: Future = Future()
         self.node = make()
         self._executor = SingleThreadedExecutor(context=self.node.context)
@@ -57,11 +58,13 @@ class NodeThread:
     def _run(self) -> None:
         try:
             self._autostart()
-            self._on_settled()
+            self.settled = True
+            self._on_change()
             self._executor.spin_until_future_complete(self._stop)
         except BaseException as error:
             self.failure = error
-            self._on_settled()
+            self.settled = True
+            self._on_change()
         finally:
             self._end()
 
@@ -84,10 +87,9 @@ class Host:
     """Nodes that live in one process."""
 
     def __init__(self, makers: Sequence[Callable[[], EvaNode]]) -> None:
-        self._settled = 0
         self._changed = threading.Condition()
-        self._stopping = False
-        self.threads = [NodeThread(make, self._count) for make in makers]
+        self.stopping = False
+        self.threads = [NodeThread(make, self._notify) for make in makers]
 
     def start(self) -> None:
         """Start every node."""
@@ -95,9 +97,11 @@ class Host:
             thread.start()
 
     def wait_until_settled(self) -> list[str]:
-        """Wait until every node is active or has refused; return the refusals."""
+        """Wait until every node is settled or one has refused; return the refusals."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._settled >= len(self.threads))
+            self._changed.wait_for(
+                lambda: self.stopping or self._settled() or bool(self.refusals())
+            )
         return self.refusals()
 
     def refusals(self) -> list[str]:
@@ -107,11 +111,11 @@ class Host:
     def wait(self) -> None:
         """Wait until `request_stop`, or until a node's thread fails."""
         with self._changed:
-            self._changed.wait_for(lambda: self._stopping or self._failed())
+            self._changed.wait_for(lambda: self.stopping or self._failed())
 
     def request_stop(self, *_signal: object) -> None:
         """Let `wait` return. Fit to be a signal handler."""
-        self._stopping = True
+        self.stopping = True
         # Not from within the handler: the lock may be held by the very thread it interrupts.
         threading.Thread(target=self._notify, daemon=True).start()
 
@@ -123,10 +127,8 @@ class Host:
     def _failed(self) -> bool:
         return any(thread.failure for thread in self.threads)
 
-    def _count(self) -> None:
-        with self._changed:
-            self._settled += 1
-            self._changed.notify_all()
+    def _settled(self) -> bool:
+        return all(thread.settled for thread in self.threads)
 
     def _notify(self) -> None:
         with self._changed:
@@ -162,7 +164,7 @@ def run(
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, host.request_stop)
         host.start()
-        if not host.wait_until_settled():
+        if not host.wait_until_settled() and not host.stopping:
             print(READY, *(thread.node.get_name() for thread in host.threads), flush=True)
             host.wait()
         refusals = host.refusals()
