@@ -27,7 +27,7 @@ def recorded():
 
 def test_trained_model_reads_held_out_episodes_better_than_their_mean(recorded, tmp_path):
     train(
-        idm_world.config(), recorded, tmp_path, settings(steps=250, batch_clips=8),
+        idm_world.config(), recorded, tmp_path, settings(steps=400, batch_clips=8),
         fingertips=idm_world.fingertips,
     )  # fmt: skip
     held_out = idm_world.episodes(4, first=100)
