@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.sim.geometry import inverse_kinematics
 from eva_ros.sim.tasks import draw_scene
+from eva_ros.sim.tasks import ELBOW
+from eva_ros.sim.tasks import ELBOW_HIGHEST
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import Task
 from eva_ros.sim.world import SIDES
@@ -92,11 +94,14 @@ def exploration(scene: Scene, rng: np.random.Generator, settings: ExpertSettings
         except ValueError:
             continue
         arm[[3, 5]] += 0.1 * rng.normal(size=2)
+        arm[ELBOW] = min(arm[ELBOW], ELBOW_HIGHEST)
         target = _put(joints, side, arm, rng.uniform(0.0, 1.0))
         # the other arm makes room
         other = SIDES[1 - SIDES.index(side)]
         home = scene.joints.reshape(2, 7)[SIDES.index(other)]
-        target = _put(target, other, home[:6] + 0.1 * rng.normal(size=6), home[6])
+        away = home[:6] + 0.1 * rng.normal(size=6)
+        away[ELBOW] = min(away[ELBOW], ELBOW_HIGHEST)
+        target = _put(target, other, away, home[6])
         stretches.append(_stretch(joints, target, None, 1.3 * settings.speed_rad_s))
         joints = target
     stretches.append(_wait(joints, 0.3))

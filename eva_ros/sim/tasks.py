@@ -15,6 +15,8 @@ LIFT_M, LIFT_S = 0.05, 0.5
 
 HOME_ARM = (0.0, -1.5, 1.5, 0.0, 0.3, 0.0)
 _START_SPREAD_RAD = 0.12
+# the elbow's range ends at 1.6057
+ELBOW, ELBOW_HIGHEST = 2, 1.6
 _CUBE_LOW, _CUBE_HIGH = (-0.10, 0.40), (0.10, 0.60)
 _TRANSFER_LOW, _TRANSFER_HIGH = (0.0, 0.40), (0.20, 0.60)
 
@@ -139,6 +141,7 @@ def draw_scene(task: Task, seed: int) -> Scene:
     )
     cube = np.append(rng.uniform(low, high), CUBE_HALF)
     arms = np.tile(HOME_ARM, (2, 1)) + rng.uniform(-1, 1, (2, 6)) * _START_SPREAD_RAD
+    arms[:, ELBOW] = np.minimum(arms[:, ELBOW], ELBOW_HIGHEST)
     opening = rng.uniform(0.3, 1.0, (2, 1))
     return Scene(np.concatenate((arms, opening), 1).ravel(), cube)
 
