@@ -30,7 +30,7 @@ demo: setup
 	@$(VENV)eva demo $(ARGS)
 
 test: setup
-	@$(VENV)python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)python -m pytest $(ARGS)
 
 lint: setup
 	$(VENV)ruff check $(SOURCES)

@@ -33,9 +33,10 @@ STAMPS = VENV / '.eva'
 LOCK = ROOT / 'requirements' / 'lock.txt'
 ROS_WHEELS = re.compile(r'^(ros-|cv-bridge|colcon-)')
 TORCH = re.compile(r'^torch==(?P<version>\S+)', re.MULTILINE)
+# Whatever machine it was: a cache may hold files that another set-up has repaired in place.
 BUILT_ELSEWHERE = {
-    'numpy': re.compile(r'/opt/python/[^;"]*/numpy/(_core|core)/include'),
-    'python': re.compile(r'/opt/python/[^;"]*/include/python3\.\d+'),
+    'numpy': re.compile(r'(?<=[;"])/[^;"]*/numpy/(_core|core)/include(?=[;"])'),
+    'python': re.compile(r'(?<=[;"])/[^;"]*/include/python3\.\d+(?=[;"])'),
 }
 
 
@@ -307,6 +308,7 @@ def repair_exported_targets() -> None:
         repaired = BUILT_ELSEWHERE['numpy'].sub(numpy_include, text)
         repaired = BUILT_ELSEWHERE['python'].sub(python_include, repaired)
         if repaired != text:
+            path.unlink()  # a hard link into uv's cache: what lies there is not ours to change
             path.write_text(repaired, encoding='utf-8')
 
 
