@@ -19,7 +19,7 @@ class MotionFloor:
     """How much motion an instruction calls for.
 
     Attributes:
-        demonstrated: path length that was recorded from the same view on [N], rad.
+        demonstrated: path length to keep [N], rad: what was recorded from the same view on.
         share: alpha, the share of it that must be travelled.
         weight: what the score loses when nothing is travelled at all.
     """

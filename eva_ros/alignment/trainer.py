@@ -64,8 +64,11 @@ class Aligner:
         rng = np.random.default_rng([self.settings.seed, self.iteration])
         count = min(self.settings.groups, len(self.prompts))
         chosen = [self.prompts[i] for i in rng.choice(len(self.prompts), count, replace=False)]
-        groups = [self._dream(prompt, int(rng.integers(2**40))) for prompt in chosen]
-        judged = [self._judge(p, g) for p, g in zip(chosen, groups, strict=True)]
+        groups, judged = [], []
+        for prompt in chosen:
+            group, needed = self._dream(prompt, int(rng.integers(2**40)))
+            groups.append(group)
+            judged.append(self._judge(group, needed))
         better = advantages(torch.stack([j.reward for j in judged]), self.settings)
         watched = [self._learn(groups, better, rng) for _ in range(self.settings.passes)]
         self.iteration += 1
@@ -74,17 +77,33 @@ class Aligner:
         self.history.append(figures)
         return figures
 
-    def _dream(self, prompt: Prompt, seed: int) -> Group:
+    def _dream(self, prompt: Prompt, seed: int) -> tuple[Group, float]:
+        """Return the dreams of a group, and the motion that they must keep."""
         generator = torch.Generator().manual_seed(seed)
         size = self.settings.group_size
         condition = self.policy.condition(prompt.first()[None], [prompt.instruction], size)
         noise = self.policy.model.noise(1, generator)
-        return sample_group(self.policy, condition, noise, self.levels, self.settings, generator)
+        group = sample_group(self.policy, condition, noise, self.levels, self.settings, generator)
+        return group, self._needed(prompt, noise)
 
     @torch.no_grad()
-    def _judge(self, prompt: Prompt, group: Group) -> Judgement:
+    def _needed(self, prompt: Prompt, noise: Tensor) -> float:
+        """Return the path length recorded from here, or the unaligned dream's if it is shorter.
+
+        Alignment shall not take motion away; to move more than before is for the supervised
+        training to teach, and would drown what the executability says.
+        """
+        condition = self.policy.condition(prompt.first()[None], [prompt.instruction], 1)
+        with self.policy.reference():
+            still = self.policy.model.sample(condition, noise, steps=self.settings.steps)
+        frames = self.policy.model.decode(still, condition)
+        recorded = prompt.demonstrated(self.judge.dt, self.judge.limits.grippers)
+        before = self.judge(frames, torch.tensor([recorded])).travelled
+        return min(recorded, before.item())
+
+    @torch.no_grad()
+    def _judge(self, group: Group, needed: float) -> Judgement:
         frames = self.policy.model.decode(group.samples, group.condition)
-        needed = prompt.demonstrated(self.judge.dt, self.judge.limits.grippers)
         return self.judge(frames, torch.full((len(frames),), needed))
 
     def _learn(

@@ -141,9 +141,11 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
     from eva_ros.ros.run_recorder import recorded_topics
     from eva_ros.ros.run_recorder import RunRecorder
 
-    types = recorded_topics(load_robot('aloha_sim'))
-    recorder = RunRecorder(client.node, folder / BAG, types)
+    robot = load_robot('aloha_sim')
+    recorder = RunRecorder(client.node, folder / BAG, recorded_topics(robot))
     try:
+        cameras = {f'/{camera.topic}' for camera in robot.cameras.values()}
+        client.wait_for(lambda: cameras <= recorder.counts.keys(), 20.0, 'an image of each camera')
         return [
             _attempt(client, task, args.seed + number, args.max_duration, console)
             for number, task in enumerate(args.tasks)

@@ -14,7 +14,7 @@ from eva_ros.ros.demo_client import Status
 
 
 class TaskScreen:
-    """The live lines of one task; on a pipe, a line for each change instead."""
+    """The live lines of one task; on a pipe, a line for each chunk instead."""
 
     def __init__(self, console: Console, task: str, instruction: str) -> None:
         """Begin a task."""
@@ -41,10 +41,10 @@ class TaskScreen:
         if self._console.is_terminal:
             self._live.update(Text('\n').join([self._title, _state(status), _gate(status)]))
             return
-        line = f'  {status.state}; {_gate(status).plain.strip()}'
-        if line != self._said:
+        line = f'{_gate(status).plain}'
+        if line != self._said and status.verdict:
             self._said = line
-            self._console.print(line, markup=False, highlight=False)
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _state(status: Status) -> Text:

@@ -15,6 +15,7 @@ import threading
 from typing import Any
 
 from eva_ros.errors import UserError
+from eva_ros.ros import topics
 from eva_ros.ros.bringup import Argument
 from eva_ros.ros.bringup import ARGUMENTS
 from eva_ros.ros.bringup import NODES
@@ -103,7 +104,7 @@ class Family:
 
     def __init__(self, processes: list[Process]) -> None:
         self._plan = processes
-        self._children: list[subprocess.Popen] = []
+        self._children: list[tuple[Process, subprocess.Popen]] = []
         # SimpleQueue, because a signal handler may put while the same thread waits.
         self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
@@ -130,7 +131,7 @@ class Family:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-        self._children.append(child)
+        self._children.append((process, child))
         threading.Thread(target=self._follow, args=(process, child), daemon=True).start()
 
     def _follow(self, process: Process, child: subprocess.Popen) -> None:
@@ -157,14 +158,21 @@ class Family:
 
     def _stop(self) -> None:
         """Stop the children, the simulated robot last: the arms are held while it listens."""
-        for child in reversed(self._children):
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-            try:
-                child.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        for last in (False, True):
+            part = [c for p, c in self._children if (topics.SIM_ROBOT in p.nodes) == last]
+            for child in part:
+                if child.poll() is None:
+                    child.send_signal(signal.SIGINT)
+            for child in part:
+                _wait_or_kill(child)
+
+
+def _wait_or_kill(child: subprocess.Popen) -> None:
+    try:
+        child.wait(_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _explain(process: Process, code: int) -> int:

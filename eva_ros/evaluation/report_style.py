@@ -27,7 +27,7 @@ h3 { font-size: 15px; margin: 26px 0 8px; }
 p { max-width: 96ch; margin: 6px 0; }
 h1 + .lead { margin-bottom: 22px; }
 .lead, .note, figcaption, .facts { color: var(--soft); }
-.note, figcaption { font-size: 13px; }
+.note, figcaption { font-size: 13px; max-width: none; }
 code { font: 13px/1.4 ui-monospace, 'DejaVu Sans Mono', monospace; }
 .card {
   background: var(--card); border: 1px solid var(--line); border-radius: 12px;

@@ -70,7 +70,7 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
         # By the dream's end: the observation may be older than the goal.
         if not begin <= to_ns(logged.message.header.stamp) <= end or number not in topics.chunks:
             continue
-        turn = _turn(number, topics, robot, view, (free_ns, about['end_wall_ns']))
+        turn = _turn(number, topics, robot, view, end, (free_ns, about['end_wall_ns']))
         decided = topics.reports.get(number, logged)
         free_ns = decided.logged_ns + round(turn.seconds.get('move', 0.0) * 1e9)
         turns.append(turn)
@@ -89,7 +89,12 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
 
 
 def _turn(
-    number: int, topics: RunTopics, robot: Robot, view: ViewSpec, wall_ns: tuple[int, int]
+    number: int,
+    topics: RunTopics,
+    robot: Robot,
+    view: ViewSpec,
+    end_ns: int,
+    wall_ns: tuple[int, int],
 ) -> Turn:
     rollout, chunk = topics.rollouts[number], topics.chunks[number]
     report = topics.reports.get(number)
@@ -98,7 +103,11 @@ def _turn(
     dt = to_ns(chunk.message.step_dt) * 1e-9
     stretch = report.message.stretch if report else float('nan')
     frames = np.stack([_pixels(frame) for frame in rollout.message.frames])
-    shown = None if started_ns is None else _seen(topics, view, started_ns, dt * stretch, frames)
+    seen = None
+    if started_ns is not None:
+        instants = started_ns + np.round(np.arange(len(frames)) * dt * stretch * 1e9).astype(int)
+        # What comes after the attempt's end is the next scene.
+        seen = _seen(topics, view, np.minimum(instants, end_ns))
     return Turn(
         rollout_id=number,
         observation_ns=observed_ns,
@@ -117,7 +126,7 @@ def _turn(
         started_ns=started_ns,
         command_times_s=times,
         command=command,
-        seen=shown,
+        seen=seen,
         seconds=_seconds(rollout, chunk, report, wall_ns),
     )
 
@@ -203,11 +212,10 @@ def _images(topics: RunTopics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
 
 
 def _seen(
-    topics: RunTopics, view: ViewSpec, started_ns: int, step_s: float, frames: NDArray
+    topics: RunTopics, view: ViewSpec, instants: NDArray[np.int_]
 ) -> NDArray[np.uint8] | None:
-    """Return the view at the instant each step was executed; None where a camera is missing."""
-    instants = [started_ns + round(step * step_s * 1e9) for step in range(len(frames))]
-    looks = [_images(topics, instant) for instant in instants]
+    """Return the view at each instant; None where a camera is missing."""
+    looks = [_images(topics, int(instant)) for instant in instants]
     if any(camera.name not in look for look in looks for camera in view.cameras):
         return None
     return np.stack([view.tile(look) for look in looks])

@@ -43,6 +43,7 @@ from eva_ros.ros.trajectories import trajectory_message
 
 # A reason of ChunkReport that the gate has no use for.
 _DEACTIVATED = 'DEACTIVATED'
+_NO_FAULT = (reasons.OK, reasons.OPERATOR, _DEACTIVATED)
 _TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 _TICK_S = 0.02
 # Looking at who else publishes costs a walk through the graph.
@@ -289,7 +290,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _health(self) -> Health:
         machine = self._guard.machine
-        level = 'error' if machine.reason not in (reasons.OK, reasons.OPERATOR) else 'ok'
+        level = 'ok' if machine.reason in _NO_FAULT else 'error'
         age_s = self._joints.age_s(self.now_ns())
         return Health(
             level,

@@ -113,6 +113,8 @@ class CameraIngest(EvaNode):
     def _ages(self) -> dict[str, float]:
         """Return how long ago each stream was heard, or else the node was started, s."""
         now_ns = self.now_ns()
+        # A simulated clock stands at zero until the first message on /clock.
+        self._start_ns = self._start_ns or now_ns
         return {
             topic: (now_ns - self._heard_ns.get(topic, self._start_ns)) * 1e-9
             for topic in self._streams

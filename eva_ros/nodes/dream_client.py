@@ -37,7 +37,9 @@ class DreamClient:
             check: Callable[[], None],
         ) -> GenerateRollout.Result | None:
             goal = GenerateRollout.Goal(instruction=instruction, seed=seed)
-            goal.observation_stamp = to_time(sighting.stamp_ns)
+            # Not this very one, which the generator may have missed: the arms rest until it is
+            # answered, so that any later one shows the same.
+            goal.not_before = to_time(sighting.stamp_ns)
             return self._ask(goal, timeout_s, on_step, check)
 
         return dream

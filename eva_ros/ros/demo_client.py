@@ -119,7 +119,7 @@ class DemoClient:
             if not result.successful:
                 raise UserError(f'The simulated robot refused the scene: {result.reason}')
         self._trigger(topics.of(topics.SIM_ROBOT, topics.RESET))
-        self._wait(lambda: self._scene and self._scene.task == task, 10.0, 'the new scene')
+        self.wait_for(lambda: self._scene and self._scene.task == task, 10.0, 'the new scene')
 
     def arm(self) -> None:
         """Arm the publisher, trying again while it waits for fresh joint states."""
@@ -171,8 +171,8 @@ class DemoClient:
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Wait until the task executor and the clock are there."""
-        self._wait(lambda: self.now_ns() > 0, timeout_s, 'the clock')
-        self._wait(self._goals.server_is_ready, timeout_s, 'the task executor')
+        self.wait_for(lambda: self.now_ns() > 0, timeout_s, 'the clock')
+        self.wait_for(self._goals.server_is_ready, timeout_s, 'the task executor')
 
     def now_ns(self) -> int:
         """Return the ROS time."""
@@ -213,7 +213,7 @@ class DemoClient:
     def _call(self, kind: type, service: str, request: Any) -> Any:
         client = self.node.create_client(kind, service)
         try:
-            self._wait(client.service_is_ready, 20.0, f'the service {service}')
+            self.wait_for(client.service_is_ready, 20.0, f'the service {service}')
             return self._result(client.call_async(request), 20.0, f'the service {service}')
         finally:
             self.node.destroy_client(client)
@@ -228,7 +228,12 @@ class DemoClient:
                 raise UserError(f'{_sentence(what)} did not answer within {timeout_s:.0f} s.')
         return future.result()
 
-    def _wait(self, ready: Callable[[], Any], timeout_s: float, what: str) -> None:
+    def wait_for(self, ready: Callable[[], Any], timeout_s: float, what: str) -> None:
+        """Wait until something is there.
+
+        Raises:
+            UserError: it did not come in time, or waiting is in vain.
+        """
         deadline = time.monotonic() + timeout_s
         while not ready():
             self.check()

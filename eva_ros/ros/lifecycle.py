@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import threading
 import traceback
 from typing import Any
 
@@ -26,7 +27,9 @@ COMMON_PARAMS = (
     Param('robot', 'aloha_sim', 'Robot YAML: a name in config/robots, or a path.'),
     Param('autostart', True, 'Configure and activate without being asked.'),
 )
-_LIVE_OF_RCLPY = ('use_sim_time', 'start_type_description_service')
+# One node of a process at a time: while one thread loads a checkpoint, torch may build the
+# modules of every other thread without memory (accelerate patches torch.nn for the time).
+_CONFIGURING = threading.Lock()
 
 
 class EvaNode(LifecycleNode):
@@ -69,7 +72,9 @@ class EvaNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and create everything, or say in one sentence why not."""
-        if not self._attempt('configure', self._configure):
+        with _CONFIGURING:
+            done = self._attempt('configure', self._configure)
+        if not done:
             self._release()
             return TransitionCallbackReturn.FAILURE
         self._configured = True
