@@ -106,6 +106,15 @@ def test_thinking_is_charged(robot, turned):
     assert apart[0] - apart[1] == pytest.approx(1e9, abs=6e7)
 
 
+def test_the_gate_judges_the_joints_of_now_however_long_the_thinking_took(robot):
+    # Longer than an image stays fresh: the cameras are off meanwhile.
+    loop = LoopSettings(time_limit_s=6.0, think_time_s=2.5)
+    result, turns = attempt(robot, turn_waists, loop)
+    assert result.accepted == len(turns) >= 1
+    assert turns[0].verdict.joint_state_age_s < 0.02
+    assert turns[0].verdict.observation_age_s == pytest.approx(2.5, abs=0.021)
+
+
 def test_still_stays_where_it_is(robot):
     view = load_view('aloha_sim')
     result, turns = attempt(robot, controls.still(1 / view.rate_hz, view.frames))
