@@ -185,6 +185,22 @@ def test_nothing_is_asked_while_the_arms_are_disarmed():
     assert not world.asked
 
 
+def test_arming_that_the_goal_has_overtaken_is_waited_for():
+    world = World([SENT] * 20)
+    world.be(SafetyState.DISARMED)
+    wait_for = world.board.wait_for
+
+    def armed_meanwhile(*args):
+        world.board.wait_for = wait_for
+        world.be(SafetyState.ARMED)
+        return wait_for(*args)
+
+    world.board.wait_for = armed_meanwhile
+    end, loop = world.run()
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert loop.feedback.chunks_executed > 0
+
+
 @pytest.mark.parametrize(
     ('state', 'estop', 'reason'),
     [(SafetyState.DISARMED, False, Result.DISARMED), (SafetyState.ESTOP, True, Result.ESTOP)],

@@ -14,6 +14,8 @@ from eva_ros.ros.stamps import to_ns
 
 Feedback = ExecuteTask.Feedback
 Result = ExecuteTask.Result
+# Two topics' messages overtake each other: arming, said before the goal came, may come after it.
+_ARMING_PATIENCE_S = 1.0
 _DREAM_REFUSED = {
     GenerateRollout.Result.REFUSED_INSTRUCTION: Result.REFUSED_INSTRUCTION,
     GenerateRollout.Result.NO_OBSERVATION: Result.NO_OBSERVATION,
@@ -111,6 +113,7 @@ class TaskLoop:
         """Do turn after turn and return why it ended."""
         self._board.forget()
         try:
+            self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S)
             self.check()
             while True:
                 self._turn()
@@ -147,6 +150,11 @@ class TaskLoop:
             first = self.feedback.rollout_id == 0
             reason = Result.REFUSED_NOT_ARMED if first else Result.DISARMED
             raise TaskEndedError(reason, f'The arms are disarmed: {state.detail}')
+
+    def _arms_are_on(self) -> bool:
+        """Return whether arming was heard of, or an e-stop, which no patience undoes."""
+        state = self._board.safety
+        return state is not None and (state.estop or state.state != SafetyState.DISARMED)
 
     def _turn(self) -> None:
         sighting = self._look()
