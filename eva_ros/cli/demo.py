@@ -16,8 +16,9 @@ HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a repo
 DEFAULT_TASKS = ('reach_left', 'reach_right', 'lift_left')
 # Away from 0, which robots use, and from those of the tests; DDS has ports for 0 to 101.
 DEFAULT_DOMAIN = 101
-_READY_TIMEOUT_S = 90.0
-_DISCOVERY_S = 1.5
+# Generous: a busy machine comes up slowly, and nodes that have failed are noticed at once.
+_READY_TIMEOUT_S = 300.0
+_DISCOVERY_S = 3.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,7 +97,7 @@ def _record(args: argparse.Namespace, console) -> Path:
             stack = Stack(_up_arguments(args), folder / 'nodes.log')
             client.check = stack.check
             stack.wait_until_ready(_READY_TIMEOUT_S)
-            client.wait_until_ready(10.0)
+            client.wait_until_ready(_READY_TIMEOUT_S)
         attempts = _attempts(args, client, folder, console)
     finally:
         client.close()
@@ -145,7 +146,9 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
     recorder = RunRecorder(client.node, folder / BAG, recorded_topics(robot))
     try:
         cameras = {f'/{camera.topic}' for camera in robot.cameras.values()}
-        client.wait_for(lambda: cameras <= recorder.counts.keys(), 20.0, 'an image of each camera')
+        client.wait_for(
+            lambda: cameras <= recorder.counts.keys(), _READY_TIMEOUT_S, 'an image of each camera'
+        )
         return [
             _attempt(client, task, args.seed + number, args.max_duration, console)
             for number, task in enumerate(args.tasks)
