@@ -146,6 +146,21 @@ def test_an_image_from_before_the_rest_is_not_looked_at():
     assert not world.asked
 
 
+def test_what_was_seen_before_the_task_or_its_scene_is_not_looked_at():
+    world = World()
+    seen_ns = world.now_ns
+    world.now_ns += S
+    assert world.run()[0].reason == Result.NO_OBSERVATION
+    world = World([SENT])
+    # The executor's clock may be behind the one that stamps the scene.
+    world.board.set_scene(world.now_ns + S)
+    assert world.run()[0].reason == Result.NO_OBSERVATION
+    world.now_ns += S
+    world.rest()
+    world.run()
+    assert world.asked[0][0] > seen_ns + S
+
+
 def test_the_judge_ends_the_task_it_judged_and_no_other():
     world = World([SENT] * 20)
     world.board.set_success(Success(world.now_ns, 'lift_left'))

@@ -100,7 +100,8 @@ class TaskLoop:
         self._task = task
         self._seed = seed
         self._start_ns = now_ns()
-        self._not_before_ns = 0
+        # Who asks for a task means what is there now: the scene may have been drawn just before.
+        self._not_before_ns = self._start_ns
         self._refused_in_a_row = 0
         self.feedback = Feedback()
 
@@ -173,8 +174,9 @@ class TaskLoop:
 
     def _look(self) -> Sighting:
         self._show(Feedback.WAITING_FOR_OBSERVATION)
-        sighting = self._board.wait_for(
-            lambda: self._board.sighting_at_rest(self._not_before_ns),
+        board = self._board
+        sighting = board.wait_for(
+            lambda: board.sighting_at_rest(max(self._not_before_ns, board.scene_ns)),
             self._settings.rest_timeout_s,
             self.check,
         )
