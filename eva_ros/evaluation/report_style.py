@@ -77,6 +77,10 @@ svg.timeline { height: 24px; border-radius: 5px; }
 .joints .reached { fill: var(--real); }
 .turn { border-top: 1px solid var(--line); margin-top: 18px; padding-top: 16px; }
 .turn h3 { margin-top: 0; }
+summary { cursor: pointer; }
+summary h3 { display: inline; margin-right: 12px; }
+details[open] > summary { margin-bottom: 10px; }
+details:not([open]).turn { margin-top: 10px; padding-top: 10px; }
 .looks { display: grid; grid-template-columns: 1.15fr 2fr; gap: 26px; align-items: start; }
 .cameras { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
 .cameras img { width: 100%; border-radius: 6px; display: block; }
