@@ -39,6 +39,7 @@ from eva_ros.control.space import check_space
 from eva_ros.control.timing import keep_limits
 from eva_ros.control.timing import ROUNDING
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
 from eva_ros.control.verdict import check_motion
 from eva_ros.control.verdict import check_stop
@@ -122,16 +123,18 @@ def check_chunk(
             start = Start.at_rest(begin_of(now, commanded, robot, settings))
             beginning = Beginning(None, start, 0.0)
             motion = _motion(chunk, clamped, beginning, robot, settings, findings)
+        path = motion.path if motion.before is None else motion.before.then(motion.path)
+        command = to_command(robot, path)
+        check_command(command, robot)
     except RefusedError as refusal:
         findings.collision_pair = refusal.pair
         return refused(refusal, findings)
-    path = motion.path if motion.before is None else motion.before.then(motion.path)
     sampled = motion.path.sample(np.arange(0.0, motion.path.duration + chunk.dt, chunk.dt))[0][1:]
     return Verdict(
         accepted=True,
         reason=reasons.OK,
         detail=f'{motion.steps} steps in {path.duration:.2f} s.',
-        command=to_command(robot, path),
+        command=command,
         path=path,
         limit_violations_after=count_violations(sampled, chunk.dt, robot.limits),
         execute_steps=motion.steps,
@@ -166,17 +169,19 @@ def plan_home(
         path = path.stretched(max(1.0, slower))
         check_motion(path, robot.limits, moving=False)
         check_space(path, robot, settings)
+        findings.stretch = 1.0
+        times = np.linspace(0.0, path.duration, 2 + int(path.duration / _HOME_POINT_S))
+        path = HermiteSpline(times, *path.sample(times))
+        command = to_command(robot, path)
+        check_command(command, robot)
     except RefusedError as refusal:
         findings.collision_pair = refusal.pair
         return refused(refusal, findings)
-    findings.stretch = 1.0
-    times = np.linspace(0.0, path.duration, 2 + int(path.duration / _HOME_POINT_S))
-    path = HermiteSpline(times, *path.sample(times))
     return Verdict(
         accepted=True,
         reason=reasons.OK,
         detail=f'Home in {path.duration:.2f} s.',
-        command=to_command(robot, path),
+        command=command,
         path=path,
         limit_violations_after=0,
         execute_steps=0,
