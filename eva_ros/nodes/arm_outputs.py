@@ -33,6 +33,12 @@ STREAM = 'sensor_msgs/msg/JointState'
 Fault = Callable[[str, str], object]
 
 
+def check_listener(publisher: Any, arm: str) -> None:
+    """Refuse to send where no controller or driver listens."""
+    if not publisher.get_subscription_count():
+        raise UserError(f'The {arm} arm: nobody listens on {publisher.topic_name}.')
+
+
 class Output(Protocol):
     """One arm's way out."""
 
@@ -52,11 +58,13 @@ class TopicOutput:
     """A joint trajectory to the arm's controller."""
 
     def __init__(self, node: EvaNode, arm: Arm) -> None:
+        self._arm = arm.name
         self.publisher = node.publish_on(JointTrajectory, arm.controller.topic, qos.COMMAND)
         self.topic = self.publisher.topic_name
 
     def prepare(self, trajectory: ArmTrajectory, order: Order, stamp_ns: int) -> Any:
-        """Return the message."""
+        """Return the message; UserError where nobody listens."""
+        check_listener(self.publisher, self._arm)
         return trajectory_message(trajectory, stamp_ns)
 
     def send(self, prepared: Any, now_ns: int) -> None:
@@ -146,6 +154,7 @@ class StreamOutput:
 
     def prepare(self, trajectory: ArmTrajectory, order: Order, stamp_ns: int) -> Any:
         """Return the motion: its targets are made when they are due."""
+        check_listener(self.publisher, self._arm.name)
         return order.path
 
     def send(self, prepared: Any, now_ns: int) -> None:
