@@ -170,7 +170,7 @@ def test_look_dream_move_takes_no_chunk_in_mid_motion():
 
 def test_what_is_committed_is_the_running_spline():
     path = first_motion(4, 0.01).path
-    again = committed(path, 0.55, 0.5, 0.02)
+    again = committed(path, 0.55, 0.5, 0.02, LIMITS.max_jerk)
     times = np.linspace(0.0, 0.5, 200)
     for before, now in zip(path.sample(0.55 + times), again.sample(times)):
         np.testing.assert_allclose(now, before, atol=1e-3)

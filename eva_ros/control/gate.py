@@ -79,6 +79,8 @@ class _Motion:
     stretch: float
 
 
+# What cannot be computed is refused at the last look: no warning is needed on the way.
+@np.errstate(over='ignore', divide='ignore', invalid='ignore')
 def check_chunk(
     chunk: Chunk,
     measured: ArrayLike | None,
@@ -171,7 +173,9 @@ def plan_home(
         check_space(path, robot, settings)
         findings.stretch = 1.0
         times = np.linspace(0.0, path.duration, 2 + int(path.duration / _HOME_POINT_S))
-        path = HermiteSpline(times, *path.sample(times))
+        q, v, a = path.sample(times)
+        v[-1], a[-1] = 0.0, 0.0
+        path = HermiteSpline(times, q, v, a)
         command = to_command(robot, path)
         check_command(command, robot)
     except RefusedError as refusal:
@@ -203,7 +207,9 @@ def _joined(
     on_path = running.path.sample(running.path.times[0] + running.elapsed_s)[0]
     begin_of(now, on_path, robot, settings)
     try:
-        return _motion(chunk, positions, in_motion(running, settings), robot, settings, findings)
+        return _motion(
+            chunk, positions, in_motion(running, robot, settings), robot, settings, findings
+        )
     except RefusedError as refusal:
         if refusal.reason not in (reasons.STRETCH_EXCEEDED, reasons.LIMIT_VIOLATION):
             raise

@@ -46,10 +46,11 @@ class Beginning:
     lead_s: float
 
 
-def in_motion(running: Running, settings: GateSettings) -> Beginning:
+def in_motion(running: Running, robot: Robot, settings: GateSettings) -> Beginning:
     """Return a beginning on the running path, switch_lead_s from now."""
     lead_s = settings.switch_lead_s
-    before = committed(running.path, running.elapsed_s, lead_s, settings.control_period_s)
+    period_s, max_jerk = settings.control_period_s, robot.limits.max_jerk
+    before = committed(running.path, running.elapsed_s, lead_s, period_s, max_jerk)
     state = Start(before.positions[-1], before.velocities[-1], before.accelerations[-1])
     return Beginning(before, state, lead_s)
 

@@ -21,6 +21,9 @@ Array = NDArray[np.float64]
 # A stop takes one of these times, the shortest that the limits allow, drawn with so many points.
 _STOP_TIMES_S = tuple(0.05 * 1.25**i for i in range(20))
 _STOP_POINTS = 16
+# What is left of a path may be less than a control period: it takes one of these, in periods.
+_LAST_PERIODS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_FIRST_PERIODS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 _SLACK = 1e-3
 
 
@@ -74,8 +77,9 @@ def brake(
         elapsed_s: time since it began.
         urgent: an e-stop: estop_deceleration times max_deceleration, and any jerk.
     """
+    elapsed_s = max(0.0, elapsed_s)
     limits = stop_limits(robot.limits, settings, urgent=urgent)
-    lead_s = settings.control_period_s
+    lead_s = first_point(path, elapsed_s, settings.control_period_s, limits.max_jerk)
     left_s = path.duration - elapsed_s - lead_s
     for stop_s in _STOP_TIMES_S:
         if stop_s >= left_s:
@@ -83,7 +87,10 @@ def brake(
         stop = _slowed(path, elapsed_s, lead_s, stop_s)
         if _keeps(stop, limits, path):
             return Stop(to_command(robot, stop), stop)
-    rest = _rest_of(path, elapsed_s, lead_s)
+    for periods in _LAST_PERIODS:
+        rest = _rest_of(path, elapsed_s, settings.control_period_s, periods, limits.max_jerk)
+        if _keeps(rest, limits, path):
+            break
     return Stop(to_command(robot, rest), rest)
 
 
@@ -109,11 +116,13 @@ def _slowed(path: HermiteSpline, elapsed_s: float, lead_s: float, stop_s: float)
     velocities = pace * v
     velocities[-1], slowed[-1] = 0.0, 0.0
     stopping = HermiteSpline(s * stop_s, q, velocities, slowed)
-    return committed(path, elapsed_s, lead_s, lead_s).then(stopping)
+    due_s = np.array([0.0, lead_s])
+    before = HermiteSpline(due_s, *path.sample(path.times[0] + elapsed_s + due_s))
+    return before.then(stopping)
 
 
 def committed(
-    path: HermiteSpline, elapsed_s: float, until_s: float, period_s: float
+    path: HermiteSpline, elapsed_s: float, until_s: float, period_s: float, max_jerk: Array
 ) -> HermiteSpline:
     """Return what is going to happen anyway: the running path from now on, as points of its own.
 
@@ -125,18 +134,43 @@ def committed(
         elapsed_s: time since it began.
         until_s: the last point, after now.
         period_s: the control period.
+        max_jerk: of the joints [J].
     """
     due_s = path.times - path.times[0] - elapsed_s
-    inner = due_s[(due_s > 1.5 * period_s) & (due_s < until_s - 0.5 * period_s)]
-    first = [period_s] if until_s > 1.5 * period_s else []
-    due_s = np.concatenate([[0.0], first, inner, [until_s]])
+    first = first_point(path, elapsed_s, period_s, max_jerk)
+    firsts = [first] if first < until_s - 0.5 * period_s else []
+    inner = due_s[(due_s > first + 0.5 * period_s) & (due_s < until_s - 0.5 * period_s)]
+    due_s = np.concatenate([[0.0], firsts, inner, [until_s]])
     q, v, a = path.sample(path.times[0] + elapsed_s + due_s)
     return HermiteSpline(due_s, q, v, a)
 
 
-def _rest_of(path: HermiteSpline, elapsed_s: float, period_s: float) -> HermiteSpline:
-    """Return what is left of the path, at rest at its end."""
-    rest = committed(path, elapsed_s, max(path.duration - elapsed_s, period_s), period_s)
+def first_point(path: HermiteSpline, elapsed_s: float, period_s: float, max_jerk: Array) -> float:
+    """Return how long from now the first point of a message on the running path is due.
+
+    About a control period. Where a point of the path itself is due sooner, the polynomial to the
+    first point differs from the path a little: then the first of a few times is taken with which
+    it keeps the jerk limit [J] all the same.
+    """
+    due_s = path.times - path.times[0] - elapsed_s
+    soon = due_s[(due_s > 0.5 * period_s) & (due_s <= 1.5 * period_s)]
+    candidates = [*soon[:1], *(periods * period_s for periods in _FIRST_PERIODS)]
+    excess = []
+    for first in candidates:
+        state = path.sample(path.times[0] + elapsed_s + np.array([0.0, first]))
+        piece = HermiteSpline(np.array([0.0, first]), *state)
+        excess.append(float((piece.bounds.jerk / max_jerk).max()))
+        if excess[-1] <= 1.0 + _SLACK:
+            return first
+    return candidates[int(np.argmin(excess))]
+
+
+def _rest_of(
+    path: HermiteSpline, elapsed_s: float, period_s: float, periods: float, max_jerk: Array
+) -> HermiteSpline:
+    """Return what is left of the path, at rest at its end, `periods` long at least."""
+    left_s = max(path.duration - elapsed_s, period_s * periods)
+    rest = committed(path, elapsed_s, left_s, period_s, max_jerk)
     rest.velocities[-1], rest.accelerations[-1] = 0.0, 0.0
     return rest
 
