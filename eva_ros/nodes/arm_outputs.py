@@ -163,16 +163,23 @@ class StreamOutput:
         self._publish(0.0, now_ns)
 
     def finish(self) -> None:
-        """Stream what is left, which ends at rest."""
-        if self._path is None:
-            return
-        done_s = (self._node.now_ns() - self._start_ns) * 1e-9
-        begun = time.monotonic()
-        while self._path is not None:
-            elapsed_s = done_s + time.monotonic() - begun
-            self._publish(elapsed_s, self._start_ns + round(elapsed_s * 1e9))
-            time.sleep(self._period_s)
+        """Wait until the driver has the last target."""
         flush([self.publisher])
+
+    @property
+    def period_s(self) -> float:
+        """Return the time between two targets."""
+        return self._period_s
+
+    def advance(self, seconds: float) -> bool:
+        """Publish the target of a time since the node's clock stood still; return if more come.
+
+        For the end of the node, when no timer calls any more.
+        """
+        if self._path is not None:
+            now_ns = self._node.now_ns() + round(seconds * 1e9)
+            self._publish((now_ns - self._start_ns) * 1e-9, now_ns)
+        return self._path is not None
 
     def _tick(self) -> None:
         if self._path is not None:
@@ -214,6 +221,7 @@ class ArmOutputs:
                 return ActionOutput(node, arm, on_fault)
             return TopicOutput(node, arm)
 
+        self._node = node
         self.arms = {name: output(arm) for name, arm in robot.arms.items()}
 
     @property
@@ -256,6 +264,15 @@ class ArmOutputs:
             raise UserError(' '.join(problems))
 
     def finish(self) -> None:
-        """Bring both arms to the end of what was sent last."""
+        """Bring both arms to the end of what was sent last: together, where they are streamed."""
+        streams = [out for out in self.arms.values() if isinstance(out, StreamOutput)]
+        begun, begun_ns = time.monotonic(), self._node.now_ns()
+        while streams:
+            # The clock goes on by itself, or stands still where it is simulated.
+            behind_s = time.monotonic() - begun - (self._node.now_ns() - begun_ns) * 1e-9
+            more = [stream.advance(max(0.0, behind_s)) for stream in streams]
+            if not any(more):
+                break
+            time.sleep(min(stream.period_s for stream in streams))
         for output in self.arms.values():
             output.finish()
