@@ -55,8 +55,8 @@ class ExecutionWatch:
         """
         sent = self._sent(arm, elapsed_s)
         return (
-            self._frozen(arm, measured, elapsed_s, sent)
-            or self._not_begun(arm, measured, elapsed_s)
+            self._not_begun(arm, measured, elapsed_s)
+            or self._frozen(arm, measured, elapsed_s, sent)
             or self._astray(arm, measured, sent)
         )
 
@@ -72,7 +72,8 @@ class ExecutionWatch:
             self._last[arm] = (elapsed_s, measured.tobytes())
             return None
         moved = np.abs(sent - self._sent(arm, since_s))[:-1].max()
-        if elapsed_s - since_s < self._settings.frozen_joint_state_s or moved < _SENT_RAD:
+        waits = arm not in self._begun or moved < _SENT_RAD
+        if waits or elapsed_s - since_s < self._settings.frozen_joint_state_s:
             return None
         return (
             reasons.STALE_JOINT_STATE,
