@@ -36,6 +36,7 @@ class Bench:
         deaf: arms whose messages are lost.
         slip: is added to what the arms measure [14].
         measuring: whether joint states are published.
+        rejections: why a controller did not take a message.
         frozen: whether they are published with what was measured last.
     """
 
@@ -58,6 +59,7 @@ class Bench:
         self.names = [name for spec in ROBOT.arms.values() for name in spec.controller.joints]
         self.stuck, self.deaf, self.frozen = set(), set(), False
         self.slip = np.zeros(14)
+        self.rejections: list[str] = []
         self.values = [ROBOT.arm_command(arm, ROBOT.home)[1] for arm in ROBOT.arms]
         self.keep: Callable[[str], bool] = lambda name: True
         self.thread = graph.start(ArmTrajectoryPublisher, **{'dry_run': False, **parameters})
@@ -88,7 +90,8 @@ class Bench:
                         message.joint_names,
                         **received_points(message),
                     )
-                    assert control.accept(command, now_ns) is None
+                    problem = control.accept(command, now_ns)
+                    self.rejections += [problem] if problem else []
         places = {arm: control.sample(now_ns) for arm, control in self.controllers.items()}
         if not self.frozen:
             self.values = [

@@ -424,13 +424,24 @@ def test_a_clock_that_jumps(make, to_s):
 
 
 def test_arming_while_the_arms_brake(make):
-    bench = make(LONG)
-    bench.arm()
-    bench.send(long_chunk(bench))
-    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.1)
-    bench.ask(topics.DISARM)
-    assert 'still braking' in bench.ask(topics.ARM).message
-    bench.arm()
+    bench = make(LONG, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    seconds = 50.0
+    bench.now_ns = lambda: round(seconds * 1e9)
+
+    def asked(name):
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        bench.graph.wait_for(lambda: bench.node.now_ns() == bench.now_ns())
+        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
+        return bench.ask(name)
+
+    bench.graph.wait_for(lambda: asked(topics.ARM).success)
+    assert bench.send(long_chunk(bench)).sent
+    seconds = 51.0
+    assert asked(topics.DISARM).success
+    assert 'still braking' in asked(topics.ARM).message
+    seconds = 53.0
+    assert asked(topics.ARM).success
 
 
 def test_the_operator_holds(make):

@@ -25,6 +25,8 @@ except ImportError:
 Array = NDArray[np.float64]
 
 _EPSILON_M = 1e-6
+# Margins that are looked at: once, twice, four times ... the robot's.
+_LEVELS = 5
 
 
 class CollisionWorld:
@@ -61,33 +63,63 @@ class CollisionWorld:
             self._geometry.addCollisionPair(
                 pinocchio.CollisionPair(names.index(first), names.index(second))
             )
-        self._geometry_data = self._geometry.createData()
-        for request in self._geometry_data.collisionRequests:
-            request.security_margin = margin
+        self._geometry_data = self._with_margin(margin)
+        self._wider = [self._with_margin(margin * 2.0**level) for level in range(1, _LEVELS)]
         self.margin = margin
         self._reach = self._reaches()
 
     def first_contact(self, positions: ArrayLike) -> tuple[int, tuple[str, str]] | None:
         """Return where along a path [N, 14] two bodies touch first, and which; None if none do.
 
-        Bodies that are too close at the first point may stay as close, or part.
+        Bodies that are too close at the first point may stay as close, or part. Where bodies are
+        far apart a point speaks for its neighbours too: no point of an arm may move farther than
+        the margin between two points (see travel).
         """
         configurations = self._kinematics.configurations(np.asarray(positions, dtype=np.float64))
         started = self._close_at(configurations[0])
-        for number in started:
-            self._geometry_data.deactivateCollisionPair(number)
+        self._activate(set(range(len(self.pairs))) - set(started))
         try:
-            for i, configuration in enumerate(configurations):
-                if self._touches(configuration):
-                    return i, self._touching_pair()
-                for number, distance in started.items():
-                    now = self._distance(number)
-                    if now < distance - _EPSILON_M:
-                        return i, self.pairs[number]
-                    started[number] = min(self.margin, max(distance, now))
+            found = self._first_touch(configurations)
         finally:
-            for number in range(len(self.pairs)):
-                self._geometry_data.activateCollisionPair(number)
+            self._activate(set(range(len(self.pairs))))
+        return self._first_approach(configurations[: None if found is None else found[0]],
+                                    started) or found  # fmt: skip
+
+    def _first_touch(self, configurations: Array) -> tuple[int, tuple[str, str]] | None:
+        """Look at the middle of a stretch of points; at its halves where that does not do."""
+        block = 2 ** (_LEVELS - 1) + 1
+        count = len(configurations)
+        todo = [(a, min(a + block, count)) for a in range(0, count, block)][::-1]
+        while todo:
+            begin, end = todo.pop()
+            middle = (begin + end) // 2
+            # Both bodies may come closer by the margin for each point on the way.
+            away = max(middle - begin, end - 1 - middle)
+            if away == 0:
+                if self._touches(configurations[middle], self._geometry_data):
+                    return middle, self._touching_pair()
+                continue
+            level = max(1, int(np.ceil(np.log2(2 * away))))
+            if self._touches(configurations[middle], self._wider[level - 1]):
+                halves = [(begin, middle), (middle, middle + 1), (middle + 1, end)]
+                todo += [half for half in halves[::-1] if half[0] < half[1]]
+        return None
+
+    def _first_approach(
+        self, configurations: Array, started: dict[int, float]
+    ) -> tuple[int, tuple[str, str]] | None:
+        """Return where a pair that was too close at the start comes closer still."""
+        if not started:
+            return None
+        for i, configuration in enumerate(configurations):
+            pinocchio.updateGeometryPlacements(
+                self._model, self._data, self._geometry, self._geometry_data, configuration
+            )
+            for number, distance in started.items():
+                now = self._distance(number)
+                if now < distance - _EPSILON_M:
+                    return i, self.pairs[number]
+                started[number] = min(self.margin, max(distance, now))
         return None
 
     def distances(self, positions: ArrayLike) -> dict[tuple[str, str], float]:
@@ -104,9 +136,25 @@ class CollisionWorld:
         half = far.shape[1] // 2
         return np.maximum(far[:, :half].sum(axis=1), far[:, half:].sum(axis=1))
 
-    def _touches(self, configuration: Array) -> bool:
+    def _with_margin(self, margin: float) -> Any:
+        """Return data for looking at the pairs with a margin of its own."""
+        data = self._geometry.createData()
+        for request in data.collisionRequests:
+            request.security_margin = margin
+        return data
+
+    def _activate(self, numbers: set[int]) -> None:
+        """Look at these pairs alone."""
+        for data in (self._geometry_data, *self._wider):
+            for number, active in enumerate(data.activeCollisionPairs):
+                if active and number not in numbers:
+                    data.deactivateCollisionPair(number)
+                elif not active and number in numbers:
+                    data.activateCollisionPair(number)
+
+    def _touches(self, configuration: Array, data: Any) -> bool:
         return pinocchio.computeCollisions(
-            self._model, self._data, self._geometry, self._geometry_data, configuration, True
+            self._model, self._data, self._geometry, data, configuration, True
         )
 
     def _touching_pair(self) -> tuple[str, str]:
@@ -117,7 +165,7 @@ class CollisionWorld:
 
     def _close_at(self, configuration: Array) -> dict[int, float]:
         """Return pairs closer than the margin, with their distances."""
-        if not self._touches(configuration):
+        if not self._touches(configuration, self._geometry_data):
             return {}
         distances = {number: self._distance(number) for number in range(len(self.pairs))}
         return {number: d for number, d in distances.items() if d <= self.margin}
