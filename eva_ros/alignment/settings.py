@@ -37,11 +37,11 @@ class GrpoSettings:
     minutes: float | None = None
     groups: int = 4
     group_size: int = 8
-    steps: int = 4
+    steps: int = 6
     window: int = 2
     eta: float = 0.7
-    passes: int = 1
-    learning_rate: float = 1e-3
+    passes: int = 2
+    learning_rate: float = 5e-4
     clip: float = 1e-3
     advantage_clip: float = 5.0
     std_floor: float = 0.1
