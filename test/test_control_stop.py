@@ -55,7 +55,9 @@ def test_a_stop_is_short_and_shorter_than_the_path():
     stop = brake(ROBOT, SETTINGS, path, 0.4 * path.duration).path
     assert stop.duration < 0.5 * path.duration
     moved = np.abs(stop.positions[-1] - stop.positions[0]).max()
-    assert 0.0 < moved < 0.2
+    fastest = np.abs(path.sample(0.4 * path.duration)[1]).max()
+    # Braking evenly covers half of what full speed would.
+    assert 0.0 < moved < 0.75 * fastest * stop.duration
 
 
 def test_both_arms_stop_at_the_same_time():
