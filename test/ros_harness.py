@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from contextlib import contextmanager
 import fcntl
+import gc
 import os
 from pathlib import Path
 import tempfile
@@ -155,6 +156,9 @@ class Graph:
 @contextmanager
 def ros_graph() -> Iterator[Graph]:
     """Give a graph for the time of a test."""
+    # A node in a cycle of references keeps its participant; too many of them on a machine and
+    # those of other processes are not discovered any more.
+    gc.collect()
     graph = Graph()
     try:
         yield graph
