@@ -200,6 +200,26 @@ def test_nothing_is_asked_while_the_arms_are_disarmed():
     assert not world.asked
 
 
+@pytest.mark.parametrize('comes', [True, False])
+def test_a_publisher_that_was_not_found_yet_is_waited_for(comes):
+    world = World([SENT] * 20)
+    world.board.set_safety(None)
+    wait_for = world.board.wait_for
+
+    def found_meanwhile(find, timeout_s, *args):
+        world.board.wait_for = wait_for
+        assert timeout_s >= 5
+        if comes:
+            world.be(SafetyState.ARMED)
+        return find()
+
+    world.board.wait_for = found_meanwhile
+    end, _ = world.run()
+    expected = Result.COMPLETED_TIME_LIMIT if comes else Result.REFUSED_NOT_ARMED
+    assert end.reason == expected
+    assert bool(world.asked) is comes
+
+
 def test_arming_that_the_goal_has_overtaken_is_waited_for():
     world = World([SENT] * 20)
     world.be(SafetyState.DISARMED)

@@ -16,6 +16,8 @@ Feedback = ExecuteTask.Feedback
 Result = ExecuteTask.Result
 # Two topics' messages overtake each other: arming, said before the goal came, may come after it.
 _ARMING_PATIENCE_S = 1.0
+# Nothing at all was heard: the publisher may be found only now (see ros/discovery.py).
+_FINDING_PATIENCE_S = 10.0
 _DREAM_REFUSED = {
     GenerateRollout.Result.REFUSED_INSTRUCTION: Result.REFUSED_INSTRUCTION,
     GenerateRollout.Result.NO_OBSERVATION: Result.NO_OBSERVATION,
@@ -114,6 +116,7 @@ class TaskLoop:
         """Do turn after turn and return why it ended."""
         self._board.forget()
         try:
+            self._board.wait_for(self._arms_are_known, _FINDING_PATIENCE_S, self._check_cancel)
             self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S)
             self.check()
             while True:
@@ -123,13 +126,16 @@ class TaskLoop:
 
     def check(self) -> None:
         """Raise TaskEndedError if something outside ends the task now."""
-        if self._canceled():
-            raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
+        self._check_cancel()
         self._check_safety()
         self._check_success()
         if self.elapsed_s > self._settings.max_duration_s:
             sentence = f'The time limit of {self._settings.max_duration_s:g} s is over.'
             raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
+
+    def _check_cancel(self) -> None:
+        if self._canceled():
+            raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
 
     def _check_success(self) -> None:
         success = self._board.success
@@ -156,6 +162,9 @@ class TaskLoop:
         """Return whether arming was heard of, or an e-stop, which no patience undoes."""
         state = self._board.safety
         return state is not None and (state.estop or state.state != SafetyState.DISARMED)
+
+    def _arms_are_known(self) -> bool:
+        return self._board.safety is not None
 
     def _turn(self) -> None:
         sighting = self._look()
