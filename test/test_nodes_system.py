@@ -97,6 +97,12 @@ class System:
         self.handle = wait(self.tasks.send_goal_async(request, self.on_feedback))
         return self.handle.get_result_async()
 
+    def until(self, task, condition):
+        """Wait for a condition while a task goes on, and say why it ended if it did before."""
+        found = self.graph.wait_for(lambda: condition() or task.done())
+        assert found is not True or condition(), (task.result().result.message, self.said)
+        return condition()
+
     def on_feedback(self, message):
         self.feedback.append(message.feedback)
 
@@ -133,7 +139,7 @@ def test_an_instruction_moves_both_arms_until_it_is_cancelled(start, arguments):
     system.arm()
     # However many seconds of simulated time a busy machine takes for a dream.
     future = system.execute(max_duration_s=1000.0)
-    system.graph.wait_for(lambda: [f for f in system.feedback if f.chunks_executed])
+    system.until(future, lambda: [f for f in system.feedback if f.chunks_executed])
     wait(system.handle.cancel_goal_async())
     result = wait(future).result
     assert result.termination_reason == Result.CANCELED, result.message
@@ -155,7 +161,7 @@ def test_a_dry_run_dreams_and_judges_and_sends_nothing(start):
     system.wait_until_ready()
     system.arm()
     future = system.execute(max_duration_s=1000.0)
-    reports = system.graph.wait_for(lambda: len(system.reports) >= 2 and system.reports)
+    reports = system.until(future, lambda: len(system.reports) >= 2 and system.reports)
     assert {report.reason for report in reports} == {ChunkReport.DRY_RUN}
     wait(system.handle.cancel_goal_async())
     assert wait(future).result.termination_reason == Result.CANCELED
@@ -168,7 +174,7 @@ def test_cancelling_in_mid_motion_brakes_and_a_disarmed_robot_takes_no_task(star
     system.wait_until_ready()
     system.arm()
     future = system.execute(max_duration_s=1000.0)
-    system.graph.wait_for(lambda: system.commands['left'])
+    system.until(future, lambda: system.commands['left'])
     wait(system.handle.cancel_goal_async())
     assert wait(future).result.termination_reason == Result.CANCELED
     brake = system.graph.wait_for(lambda: system.commands['left'][1:])[0]
