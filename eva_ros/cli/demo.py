@@ -18,7 +18,7 @@ DEFAULT_TASKS = ('reach_left', 'reach_right', 'lift_left')
 DEFAULT_DOMAIN = 101
 # Generous: a busy machine comes up slowly, and nodes that have failed are noticed at once.
 _READY_TIMEOUT_S = 300.0
-_DISCOVERY_S = 3.0
+_DISCOVERY_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,7 +76,9 @@ def _record(args: argparse.Namespace, console) -> Path:
     _stay_on_this_machine(args.domain_id)
     from eva_ros.cli.demo_stack import Stack
     from eva_ros.ros.demo_client import DemoClient
+    from eva_ros.ros.discovery import port_in_use
 
+    port = port_in_use(args.domain_id)
     for number in (signal.SIGTERM, signal.SIGHUP):
         # As Ctrl-C: whatever ends the demo, the nodes end first.
         signal.signal(number, signal.default_int_handler)
@@ -84,11 +86,12 @@ def _record(args: argparse.Namespace, console) -> Path:
     stack = None
     try:
         client.start()
-        others = client.others(_DISCOVERY_S)
-        if others:
+        if port is not None:
+            others = client.others(_DISCOVERY_S)
+            user = f'the node {others[0]}' if others else f'a program at UDP port {port}'
             raise UserError(
-                f'ROS_DOMAIN_ID {args.domain_id} is taken on this machine by the node '
-                f'{others[0]}: choose another with --domain-id.'
+                f'ROS_DOMAIN_ID {args.domain_id} is taken on this machine by {user}: choose '
+                'another with --domain-id.'
             )
         started = datetime.now()
         folder = args.out / f'demo-{started:%Y%m%d-%H%M%S}'
