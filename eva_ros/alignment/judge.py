@@ -83,7 +83,7 @@ def figures_of(judged: Sequence[Judgement]) -> dict[str, float]:
     rewards = torch.stack([j.reward for j in judged])
     return {
         'reward': rewards.mean().item(),
-        'spread': rewards.std(-1).mean().item(),
+        'spread': rewards.std(-1, correction=0).mean().item(),
         'executability': torch.stack([j.executability.score for j in judged]).mean().item(),
         'motion': torch.stack([j.travelled for j in judged]).mean().item(),
     }

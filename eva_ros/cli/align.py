@@ -152,7 +152,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     model = load_world_model(args.world_model, robot=robot.name, view=view)
     idm = _load_idm(args, args.idm)
     judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
-    episodes = load_episodes(args.bags, robot, view, args.cache)
+    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
     parts = split_episodes(episodes, args.held_out, args.split_seed)
     prompts = [find_prompts(part, model.settings.frames, view.rate_hz) for part in parts]
     print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
