@@ -8,29 +8,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 import struct
-import sys
 from typing import BinaryIO
 
 from lz4.frame import LZ4FrameDecompressor
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from eva_ros.episodes.unpack import LONGEST
+from eva_ros.episodes.unpack import unpack_zstd
 
 _MAGIC = b'\x89MCAP0\r\n'
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
-# A longer record is not believed: its length is damaged.
-_LONGEST = 1 << 30
 
 
 @dataclass(frozen=True)
 class SalvagedMessage:
-    """A message with its topic, type and the type's definition ('' if the file has none)."""
+    """A message with its topic, type and the type's definition ('' if the file has none).
+
+    `encoding` is of the definition: 'ros2msg' or 'ros2idl'; `format` that of the data: 'cdr'.
+    """
 
     topic: str
     type: str
     definition: str
+    encoding: str
+    format: str
     received_ns: int
     data: bytes
 
@@ -39,15 +39,17 @@ class McapSalvage:
     """An MCAP file read without its index.
 
     After `messages` has ended, `damaged_at` is the offset of the first record that could not be
-    read whole, or None where the file ends as it should.
+    read whole, or None where the file ends as it should; `cut_messages` counts the messages of
+    which only a part was there.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._schemas: dict[int, tuple[str, str]] = {}
-        self._channels: dict[int, tuple[str, int]] = {}
+        self._schemas: dict[int, tuple[str, str, str]] = {}
+        self._channels: dict[int, tuple[str, str, int]] = {}
         self.size = path.stat().st_size
         self.damaged_at: int | None = None
+        self.cut_messages = 0
 
     def messages(self) -> Iterator[SalvagedMessage]:
         """Yield messages in the order of the file, up to the damage."""
@@ -62,7 +64,7 @@ class McapSalvage:
                     return
                 try:
                     whole = yield from self._record(head, file)
-                except (struct.error, UnicodeDecodeError, KeyError, EOFError):
+                except (struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError):
                     whole = False
                 if not whole:
                     self.damaged_at = offset
@@ -71,13 +73,17 @@ class McapSalvage:
     def _record(self, head: bytes, file: BinaryIO) -> Generator[SalvagedMessage, None, bool]:
         """Read a top-level record; returns whether it was whole."""
         code, length = struct.unpack('<BQ', head)
-        if length > _LONGEST:
+        if length > LONGEST:
             return False
         body = file.read(length)
         if code == _CHUNK:
             inner, whole = _chunk(body, length)
-            return (yield from self._records(inner)) and whole
+            whole = (yield from self._records(inner)) and whole
+            # A chunk is written because it holds messages: at least one was in what is gone.
+            self.cut_messages += not whole
+            return whole
         if len(body) < length:
+            self.cut_messages += code == _MESSAGE
             return False
         yield from self._take(code, body)
         return True
@@ -98,16 +104,17 @@ class McapSalvage:
             name, at = _string(body, 2)
             encoding, at = _string(body, at)
             (size,) = struct.unpack_from('<I', body, at)
-            text = body[at + 4 : at + 4 + size].decode() if encoding == 'ros2msg' else ''
-            self._schemas[struct.unpack_from('<H', body)[0]] = (name, text)
+            text = body[at + 4 : at + 4 + size].decode()
+            self._schemas[struct.unpack_from('<H', body)[0]] = (name, encoding, text)
         elif code == _CHANNEL:
             number, schema = struct.unpack_from('<HH', body)
-            self._channels[number] = (_string(body, 4)[0], schema)
+            topic, at = _string(body, 4)
+            self._channels[number] = (topic, _string(body, at)[0], schema)
         elif code == _MESSAGE:
             number, _, received_ns = struct.unpack_from('<HIQ', body)
-            topic, schema = self._channels[number]
-            name, text = self._schemas.get(schema, ('', ''))
-            yield SalvagedMessage(topic, name, text, received_ns, body[22:])
+            topic, form, schema = self._channels[number]
+            name, encoding, text = self._schemas.get(schema, ('', '', ''))
+            yield SalvagedMessage(topic, name, text, encoding, form, received_ns, body[22:])
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
@@ -121,19 +128,19 @@ def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     (size,) = struct.unpack_from('<Q', body, 16)
     compression, at = _string(body, 28)
     packed = body[at + 8 :]
-    data = _unpack(packed, compression)
+    data = _unpack(packed, compression, min(size, LONGEST))
     return data, len(body) == length and len(data) == size
 
 
-def _unpack(packed: bytes, compression: str) -> bytes:
+def _unpack(packed: bytes, compression: str, longest: int) -> bytes:
     """Return as much of the data as there is; a cut-off stream gives its beginning."""
     if not compression:
         return packed
     try:
         if compression == 'zstd':
-            return zstd.ZstdDecompressor().decompress(packed)
+            return unpack_zstd(packed, longest)
         if compression == 'lz4':
-            return LZ4FrameDecompressor().decompress(packed)
-    except (zstd.ZstdError, RuntimeError):
+            return LZ4FrameDecompressor().decompress(packed, max_length=longest)
+    except (ValueError, RuntimeError):
         return b''
     return b''
