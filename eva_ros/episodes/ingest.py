@@ -19,8 +19,11 @@ from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.joints import NotReady as NotReady
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
+from eva_ros.episodes.video import is_video
+from eva_ros.episodes.video import VideoDecoder
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
+from eva_ros.robot.spec import Camera
 from eva_ros.robot.spec import Robot
 
 _log = logging.getLogger(__name__)
@@ -57,10 +60,22 @@ class _Compressed:
     data: Any
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """A frame of a video, which must be decoded when it comes, as it stands in the view.
+
+    None where it could not be decoded; `problem` says why.
+    """
+
+    picture: NDArray[np.uint8] | None
+    problem: str = ''
+
+
 class ObservationBuilder:
     """Makes observations of what has arrived so far.
 
-    Images are decoded when an observation needs them, each once.
+    Images are decoded when an observation needs them, each once; the frames of video streams
+    (foxglove_msgs/CompressedVideo, or its formats in sensor_msgs/CompressedImage) as they come.
     """
 
     def __init__(
@@ -95,6 +110,7 @@ class ObservationBuilder:
         self._images: dict[str, AsOfBuffer[Any]] = {n: AsOfBuffer() for n in view.camera_names}
         self._joints = JointTrack(robot, max_joint_age_s)
         self._pictures: dict[str, tuple[Sample[Any], NDArray[np.uint8]]] = {}
+        self._videos: dict[str, VideoDecoder] = {}
         self._on_clock_jump = on_clock_jump
         self.clock_jumps = 0
 
@@ -114,7 +130,8 @@ class ObservationBuilder:
         The message must not change afterwards.
         """
         if camera in self._images:
-            self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, message))
+            value = self._frame(camera, message) if is_video(message) else message
+            self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, value))
 
     def add_joint_state(
         self,
@@ -202,15 +219,33 @@ class ObservationBuilder:
             )
         return sample
 
+    def _frame(self, camera: str, message: Any) -> _Shown:
+        """Return a video frame as it stands in the view."""
+        decoder = self._videos.setdefault(camera, VideoDecoder())
+        try:
+            picture = decoder.decode(message)
+            if picture is None:
+                return _Shown(None, f"The video of format '{message.format}' has no keyframe yet.")
+            return _Shown(self._view.camera(camera).picture(picture))
+        except UserError as error:
+            return _Shown(None, str(error))
+
     def _picture(self, name: str, sample: Sample[Any]) -> NDArray[np.uint8]:
         """Return an image as it stands in the view, decoded once."""
         kept = self._pictures.get(name)
         if kept and kept[0] is sample:
             return kept[1]
+        camera = self._robot.cameras[name]
         try:
-            picture = self._view.camera(name).picture(decode_image(sample.value))
+            picture = self._shown(camera, sample.value)
         except UserError as error:
-            topic = self._robot.cameras[name].topic
-            raise NotReady(f"Camera '{name}' on '{topic}': {error}") from error
+            raise NotReady(f"Camera '{name}' on '{camera.topic}': {error}") from error
         self._pictures[name] = (sample, picture)
         return picture
+
+    def _shown(self, camera: Camera, value: Any) -> NDArray[np.uint8]:
+        if isinstance(value, _Shown):
+            if value.picture is None:
+                raise UserError(value.problem)
+            return value.picture
+        return self._view.camera(camera.name).picture(decode_image(value, camera.value_range))

@@ -7,8 +7,6 @@ from functools import partial
 import sys
 from typing import Any
 
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation
@@ -18,6 +16,7 @@ from eva_ros.episodes.views import load_view
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Health
+from eva_ros.ros.images import image_type
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import observation_message
 from eva_ros.ros.parameters import Param
@@ -61,8 +60,7 @@ class CameraIngest(EvaNode):
         self._streams += self.robot.joint_state_topics
         for name in self._view.camera_names:
             topic = self.robot.cameras[name].topic
-            kind = CompressedImage if topic.endswith('/compressed') else Image
-            self._follow(kind, topic, partial(self._on_image, name))
+            self._follow(image_type(topic), topic, partial(self._on_image, name))
         for topic in self.robot.joint_state_topics:
             self._follow(JointState, topic, partial(self._on_joint_state, topic))
         rate_hz = self.param('publish_rate_hz') or self._view.rate_hz
@@ -81,8 +79,10 @@ class CameraIngest(EvaNode):
     def _start(self) -> None:
         self._start_ns = self.now_ns()
 
-    def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
-        self._builder.add_image_message(camera, to_ns(message.header.stamp), message)
+    def _on_image(self, camera: str, message: Any) -> None:
+        # foxglove's video messages have a time instead of a header.
+        stamp = message.header.stamp if hasattr(message, 'header') else message.timestamp
+        self._builder.add_image_message(camera, to_ns(stamp), message)
 
     def _on_joint_state(self, topic: str, message: JointState) -> None:
         self._builder.add_joint_state(

@@ -66,11 +66,21 @@ class ArmEntry(StrictModel):
 
 
 class CameraEntry(StrictModel):
-    """A camera: topic of its images and their size in pixels."""
+    """A camera: topic of its images and their size in pixels.
+
+    `value_range` is for images of encoding 16UC1: the values that are shown black and white.
+    """
 
     topic: str
     height: int = Field(gt=0)
     width: int = Field(gt=0)
+    value_range: tuple[Number, Number] | None = None
+
+    @model_validator(mode='after')
+    def _check(self) -> 'CameraEntry':
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            raise ValueError('value_range must be the lower and the higher value')
+        return self
 
 
 class RobotFile(StrictModel):

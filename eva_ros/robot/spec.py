@@ -115,12 +115,16 @@ class Arm:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: its image topic and the size of its images in pixels."""
+    """A camera: its image topic and the size of its images in pixels.
+
+    `value_range` holds the values that are black and white in images of encoding 16UC1.
+    """
 
     name: str
     topic: str
     height: int
     width: int
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +242,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
     file, limits = read_robot_file(path)
     arms = {name: _arm(name, file) for name in ARM_NAMES}
     cameras = {
-        name: Camera(name, camera.topic, camera.height, camera.width)
+        name: Camera(name, camera.topic, camera.height, camera.width, camera.value_range)
         for name, camera in file.cameras.items()
     }
     urdf = None if file.urdf is None else (path.parent / file.urdf).resolve()
