@@ -4,6 +4,7 @@ from bisect import insort
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -17,6 +18,8 @@ from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
+from eva_ros.episodes.records import TextRecord
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
@@ -61,6 +64,8 @@ def align(
     on_problem: Callable[[str], None],
     *,
     marked: bool,
+    settings: AlignSettings | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> Iterator[Piece]:
     """Yield the attempts in a recording, cut where a stream is missing or too old.
 
@@ -71,23 +76,44 @@ def align(
         robot: whose joints and topics.
         view: how cameras are tiled, and the rate.
         on_problem: is given a sentence for whatever was cut or left out.
-        marked: whether Episode markers say where attempts begin and end; otherwise all is one.
+        marked: whether Episode markers say where attempts begin and end; otherwise the texts on
+            the task topic do, and where there is none all is one.
+        settings: clocks, tolerances and the task topic.
+        facts: what the bag says about itself: `eva.task`, `eva.instruction`, `eva.success`.
     """
-    aligner = _Aligner(robot, view, on_problem)
-    if not marked:
-        aligner.begin(Piece(), 0)
+    settings = settings or AlignSettings()
+    aligner = _Aligner(robot, view, on_problem, settings)
+    topic = settings.task_topic.lstrip('/') if settings.task_topic else None
+    if not marked and topic is None:
+        aligner.begin(_whole_bag(facts or {}), 0)
     for record in records:
         if isinstance(record, EpisodeRecord):
             yield from aligner.mark(record)
+        elif isinstance(record, TextRecord):
+            if not marked and record.topic == topic:
+                yield from aligner.tell(record)
         else:
             aligner.feed(record)
     yield from aligner.finish()
 
 
+def _whole_bag(facts: Mapping[str, str]) -> Piece:
+    success = {'true': True, 'false': False}.get(facts.get('eva.success', '').lower())
+    return Piece(facts.get('eva.task', ''), facts.get('eva.instruction', ''), success)
+
+
 class _Aligner:
     """Walks through a recording once, holding the attempt it is in."""
 
-    def __init__(self, robot: Robot, view: ViewSpec, on_problem: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        view: ViewSpec,
+        on_problem: Callable[[str], None],
+        settings: AlignSettings,
+    ) -> None:
+        self._check(settings, robot, view)
+        self._settings = settings
         self._period_s = 1.0 / view.rate_hz
         self._robot = robot
         self._cameras = {robot.cameras[name].topic: name for name in view.camera_names}
@@ -96,11 +122,26 @@ class _Aligner:
         self._on_problem = on_problem
         age_s = 1.5 * self._period_s
         self._builder = ObservationBuilder(
-            robot, view, max_image_age_s=age_s, max_joint_age_s=age_s, on_clock_jump=self._jumped
+            robot,
+            view,
+            max_image_age_s=age_s,
+            max_joint_age_s=age_s,
+            max_age_s=settings.max_age_s,
+            on_clock_jump=self._jumped,
         )
+        self._told = ''
         self._count = 0
         self._piece: Piece | None = None
         self._pieces: list[Piece] = []
+
+    def _check(self, settings: AlignSettings, robot: Robot, view: ViewSpec) -> None:
+        streams = {*view.camera_names, *robot.joint_state_topics}
+        unknown = sorted({*settings.clock, *settings.max_age_s} - streams)
+        if unknown:
+            raise UserError(
+                f'The alignment settings name {", ".join(unknown)}, which is none of the streams '
+                f'{", ".join(sorted(streams))}.'
+            )
 
     # Attempts.
 
@@ -128,6 +169,16 @@ class _Aligner:
             for piece in self._pieces:
                 piece.success = record.success
 
+    def tell(self, record: TextRecord) -> Iterator[Piece]:
+        """Begin another attempt where the robot is told something else."""
+        text = record.text.strip()
+        if text == self._told:
+            return
+        self._told = text
+        yield from self.finish()
+        if text:
+            self.begin(Piece(text, text), record.stamp_ns)
+
     def finish(self) -> Iterator[Piece]:
         """End the attempt: take the ticks that are left and hand out its pieces."""
         if self._piece is None:
@@ -147,15 +198,24 @@ class _Aligner:
     def feed(self, record: Record) -> None:
         if isinstance(record, JointStateRecord):
             self._builder.add_joint_state(
-                record.stamp_ns, record.names, record.positions, record.velocities, record.topic
+                self._stamp(record.topic, record),
+                record.names,
+                record.positions,
+                record.velocities,
+                record.topic,
             )
         elif isinstance(record, ImageRecord) and record.topic in self._cameras:
             camera = self._cameras[record.topic]
-            self._builder.add_image_message(camera, record.stamp_ns, record.message)
+            stamp_ns = self._stamp(camera, record)
+            self._builder.add_image_message(camera, stamp_ns, record.message)
             if camera == self._reference and self._piece is not None and self._anchor is None:
-                insort(self._candidates, record.stamp_ns)
+                insort(self._candidates, stamp_ns)
         if self._piece is not None:
             self._advance(final=False)
+
+    def _stamp(self, stream: str, record: Record) -> int:
+        received = self._settings.clock.get(stream) == 'receive'
+        return record.received_ns if received else record.stamp_ns
 
     def _advance(self, *, final: bool) -> None:
         """Take all ticks that no later message can change."""
@@ -196,7 +256,16 @@ class _Aligner:
             self._anchor = tick_ns
             self._candidates.clear()
         self._step += 1
+        self._number(tick_ns)
         self._pieces[-1].ticks.append(tick)
+
+    def _number(self, tick_ns: int) -> None:
+        """Count another attempt where a piece begins behind a long gap."""
+        gap_s, before = self._settings.gap_s, [p for p in self._pieces if p.ticks]
+        if gap_s is None or not before or self._pieces[-1].ticks or self._pieces[-1].task:
+            return
+        if tick_ns - before[-1].ticks[-1].observation.stamp_ns >= gap_s * 1e9:
+            self._pieces[-1].number, self._count = self._count, self._count + 1
 
     def _skip(self, tick_ns: int, reason: str) -> None:
         if self._anchor is None:

@@ -17,6 +17,7 @@ from eva_ros.episodes.bag_files import METADATA
 from eva_ros.episodes.bag_files import storage_files
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.records import EPISODE
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import ARM_NAMES
@@ -35,10 +36,23 @@ def default_cache() -> Path:
     return Path(base) / 'eva_ros' / 'episodes'
 
 
-def world_of(robot: Robot, view: ViewSpec) -> dict[str, Any]:
+def world_of(
+    robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+) -> dict[str, Any]:
     """Return what decides how a bag becomes episodes, as JSON holds it."""
     grippers = [robot.arms[arm].gripper for arm in ARM_NAMES]
+    # Left out where they are not used, so that what was cached without them stays good.
+    extra: dict[str, Any] = {}
+    if settings and settings != AlignSettings():
+        extra['align'] = settings.model_dump(mode='json')
+    units = {arm.name: arm.state_unit for arm in robot.arms.values() if arm.state_unit != 'rad'}
+    if units:
+        extra['state_units'] = units
+    ranges = {c.name: list(c.value_range) for c in robot.cameras.values() if c.value_range}
+    if ranges:
+        extra['value_ranges'] = ranges
     return {
+        **extra,
         'format': _FORMAT,
         'view': view.model_dump(mode='json'),
         'robot': robot.name,
@@ -72,9 +86,12 @@ def _facts(file: Path) -> list:
 class Cache:
     """Where the episodes of one robot and view are kept."""
 
-    def __init__(self, folder: Path, robot: Robot, view: ViewSpec) -> None:
+    def __init__(
+        self, folder: Path, robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+    ) -> None:
         self.root, self.robot, self.view = folder, robot, view
-        self._world = world_of(robot, view)
+        self.settings = settings or AlignSettings()
+        self._world = world_of(robot, view, self.settings)
 
     def folder_of(self, bag: Path) -> Path:
         """Return the folder that holds, or will hold, a bag's episodes."""
@@ -130,8 +147,17 @@ class Cache:
         cameras = [self.robot.cameras[name].topic for name in self.view.camera_names]
         with BagReader(bag, note) as reader:
             markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
-            records = reader.records([*cameras, *self.robot.joint_state_topics, *markers])
-            yield from align(records, self.robot, self.view, note, marked=bool(markers))
+            told = [self.settings.task_topic] if self.settings.task_topic else []
+            wanted = [*cameras, *self.robot.joint_state_topics, *markers, *told]
+            yield from align(
+                reader.records(wanted),
+                self.robot,
+                self.view,
+                note,
+                marked=bool(markers),
+                settings=self.settings,
+                facts=reader.facts,
+            )
 
     def _write(self, folder: Path, pieces: list[Piece], meta: dict[str, Any]) -> None:
         """Write a folder so that it is there whole or not at all."""

@@ -4,6 +4,7 @@ The same messages give identical observations wherever they come from.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
@@ -85,6 +86,7 @@ class ObservationBuilder:
         *,
         max_image_age_s: float = 2.0,
         max_joint_age_s: float = 0.5,
+        max_age_s: Mapping[str, float] | None = None,
         on_clock_jump: Callable[[str], None] = _log.warning,
     ) -> None:
         """Begin with nothing.
@@ -94,6 +96,7 @@ class ObservationBuilder:
             view: how the cameras are tiled.
             max_image_age_s: no observation is made with an image older than this.
             max_joint_age_s: nor with joints older than this.
+            max_age_s: another age for single cameras (by name) and joint-state topics.
             on_clock_jump: is given a sentence when stamps jump back and everything is forgotten.
 
         Raises:
@@ -106,9 +109,12 @@ class ObservationBuilder:
                 f'(it has {", ".join(robot.cameras)}).'
             )
         self._robot, self._view = robot, view
-        self._max_image_age_ns = round(max_image_age_s * 1e9)
+        ages_s = max_age_s or {}
+        self._max_image_age_ns = {
+            name: round(ages_s.get(name, max_image_age_s) * 1e9) for name in view.camera_names
+        }
         self._images: dict[str, AsOfBuffer[Any]] = {n: AsOfBuffer() for n in view.camera_names}
-        self._joints = JointTrack(robot, max_joint_age_s)
+        self._joints = JointTrack(robot, max_joint_age_s, ages_s)
         self._pictures: dict[str, tuple[Sample[Any], NDArray[np.uint8]]] = {}
         self._videos: dict[str, VideoDecoder] = {}
         self._on_clock_jump = on_clock_jump
@@ -212,10 +218,11 @@ class ObservationBuilder:
         if sample is None:
             raise NotReady(f"There is no image of camera '{name}' on '{topic}' yet.")
         age_ns = now_ns - sample.stamp_ns
-        if age_ns > self._max_image_age_ns:
+        max_age_ns = self._max_image_age_ns[name]
+        if age_ns > max_age_ns:
             raise NotReady(
                 f"The newest image of camera '{name}' on '{topic}' is {age_ns * 1e-9:.2f} s old "
-                f'(at most {self._max_image_age_ns * 1e-9:.2f} s): is the camera still running?'
+                f'(at most {max_age_ns * 1e-9:.2f} s): is the camera still running?'
             )
         return sample
 

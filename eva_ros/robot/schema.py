@@ -43,12 +43,13 @@ class ControllerEntry(StrictModel):
 
 
 class ArmEntry(StrictModel):
-    """An arm: six joints, a gripper, a controller."""
+    """An arm: six joints, a gripper, a controller; `state_unit` is of its joint states."""
 
     joints: tuple[str, ...] = Field(min_length=6, max_length=6)
     gripper: GripperEntry
     controller: ControllerEntry
     state_topic: str = 'joint_states'
+    state_unit: Literal['rad', 'deg'] = 'rad'
     base_frame: str
     end_effector_frame: str
 

@@ -69,6 +69,7 @@ class Arm:
     Attributes:
         joints: the six arm joints, names inside.
         state_topic: topic of this arm's joint states.
+        state_unit: of the six joints in them, 'rad' or 'deg'; commands are in rad.
         controller: command topic and the joints as sent, gripper included where it is part of
             the trajectory.
     """
@@ -80,6 +81,12 @@ class Arm:
     state_topic: str
     base_frame: str
     end_effector_frame: str
+    state_unit: str = 'rad'
+
+    @property
+    def state_scale(self) -> float:
+        """Return the units of this arm's joint states for each rad, gripper apart."""
+        return 180.0 / np.pi if self.state_unit == 'deg' else 1.0
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -100,6 +107,7 @@ class Arm:
             UserError: a joint is missing or named twice, or a position is not finite.
         """
         values = _by_name(self.state_joints, names, positions)
+        values[:-1] /= self.state_scale
         values[-1] = self.gripper.from_controller(values[-1])
         return values
 
@@ -109,6 +117,7 @@ class Arm:
         """Return this arm's joint velocities [7]; nan where the joint state gives none."""
         given = dict(zip(names, velocities))
         values = np.array([given.get(name, np.nan) for name in self.state_joints])
+        values[:-1] /= self.state_scale
         values[-1] /= self.gripper.scale
         return values
 
@@ -202,7 +211,9 @@ class Robot:
         """Return the names and values [14] of a joint state in the controllers' units."""
         values = np.array(positions, dtype=np.float64)
         for arm in ARM_NAMES:
-            last = self.arm_indices(arm).stop - 1
+            own = self.arm_indices(arm)
+            last = own.stop - 1
+            values[own.start : last] *= self.arms[arm].state_scale
             values[last] = self.arms[arm].gripper.to_controller(values[last])
         names = tuple(name for arm in ARM_NAMES for name in self.arms[arm].state_joints)
         return names, values
@@ -271,6 +282,7 @@ def _arm(name: str, file: RobotFile) -> Arm:
         state_topic=arm.state_topic,
         base_frame=arm.base_frame,
         end_effector_frame=arm.end_effector_frame,
+        state_unit=arm.state_unit,
     )
 
 
