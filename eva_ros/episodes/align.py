@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ _LATE_NS = 250_000_000
 _NEVER = 1 << 63
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
+_PUT_AWAY = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +42,12 @@ class Tick:
     Attributes:
         observation: as of the tick.
         joints: [J] at the stamp of the image that stands for the view, interpolated.
+        frame: what `keep` returned for the view, which the observation then holds no more.
     """
 
     observation: Observation
     joints: NDArray[np.float64]
+    frame: int = -1
 
 
 @dataclass
@@ -66,6 +70,7 @@ def align(
     marked: bool,
     settings: AlignSettings | None = None,
     facts: Mapping[str, str] | None = None,
+    keep: Callable[[Observation], int] | None = None,
 ) -> Iterator[Piece]:
     """Yield the attempts in a recording, cut where a stream is missing or too old.
 
@@ -80,9 +85,11 @@ def align(
             the task topic do, and where there is none all is one.
         settings: clocks, tolerances and the task topic.
         facts: what the bag says about itself: `eva.task`, `eva.instruction`, `eva.success`.
+        keep: puts the view of each tick away and returns its number, so that memory stays flat
+            however long an attempt is; ticks hold their views where None.
     """
     settings = settings or AlignSettings()
-    aligner = _Aligner(robot, view, on_problem, settings)
+    aligner = _Aligner(robot, view, on_problem, settings, keep)
     topic = settings.task_topic.lstrip('/') if settings.task_topic else None
     if not marked and topic is None:
         aligner.begin(_whole_bag(facts or {}), 0)
@@ -111,8 +118,10 @@ class _Aligner:
         view: ViewSpec,
         on_problem: Callable[[str], None],
         settings: AlignSettings,
+        keep: Callable[[Observation], int] | None,
     ) -> None:
         self._check(settings, robot, view)
+        self._keep = keep
         self._settings = settings
         self._period_s = 1.0 / view.rate_hz
         self._robot = robot
@@ -248,7 +257,7 @@ class _Aligner:
         try:
             observation = self._builder.latest(tick_ns)
             stamp_ns = observation.image_stamps[self._reference]
-            tick = Tick(observation, self._builder.joints_between(stamp_ns))
+            joints = self._builder.joints_between(stamp_ns)
         except NotReady as reason:
             self._skip(tick_ns, str(reason))
             return
@@ -257,7 +266,13 @@ class _Aligner:
             self._candidates.clear()
         self._step += 1
         self._number(tick_ns)
-        self._pieces[-1].ticks.append(tick)
+        self._pieces[-1].ticks.append(self._kept(observation, joints))
+
+    def _kept(self, observation: Observation, joints: NDArray[np.float64]) -> Tick:
+        if self._keep is None:
+            return Tick(observation, joints)
+        frame = self._keep(observation)
+        return Tick(replace(observation, view=_PUT_AWAY), joints, frame)
 
     def _number(self, tick_ns: int) -> None:
         """Count another attempt where a piece begins behind a long gap."""

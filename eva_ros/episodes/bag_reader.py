@@ -73,6 +73,7 @@ class BagReader:
         topics: the type of each topic, names without the leading slash.
         promised: how many messages each topic holds by the metadata or the files' indexes; a
             topic of which neither says so is missing.
+        declared_s: how long the metadata say that the bag is, s; 0 where they do not.
         facts: what the bag says about itself (custom data in its metadata).
         losses: complete when the messages have been read.
     """
@@ -96,6 +97,7 @@ class BagReader:
         self._parts = self._open(files)
         self.topics = {topic.name: topic.type for part in self._parts for topic in part.topics}
         self.facts = _facts(about)
+        self.declared_s = _duration_s(about)
         self.promised = _promised(about) or _indexed(self._parts)
         self._texts = _texts(self._parts)
         self._formats = _formats(about)
@@ -256,6 +258,13 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
     return (
         {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
     )
+
+
+def _duration_s(about: dict[str, Any]) -> float:
+    try:
+        return max(0, int(about['duration']['nanoseconds'])) * 1e-9
+    except (KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def _promised(about: dict[str, Any]) -> dict[str, int]:

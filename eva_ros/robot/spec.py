@@ -292,14 +292,15 @@ def _by_name(
     """Return the positions of the wanted names, in that order."""
     if len(names) != len(positions):
         raise UserError(f'A joint state has {len(names)} names but {len(positions)} positions.')
-    missing = [name for name in wanted if name not in names]
+    place = {name: index for index, name in enumerate(names)}
+    missing = [name for name in wanted if name not in place]
     if missing:
         raise UserError(f'The joint state lacks {", ".join(missing)}.')
-    twice = [name for name in wanted if list(names).count(name) > 1]
-    if twice:
-        raise UserError(f'The joint state names {", ".join(twice)} more than once.')
-    index = [list(names).index(name) for name in wanted]
-    values = np.asarray(positions, dtype=np.float64)[index]
+    if len(place) < len(names):
+        twice = [name for name in wanted if list(names).count(name) > 1]
+        if twice:
+            raise UserError(f'The joint state names {", ".join(twice)} more than once.')
+    values = np.asarray(positions, dtype=np.float64)[[place[name] for name in wanted]]
     if not np.isfinite(values).all():
         bad = [name for name, value in zip(wanted, values) if not np.isfinite(value)]
         raise UserError(f'The joint state of {", ".join(bad)} is not a number.')
