@@ -1,4 +1,4 @@
-"""`eva bags`: look at recordings and show them."""
+"""`eva bags`: look at recordings, show them, bring them in from elsewhere and send them out."""
 
 import argparse
 from collections.abc import Callable
@@ -9,13 +9,13 @@ from typing import Any
 
 from eva_ros.errors import UserError
 
-HELP = 'check and show recorded bags'
+HELP = 'check and show recorded bags, import and export data sets'
 
 DONE, FINDINGS, WRONG_USE = 0, 1, 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare check and view."""
+    """Declare check, view, import and export."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     check = actions.add_parser('check', help='what bags hold and what is wrong with them')
     check.add_argument('--json', action='store_true', help='print one JSON object')
@@ -23,6 +23,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     view = actions.add_parser('view', help='one HTML page with pictures and joint curves')
     view.add_argument('--out', type=Path, default=Path('bags.html'), help='page (bags.html)')
     _add_bags(view)
+    bring = actions.add_parser('import', help='write a LeRobot or RoboTwin data set as bags')
+    bring.add_argument('source', type=Path, help='folder of the data set, or an HDF5 file')
+    bring.add_argument('--out', type=Path, required=True, help='folder of the bags')
+    bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
+    bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
+    bring.add_argument('--rate', type=float, help='frames a second, where the data do not say it')
+    bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
+    bring.add_argument('--json', action='store_true', help='print one JSON object')
+    send = actions.add_parser('export', help='write episodes as a LeRobot v3 data set')
+    send.add_argument('--out', type=Path, required=True, help='folder of the data set')
+    send.add_argument('--cache', type=Path, help='folder for aligned episodes')
+    send.add_argument('--workers', type=int, default=2, help='processes that read (2)')
+    _add_bags(send)
 
 
 def _add_bags(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     actions: dict[str, Callable[[argparse.Namespace], int]] = {
         'check': _check,
         'view': _view,
+        'import': _import,
+        'export': _export,
     }
     return actions[args.action](args)
 
@@ -99,3 +114,75 @@ def _view(args: argparse.Namespace) -> int:
     args.out.write_text(page(sections), encoding='utf-8')
     print(f'wrote {args.out}', file=sys.stderr)
     return _code(checks)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.bag_import import write_bags
+    from eva_ros.episodes.import_map import load_map
+    from eva_ros.episodes.import_map import map_by_order
+    from eva_ros.episodes.imported import look_at_numbers
+    from eva_ros.robot.spec import load_robot
+
+    if args.map and not args.robot:
+        raise UserError('--map says how joints become those of a robot: name it with --robot.')
+    data = _data_set(args)
+    robot = load_robot(args.robot) if args.robot else None
+    found = load_map(args.map) if args.map else None
+    if robot and not found:
+        found = map_by_order(data, robot)
+    bags, seen = write_bags(data, args.out, robot=robot, found=found, images=args.images)
+    findings = [*data.findings, *look_at_numbers(data), *seen]
+    about = {
+        'source': str(args.source),
+        'kind': data.kind,
+        'rate_hz': data.rate_hz,
+        'episodes': len(data.episodes),
+        'frames': data.frames,
+        'cameras': list(data.cameras),
+        'joints': list(data.joint_names),
+        'findings': findings,
+        'bags': [str(bag) for bag in bags],
+    }
+    if args.json:
+        print(json.dumps(about))
+        return FINDINGS if findings else DONE
+    print(f'{args.source}: {data.kind}, {len(data.episodes)} episodes, {data.frames} frames')
+    for finding in findings:
+        print(f'  - {finding}')
+    print(f'wrote {len(bags)} bags to {args.out}')
+    return FINDINGS if findings else DONE
+
+
+def _data_set(args: argparse.Namespace) -> Any:
+    from eva_ros.episodes.lerobot_reader import is_lerobot
+    from eva_ros.episodes.lerobot_reader import read_lerobot
+    from eva_ros.episodes.robotwin_reader import is_robotwin
+    from eva_ros.episodes.robotwin_reader import read_robotwin
+
+    if not args.source.exists():
+        raise UserError(f'There is no {args.source}.')
+    if is_lerobot(args.source):
+        return read_lerobot(args.source)
+    if not is_robotwin(args.source):
+        raise UserError(
+            f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '
+            'files (RoboTwin).'
+        )
+    if not args.rate or args.rate <= 0:
+        raise UserError(
+            'RoboTwin files hold no time: give the frames a second with --rate (the rate of the '
+            "simulation over the settings' save_freq)."
+        )
+    return read_robotwin(args.source, args.rate)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.lerobot_writer import write_lerobot
+
+    robot, view, settings = _world(args)
+    episodes = load_episodes(args.paths, robot, view, args.cache, args.workers, settings=settings)
+    write_lerobot(episodes, args.out, robot, view)
+    frames = sum(len(episode) for episode in episodes)
+    print(f'wrote {len(episodes)} episodes, {frames} frames to {args.out}', file=sys.stderr)
+    return DONE

@@ -49,11 +49,18 @@ class EpisodeBagWriter:
         for key, value in {'eva.robot': robot, **facts}.items():
             self._writer.set_custom_data(key, value)
 
-    def write_image(self, topic: str, stamp_ns: int, frame_id: str, jpeg: bytes) -> None:
-        """Write a camera's JPEG bytes as they were published."""
-        data = np.frombuffer(jpeg, np.uint8)
+    def write_image(
+        self,
+        topic: str,
+        stamp_ns: int,
+        frame_id: str,
+        picture: bytes,
+        form: str = 'jpeg',
+    ) -> None:
+        """Write a camera's JPEG (or PNG) bytes as they were published."""
+        data = np.frombuffer(picture, np.uint8)
         header = self._header(stamp_ns, frame_id)
-        self._write(topic, stamp_ns, IMAGE, header=header, format='jpeg', data=data)
+        self._write(topic, stamp_ns, IMAGE, header=header, format=form, data=data)
 
     def write_joint_state(
         self,
