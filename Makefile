@@ -4,6 +4,7 @@
 # make lint      ruff, mypy and the import contracts
 # make format    let ruff rewrite the sources as make lint wants them
 # make bench     print what is measured
+# make soak-gate  a million adversarial chunks through the command gate; goes on where it ended
 # make docs      check the README and the pages in docs/
 # make msgs      copy the texts of eva_msgs into the package and build eva_msgs
 # make lock      resolve requirements/*.in again
@@ -21,7 +22,7 @@ VENV := $(OVERLAY) .venv/bin/
 # Left behind by the wheels where make is started from another virtual environment.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: setup demo test lint format bench docs msgs lock clean
+.PHONY: setup demo test lint format bench soak-gate docs msgs lock clean
 
 setup:
 	@$(PYTHON) scripts/set_up.py
@@ -45,6 +46,9 @@ format: setup
 bench: setup
 	@set -e; for script in benchmarks/*.py; do \
 		echo "== $$script"; $(VENV)python $$script $(ARGS); done
+
+soak-gate: setup
+	@$(VENV)python scripts/soak_gate.py $(ARGS)
 
 docs: setup
 	@$(VENV)python scripts/check_docs.py

@@ -1,4 +1,4 @@
-"""Flow-GRPO on a world model: it improves, starts on-policy, resumes, and can be switched off."""
+"""Alignment of a world model: it improves, starts on-policy, resumes, and can be switched off."""
 
 import alignment_world
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from eva_ros.alignment.dreams import dream_and_judge
 from eva_ros.alignment.grpo import advantages
 from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.settings import GrpoSettings
 from eva_ros.alignment.trainer import align
 from eva_ros.alignment.trainer import Aligner
@@ -19,9 +20,17 @@ from eva_ros.world_model.checkpoint import save_world_model
 def settings(**changes):
     given = {
         'iterations': 3, 'groups': 2, 'group_size': 6, 'steps': 4, 'rank': 4,
-        'learning_rate': 4e-3, 'data_weight': 0.1, 'data_clips': 2,
+        'learning_rate': 4e-3, 'passes': 2, 'data_weight': 0.1, 'data_clips': 2,
     }  # fmt: skip
     return GrpoSettings(**(given | changes))
+
+
+def direct_settings(**changes):
+    given = {
+        'iterations': 3, 'dreams': 4, 'steps': 4, 'rank': 4, 'learning_rate': 4e-3,
+        'data_weight': 0.1, 'data_clips': 2,
+    }  # fmt: skip
+    return DirectSettings(**(given | changes))
 
 
 def aligner(chosen):
@@ -29,11 +38,11 @@ def aligner(chosen):
     return Aligner(policy, alignment_world.prompts(), alignment_world.brightness_judge(), chosen)
 
 
-@pytest.fixture(scope='module')
-def trained():
-    """Return an aligner after 25 iterations and what it scored before."""
-    made = aligner(settings(iterations=12))
-    before = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+@pytest.fixture(scope='module', params=[settings, direct_settings], ids=['grpo', 'direct'])
+def trained(request):
+    """Return an aligner after 12 iterations and what it scored before."""
+    made = aligner(request.param(iterations=12))
+    before = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
     for _ in range(12):
         made.run_iteration()
     return made, before
@@ -41,11 +50,12 @@ def trained():
 
 def test_alignment_improves_a_known_problem_on_dreams_it_was_not_trained_on(trained):
     made, before = trained
-    after = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    after = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
     assert (after.reward > before.reward).all()
     assert (after.reward - before.reward).mean() > 0.1
 
 
+@pytest.mark.parametrize('trained', [settings], indirect=True, ids=['grpo'])
 def test_first_ratio_of_every_iteration_is_exactly_one(trained):
     made, _ = trained
     assert [figures['first_ratio_deviation'] for figures in made.history] == [0.0] * 12
@@ -55,22 +65,23 @@ def test_first_ratio_of_every_iteration_is_exactly_one(trained):
 def test_with_the_adapter_off_the_model_is_the_old_one(trained):
     made, before = trained
     with made.policy.reference():
-        again = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+        again = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
     torch.testing.assert_close(again.reward, before.reward, rtol=0, atol=0)
 
 
 def test_saved_adapter_dreams_as_the_aligned_model(trained, tmp_path):
     made, before = trained
     made.policy.save(tmp_path / 'lora', {})
-    after = dream_and_judge(made.policy.model, made.prompts, made.judge, 7, 4)
+    after = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
     base = alignment_world.world_model()
     save_world_model(base, tmp_path / 'base', dtype=torch.float32)
     loaded = load_world_model(tmp_path / 'base', lora=tmp_path / 'lora')
-    again = dream_and_judge(loaded, made.prompts, made.judge, 7, 4)
+    again = dream_and_judge(loaded, made.learner.prompts, made.learner.judge, 7, 4)
     torch.testing.assert_close(again.reward, after.reward, rtol=1e-3, atol=1e-3)
 
 
-def test_killed_alignment_ends_with_the_same_adapter(tmp_path):
+@pytest.mark.parametrize('settings', [settings, direct_settings])
+def test_killed_alignment_ends_with_the_same_adapter(settings, tmp_path):
     whole = aligner(settings())
     for _ in range(3):
         whole.run_iteration()
@@ -82,8 +93,8 @@ def test_killed_alignment_ends_with_the_same_adapter(tmp_path):
     for _ in range(2):
         resumed.run_iteration()
     assert resumed.history == whole.history
-    for name, weight in whole.weights.items():
-        torch.testing.assert_close(resumed.weights[name], weight, rtol=0, atol=0)
+    for name, weight in whole.learner.weights.items():
+        torch.testing.assert_close(resumed.learner.weights[name], weight, rtol=0, atol=0)
 
 
 def test_state_of_another_alignment_is_refused(tmp_path):
@@ -94,7 +105,7 @@ def test_state_of_another_alignment_is_refused(tmp_path):
 
 def test_scale_is_the_median_penalty_of_unaligned_dreams_and_travels(tmp_path):
     made = aligner(settings(iterations=1))
-    align(made.policy, made.prompts, made.judge, tmp_path, settings(iterations=1))
+    align(made.policy, made.learner.prompts, made.learner.judge, tmp_path, settings(iterations=1))
     assert '"scale": 1.0' in (tmp_path / 'eva.json').read_text()
 
 

@@ -17,7 +17,7 @@ from eva_ros.sim.controller import TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 
 ROBOT = load_robot('aloha_sim')
-SETTINGS = GateSettings(max_start_blend=1.0, max_time_stretch=20.0)
+SETTINGS = GateSettings(max_start_blend=1.0, max_time_stretch=20.0, check_collisions=False)
 
 
 def running(seed):
@@ -55,7 +55,9 @@ def test_a_stop_is_short_and_shorter_than_the_path():
     stop = brake(ROBOT, SETTINGS, path, 0.4 * path.duration).path
     assert stop.duration < 0.5 * path.duration
     moved = np.abs(stop.positions[-1] - stop.positions[0]).max()
-    assert 0.0 < moved < 0.2
+    fastest = np.abs(path.sample(0.4 * path.duration)[1]).max()
+    # Braking evenly covers half of what full speed would.
+    assert 0.0 < moved < 0.75 * fastest * stop.duration
 
 
 def test_both_arms_stop_at_the_same_time():
@@ -63,7 +65,7 @@ def test_both_arms_stop_at_the_same_time():
     command = brake(ROBOT, SETTINGS, path, 0.5).command
     left, right = command['left'], command['right']
     np.testing.assert_array_equal(left.time_from_start, right.time_from_start)
-    assert left.time_from_start[0] == pytest.approx(SETTINGS.stop_lead_s)
+    assert left.time_from_start[0] == pytest.approx(SETTINGS.control_period_s)
 
 
 def test_a_stop_in_the_controller_is_smooth_in_mid_motion():

@@ -34,7 +34,7 @@ def start_demo(*arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_demo_moves_both_arms_and_leaves_a_bag_and_a_report(tmp_path):
     demo = start_demo(
         *('--tasks', 'reach_left', 'reach_right', 'lift_left', '--max-duration', '8'),
@@ -42,7 +42,7 @@ def test_demo_moves_both_arms_and_leaves_a_bag_and_a_report(tmp_path):
     )
     try:
         # The demo shares its domain with nobody; once its nodes start, listening is fine.
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + ros_harness.TIMEOUT_S
         while not list(tmp_path.glob('*/nodes.log')):
             assert demo.poll() is None and time.monotonic() < deadline, demo.communicate()
             time.sleep(0.1)
@@ -52,7 +52,7 @@ def test_demo_moves_both_arms_and_leaves_a_bag_and_a_report(tmp_path):
                 for arm, spec in ROBOT.arms.items()
             }
             states = graph.collect(JointState, 'joint_states', qos.SENSOR_OUTPUT)
-            out, errors = demo.communicate(timeout=500)
+            out, errors = demo.communicate(timeout=800)
     finally:
         demo.kill()
     assert demo.returncode == 0, errors
@@ -78,7 +78,7 @@ def check_what_is_left(folder: Path, out: str):
 
 def test_a_domain_in_use_is_refused_in_a_sentence(graph, tmp_path):
     demo = start_demo('--out', str(tmp_path))
-    out, errors = demo.communicate(timeout=120)
+    out, errors = demo.communicate(timeout=ros_harness.TIMEOUT_S)
     assert demo.returncode == 2
     assert 'is taken on this machine by the node probe' in errors and '--domain-id' in errors
     assert errors.count('\n') == 1 and list(tmp_path.iterdir()) == []

@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import yaml
+
+from eva_ros.control.settings import GateSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,3 +40,13 @@ def test_a_wrong_page_is_noticed(check_docs, tmp_path):
         '`eva no-such-command` does not exist',
         '`make no-such-target` does not exist',
     ]
+
+
+def test_the_page_on_safety_names_every_setting_with_its_default(repository):
+    page = (repository / 'docs' / 'safety.md').read_text()
+    shipped = yaml.safe_load((repository / 'config' / 'gate.yaml').read_text())['gate']
+    for name, field in GateSettings.model_fields.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f'| `{name}` |')]
+        value = str(shipped.get(name, field.default))
+        assert f'| {value.lower() if value in ("True", "False") else value}' in row, row
+    assert set(shipped) <= set(GateSettings.model_fields)

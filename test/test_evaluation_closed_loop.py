@@ -1,5 +1,6 @@
 """Look, dream, move on the simulated robot: what is planned is done, and nothing else."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.episodes.views import load_view
+from eva_ros.errors import UserError
+from eva_ros.evaluation import closed_loop
 from eva_ros.evaluation import controls
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import Plan
@@ -106,6 +109,15 @@ def test_thinking_is_charged(robot, turned):
     assert apart[0] - apart[1] == pytest.approx(1e9, abs=6e7)
 
 
+def test_the_gate_judges_the_joints_of_now_however_long_the_thinking_took(robot):
+    # Longer than an image stays fresh: the cameras are off meanwhile.
+    loop = LoopSettings(time_limit_s=6.0, think_time_s=2.5)
+    result, turns = attempt(robot, turn_waists, loop)
+    assert result.accepted == len(turns) >= 1
+    assert turns[0].verdict.joint_state_age_s < 0.02
+    assert turns[0].verdict.observation_age_s == pytest.approx(2.5, abs=0.021)
+
+
 def test_still_stays_where_it_is(robot):
     view = load_view('aloha_sim')
     result, turns = attempt(robot, controls.still(1 / view.rate_hz, view.frames))
@@ -130,3 +142,25 @@ def test_a_replayed_motion_ends_where_it_was_recorded_to_end(robot):
         end = turns[-1].observation.joint_positions
         arms = ~robot.gripper_mask
         assert end[arms] == pytest.approx(goal[arms], abs=0.03)
+
+
+@pytest.mark.parametrize('moved', [False, True])
+def test_arms_that_never_rest_are_an_error_at_first_and_a_failure_after_a_motion(
+    robot, monkeypatch, moved
+):
+    real = closed_loop._Attempt._latest
+
+    def trembling(self):
+        observation = real(self)
+        if observation is None or (moved and self.commanded is None):
+            return observation
+        return replace(observation, at_rest=False)
+
+    monkeypatch.setattr(closed_loop._Attempt, '_latest', trembling)
+    loop = LoopSettings(time_limit_s=9.0, rest_timeout_s=1.0)
+    if not moved:
+        with pytest.raises(UserError, match=r'did not come to rest within 1\.0 s'):
+            attempt(robot, turn_waists, loop)
+        return
+    result, turns = attempt(robot, turn_waists, loop)
+    assert not result.success and len(turns) == 1 and result.elapsed_s < 9.0

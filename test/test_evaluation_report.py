@@ -133,6 +133,7 @@ def test_a_run_without_any_turn_still_makes_a_page():
     )
     html = page(dataclasses.replace(run, attempts=(nothing,)))
     assert '0 of 0' in html and 'class="joints"' not in html
+    assert '>nan' not in html and '<td>–</td>' in html
 
 
 def test_standing_share_weighs_time():

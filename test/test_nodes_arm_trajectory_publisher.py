@@ -1,108 +1,24 @@
 """The last guard before the arms: both arms or neither, and nothing unless armed."""
 
-from diagnostic_msgs.msg import DiagnosticArray
-import numpy as np
+from gate_bench import Bench
+from gate_bench import NODE
+from gate_bench import ROBOT
 import pytest
 from rclpy.parameter import Parameter
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
-from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.stamps import to_duration
 from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
-
-ROBOT = load_robot('aloha_sim')
-NODE = topics.ARM_TRAJECTORY_PUBLISHER
-DT = 0.1
-
-
-class Bench:
-    """The node, joint states at rest at home, and ears on everything it says."""
-
-    def __init__(self, graph: Graph, **parameters):
-        self.graph = graph
-        self.reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
-        self.safety = graph.collect(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
-        self.commands = {
-            arm: graph.collect(JointTrajectory, spec.controller.topic, qos.COMMAND)
-            for arm, spec in ROBOT.arms.items()
-        }
-        self.previews = graph.collect(
-            JointTrajectory, topics.of(NODE, topics.PREVIEW), qos.LATCHED
-        )
-        self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
-        names, values = ROBOT.to_joint_state(ROBOT.home)
-        self.state = (list(names), values.tolist())
-        self.thread = graph.start(ArmTrajectoryPublisher, **{'dry_run': False, **parameters})
-        assert self.thread.refusal == ''
-        self.node = self.thread.node
-        self.chunks = graph.publisher(ActionChunk, topics.CHUNK, qos.REPORT)
-        self.states = graph.publisher(JointState, 'joint_states')
-        self.timer = graph.probe.create_timer(0.02, self.measure)
-        self.measuring = True
-        graph.wait_for(lambda: self.node._arms['right'].get_subscription_count())
-
-    def now_ns(self):
-        return self.graph.probe.get_clock().now().nanoseconds
-
-    def measure(self):
-        if not self.measuring:
-            return
-        names, values = self.state
-        state = JointState(name=names, position=values)
-        state.header.stamp = to_time(self.now_ns())
-        self.states.publish(state)
-
-    def ask(self, name):
-        return self.graph.call(Trigger, topics.of(NODE, name))
-
-    def arm(self):
-        self.graph.wait_for(lambda: self.ask(topics.ARM).success)
-
-    def chunk(self, **changes):
-        """Return a chunk that lets both arms' waists move by 0.2 rad, then changed."""
-        path = np.tile(ROBOT.home, (17, 1))
-        for joint in (0, 7):
-            path[:, joint] += np.linspace(0.0, 0.2, 17)
-        message = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(DT), horizon=17)
-        message.observation_stamp = to_time(self.now_ns())
-        message.joint_names = list(ROBOT.joint_names)
-        message.positions = path.ravel().tolist()
-        message.observed_positions = ROBOT.home.tolist()
-        message.confidence = float('nan')
-        for name, value in changes.items():
-            setattr(message, name, value)
-        return message
-
-    def send(self, message):
-        """Send a chunk and return the report on it."""
-        count = len(self.reports)
-        self.chunks.publish(message)
-        return self.graph.wait_for(lambda: self.reports[count:])[0]
-
-    def nothing_was_sent(self):
-        return not any(self.commands.values())
-
-    def wait_for_state(self, state):
-        return self.graph.wait_for(
-            lambda: next((s for s in self.safety[::-1] if s.state == state), None)
-        )
-
-    def sent(self, count):
-        """Return the latest commands of both arms once each has got `count` of them."""
-        self.graph.wait_for(lambda: all(len(heard) >= count for heard in self.commands.values()))
-        return {arm: heard[count - 1] for arm, heard in self.commands.items()}
 
 
 @pytest.fixture
@@ -235,7 +151,8 @@ def test_the_estop_service_latches_too(bench: Bench):
     assert bench.ask(topics.TRIGGER_ESTOP).success
     assert bench.wait_for_state(SafetyState.ESTOP).estop
     assert not bench.ask(topics.ARM).success
-    assert bench.ask(topics.RESET_ESTOP).success
+    assert 'just now' in bench.ask(topics.RESET_ESTOP).message
+    bench.graph.wait_for(lambda: bench.ask(topics.RESET_ESTOP).success)
 
 
 def test_hold_brakes_both_arms_and_stays_armed(bench: Bench):
@@ -268,8 +185,7 @@ def test_without_joint_states_the_arms_cannot_be_armed(graph: Graph):
 def test_a_missing_joint_name_is_named_and_keeps_the_arms_disarmed(bench: Bench):
     bench.arm()
     assert bench.ask(topics.DISARM).success
-    names, values = bench.state
-    bench.state = (names[:3] + names[4:], values[:3] + values[4:])
+    bench.keep = lambda name: name != 'left_forearm_roll'
     sentence = "On 'joint_states': The joint state lacks left_forearm_roll."
     bench.graph.wait_for(
         lambda: sentence in [s.message for array in bench.diagnostics for s in array.status]
@@ -332,14 +248,6 @@ def test_a_clock_that_is_set_back_disarms(graph: Graph):
     assert state.reason == ChunkReport.CLOCK_JUMP
     assert '-30.00 s' in state.detail
     assert 'jumped' in bench.ask(topics.ARM).message
-
-
-def test_a_robot_without_trajectory_controllers_is_for_dry_runs(graph: Graph):
-    thread = graph.start(ArmTrajectoryPublisher, robot='piper_dual', dry_run=False)
-    assert 'leave dry_run true' in thread.refusal
-    graph.running.remove(thread)
-    thread.stop()
-    assert graph.start(ArmTrajectoryPublisher, robot='piper_dual').refusal == ''
 
 
 def test_another_gate_file_with_an_unknown_key_is_refused(graph: Graph, tmp_path):

@@ -97,8 +97,9 @@ def test_observations_are_published_at_the_views_rate_and_count_up(graph: Graph)
     # A busy machine may be late, never early.
     assert 0.8e9 < np.median(np.diff(stamps)) * VIEW.rate_hz < 5e9
     first = robot.observations[0]
-    for i, message in enumerate(robot.observations):
-        assert message.observation_id == first.observation_id + i
+    # The node keeps the newest alone: on a busy machine one may be lost, none comes twice.
+    numbers = [message.observation_id for message in robot.observations]
+    assert numbers == sorted(set(numbers))
     assert first.robot == ROBOT.name
     assert tuple(first.camera_names) == tuple(VIEW.camera_names)
     for message in robot.observations:
@@ -175,9 +176,48 @@ def test_a_camera_that_never_publishes_is_named_and_nothing_is_published(graph: 
     graph.start(CameraIngest)
     robot = Robot(graph, cameras=('top', 'left_wrist'))
     topic = ROBOT.cameras['right_wrist'].topic
-    assert topic in robot.hear('None: nothing is heard on')
+    # Until `stale_after_s` is over it is awaited, from then on it is an error.
+    robot.hear(f"None: nothing is heard on '{topic}'")
     assert robot.hear('is its driver running', f'{topic} stream')
     assert not robot.observations
+
+
+def test_arms_with_a_topic_each_are_observed_together(graph: Graph, tmp_path):
+    piper = load_robot('piper_dual')
+    text = (ROBOT.path.parents[1] / 'views' / 'aloha_sim.yaml').read_text()
+    view = tmp_path / 'view.yaml'
+    view.write_text(text.replace('[240, 320]', '[480, 640]'))
+    thread = graph.start(CameraIngest, robot='piper_dual', view=str(view))
+    assert thread.refusal == ''
+    observations = graph.collect(Observation, topics.OBSERVATION, qos.PIPELINE)
+    diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    cameras = [graph.publisher(CompressedImage, c.topic) for c in piper.cameras.values()]
+    arms = {name: graph.publisher(JointState, a.state_topic) for name, a in piper.arms.items()}
+    silent = arms.pop('right')
+    picture = CompressedImage(format='jpeg')
+    picture.data.frombytes(a_jpeg(size=(480, 640)))
+
+    def publish():
+        picture.header.stamp = graph.probe.get_clock().now().to_msg()
+        for camera in cameras:
+            camera.publish(picture)
+        # Both arms call their joints the same: the topic alone says whose they are.
+        for angle, name in enumerate(arms, start=1):
+            message = JointState(name=list(piper.arms[name].state_joints))
+            message.position = [0.1 * angle] * 6 + [0.07]
+            message.header = picture.header
+            arms[name].publish(message)
+
+    graph.probe.create_timer(0.05, publish)
+    right = piper.arms['right'].state_topic
+    graph.wait_for(
+        lambda: [s for a in diagnostics for s in a.status if f"heard on '{right}'" in s.message]
+    )
+    assert not observations
+    arms['right'] = silent
+    state = graph.wait_for(lambda: observations)[0].joint_state
+    assert tuple(state.name) == piper.joint_names
+    np.testing.assert_allclose(state.position, [0.1] * 6 + [1.0] + [0.2] * 6 + [1.0])
 
 
 def test_a_camera_that_falls_silent_ends_the_observations(graph: Graph):

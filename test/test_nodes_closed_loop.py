@@ -1,11 +1,11 @@
 """One scene both ways: the nodes send the arms what the closed loop without ROS sends them."""
 
-import threading
-
 import numpy as np
 import pytest
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
+from ros_harness import TIMEOUT_S
+from ros_harness import wait
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -66,7 +66,7 @@ def sent_by_nodes(graph):
     ask(
         graph, ExecuteTask.Goal(instruction=INSTRUCTION, task=TASK, seed=SEED, max_duration_s=60.0)
     )
-    graph.wait_for(lambda: reports, 120.0)
+    graph.wait_for(lambda: reports)
     assert reports[0].accepted, reports[0].detail
     graph.wait_for(lambda: all(heard.values()))
     return rollouts[0], {arm: received_points(found[0]) for arm, found in heard.items()}
@@ -74,10 +74,8 @@ def sent_by_nodes(graph):
 
 def ask(graph, goal):
     client = ActionClient(graph.probe, ExecuteTask, topics.EXECUTE_TASK)
-    assert client.wait_for_server(60.0)
-    accepted = threading.Event()
-    client.send_goal_async(goal).add_done_callback(lambda _: accepted.set())
-    assert accepted.wait(60.0)
+    assert client.wait_for_server(TIMEOUT_S)
+    assert wait(client.send_goal_async(goal)).accepted
 
 
 def sent_by_closed_loop():

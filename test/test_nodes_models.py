@@ -8,6 +8,7 @@ import pytest
 from rclpy.action import ActionClient
 from ros_harness import Graph
 from ros_harness import TIMEOUT_S
+from ros_harness import wait
 from small_models import INSTRUCTION
 from small_models import renamed
 from small_models import ROBOT
@@ -85,13 +86,6 @@ class Asker:
     def show(self, *messages):
         for message in messages:
             self.observations.publish(message)
-
-
-def wait(future):
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    assert done.wait(TIMEOUT_S)
-    return future.result()
 
 
 def test_a_goal_gives_the_rollout_of_the_observation_it_names(graph: Graph, world_model):

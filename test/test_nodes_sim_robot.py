@@ -63,9 +63,10 @@ def test_images_and_joint_states_come_at_their_rates_in_simulated_time(listener:
     listener.graph.wait_for(lambda: len(listener.states) >= 30)
     for heard in listener.images.values():
         steps = np.diff([to_ns(message.header.stamp) for message in heard])
-        assert set(steps) == {50 * MS}
+        # A listener that is late by more than ten images loses some.
+        assert Counter(steps).most_common(1)[0][0] == 50 * MS
+        assert not any(steps % (50 * MS))
     stamps = [to_ns(message.header.stamp) for message in listener.states]
-    # None may be lost on the way to a reliable listener; a late one may miss the first.
     assert Counter(np.diff(stamps)).most_common(1)[0][0] == 10 * MS
     assert all(stamp % (2 * MS) == 0 for stamp in stamps)
     picture = decode_image(listener.images['top'][0])

@@ -146,6 +146,21 @@ def test_an_image_from_before_the_rest_is_not_looked_at():
     assert not world.asked
 
 
+def test_what_was_seen_before_the_task_or_its_scene_is_not_looked_at():
+    world = World()
+    seen_ns = world.now_ns
+    world.now_ns += S
+    assert world.run()[0].reason == Result.NO_OBSERVATION
+    world = World([SENT])
+    # The executor's clock may be behind the one that stamps the scene.
+    world.board.set_scene(world.now_ns + S)
+    assert world.run()[0].reason == Result.NO_OBSERVATION
+    world.now_ns += S
+    world.rest()
+    world.run()
+    assert world.asked[0][0] > seen_ns + S
+
+
 def test_the_judge_ends_the_task_it_judged_and_no_other():
     world = World([SENT] * 20)
     world.board.set_success(Success(world.now_ns, 'lift_left'))
@@ -183,6 +198,42 @@ def test_nothing_is_asked_while_the_arms_are_disarmed():
     end, _ = world.run()
     assert end.reason == Result.REFUSED_NOT_ARMED
     assert not world.asked
+
+
+@pytest.mark.parametrize('comes', [True, False])
+def test_a_publisher_that_was_not_found_yet_is_waited_for(comes):
+    world = World([SENT] * 20)
+    world.board.set_safety(None)
+    wait_for = world.board.wait_for
+
+    def found_meanwhile(find, timeout_s, *args):
+        world.board.wait_for = wait_for
+        assert timeout_s >= 5
+        if comes:
+            world.be(SafetyState.ARMED)
+        return find()
+
+    world.board.wait_for = found_meanwhile
+    end, _ = world.run()
+    expected = Result.COMPLETED_TIME_LIMIT if comes else Result.REFUSED_NOT_ARMED
+    assert end.reason == expected
+    assert bool(world.asked) is comes
+
+
+def test_arming_that_the_goal_has_overtaken_is_waited_for():
+    world = World([SENT] * 20)
+    world.be(SafetyState.DISARMED)
+    wait_for = world.board.wait_for
+
+    def armed_meanwhile(*args):
+        world.board.wait_for = wait_for
+        world.be(SafetyState.ARMED)
+        return wait_for(*args)
+
+    world.board.wait_for = armed_meanwhile
+    end, loop = world.run()
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert loop.feedback.chunks_executed > 0
 
 
 @pytest.mark.parametrize(

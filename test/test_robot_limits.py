@@ -17,7 +17,7 @@ JOINT = 'left_elbow'
 @pytest.fixture
 def content():
     loaded = yaml.safe_load(find_config('robots', 'aloha_sim').read_text())
-    return copy.deepcopy({**loaded, 'urdf': None})
+    return copy.deepcopy({**loaded, 'urdf': None, 'collision': None})
 
 
 def load(content, tmp_path):

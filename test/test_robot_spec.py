@@ -135,3 +135,35 @@ def test_the_controller_files_name_the_joints_of_the_robot(robot):
         assert parameters['interpolate_from_desired_state'] is True
         assert not parameters['allow_nonzero_velocity_at_trajectory_end']
         assert robot.arms[arm].controller.topic == f'{arm}_arm_controller/joint_trajectory'
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        ({'collision': {'bodies': []}}, 'collision.bodies'),
+        ({'collision': {'bodies': [{'name': 'a', 'frame': 'world'}] * 2}}, 'capsule or box'),
+        (
+            {'collision': {'bodies': [
+                {'name': name, 'frame': 'world', 'box': {'center': [0, 0, 0], 'size': [1, 1, 1]}}
+                for name in 'ab'], 'allowed': [['a', 'c']]}},
+            'allowed names c',
+        ),
+        (
+            {'collision': {'bodies': [
+                {'name': name, 'frame': 'world', 'box': {'center': [0, 0, 0], 'size': [1, 1, 0]}}
+                for name in 'ab']}},
+            'size above 0',
+        ),
+        ({'workspace': {'min': [0, 0, 0], 'max': [1, 0, 1]}}, 'min must be below max'),
+        ({'max_tracking_error': {'elbow': 0.1}}, 'max_tracking_error names elbow'),
+        ({'max_tracking_error': {'left_elbow': 0.0}}, 'max_tracking_error'),
+        ({'urdf': None}, 'collision and workspace need a urdf'),
+    ],
+)  # fmt: skip
+def test_what_the_gate_reads_is_checked(tmp_path, change, words):
+    content = yaml.safe_load(find_config('robots', 'aloha_sim').read_text())
+    path = tmp_path / 'robot.yaml'
+    path.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(UserError) as error:
+        load_robot(path)
+    assert words in str(error.value) and 'robot.yaml' in str(error.value)

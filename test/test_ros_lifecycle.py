@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 import pytest
 from rclpy.parameter import Parameter
 from ros_harness import Graph
+from ros_harness import TIMEOUT_S
 from std_msgs.msg import String
 
 from eva_ros.errors import UserError
@@ -164,14 +165,14 @@ def test_a_signal_ends_the_process_with_exit_code_0(number):
     with start_process(1) as process:
         assert process.stdout.readline().strip() == 'ready: echo'
         process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0, errors
         assert 'Traceback' not in errors
 
 
 def test_a_node_that_refuses_ends_the_process_with_exit_code_2_and_its_sentence():
     with start_process(2) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 2
         assert 'ready' not in output
         assert errors.splitlines()[-1] == (

@@ -103,14 +103,21 @@ def _wheel(version):
     return buffer.getvalue()
 
 
-def test_include_folders_of_another_machine_are_replaced(set_up, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    'elsewhere', ['/opt/python/cp311-cp311', '/home/someone/eva/.venv'], ids=['built', 'set up']
+)
+def test_include_folders_of_another_machine_are_replaced(set_up, monkeypatch, tmp_path, elsewhere):
     cmake = tmp_path / 'share' / 'some_msgs' / 'cmake' / 'export.cmake'
     cmake.parent.mkdir(parents=True)
-    elsewhere = '/opt/python/cp311-cp311/'
     cmake.write_text(
-        f'set(x "{elsewhere}include/python3.11;'
-        f'{elsewhere}lib/python3.11/site-packages/numpy/_core/include;keep")'
+        f'set(x "{elsewhere}/include/python3.11;'
+        f'{elsewhere}/lib/python3.11/site-packages/numpy/_core/include;keep")'
     )
+    before = cmake.read_text()
+    # uv links the files of its cache into the virtual environment.
+    cached = tmp_path / 'cache' / 'export.cmake'
+    cached.parent.mkdir()
+    cached.hardlink_to(cmake)
     monkeypatch.setattr(set_up, 'VENV', tmp_path)
     set_up.repair_exported_targets()
     text = cmake.read_text()
@@ -118,6 +125,11 @@ def test_include_folders_of_another_machine_are_replaced(set_up, monkeypatch, tm
     assert folders[-1] == 'keep'
     assert (Path(folders[0]) / 'Python.h').is_file()
     assert (Path(folders[1]) / 'numpy' / 'arrayobject.h').is_file()
+    assert cached.read_text() == before
+    # What is right already is left as it is.
+    found = cmake.stat().st_ino
+    set_up.repair_exported_targets()
+    assert (cmake.read_text(), cmake.stat().st_ino) == (text, found)
 
 
 def test_it_starts_with_nothing_but_the_standard_library(tmp_path):

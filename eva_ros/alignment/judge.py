@@ -1,5 +1,6 @@
 """What a dream is worth: its executability, less what it lacks in motion."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,3 +76,14 @@ class Judge:
         travelled = path_length(positions, self.dt, self.limits.grippers)
         floor = MotionFloor(demonstrated, self.floor_share, self.floor_weight)
         return Judgement(judged.score - floor.penalty(travelled), judged, travelled, positions)
+
+
+def figures_of(judged: Sequence[Judgement]) -> dict[str, float]:
+    """Return what to watch of judgements, one of each group of dreams."""
+    rewards = torch.stack([j.reward for j in judged])
+    return {
+        'reward': rewards.mean().item(),
+        'spread': rewards.std(-1, correction=0).mean().item(),
+        'executability': torch.stack([j.executability.score for j in judged]).mean().item(),
+        'motion': torch.stack([j.travelled for j in judged]).mean().item(),
+    }

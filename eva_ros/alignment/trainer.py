@@ -1,5 +1,6 @@
 """Aligns a world model offline: dream, judge, learn; resumes exactly where it was killed."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,25 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from eva_ros.alignment.direct import direct_iteration
 from eva_ros.alignment.dreams import dream_and_judge
-from eva_ros.alignment.grpo import advantages
-from eva_ros.alignment.grpo import Group
-from eva_ros.alignment.grpo import group_loss
-from eva_ros.alignment.grpo import sample_group
+from eva_ros.alignment.grpo_iteration import grpo_iteration
 from eva_ros.alignment.judge import Judge
-from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.learner import Learner
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
+from eva_ros.alignment.settings import AlignSettings
+from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.settings import GrpoSettings
 from eva_ros.errors import UserError
 from eva_ros.idm import resume
-from eva_ros.idm.decode import frames_to_tensor
-from eva_ros.world_model.sampler import noise_levels
 
 STATE = 'training.safetensors'
+
+ALGORITHMS: dict[str, Callable[[Learner, np.random.Generator], dict[str, float]]] = {
+    DirectSettings.ALGORITHM: direct_iteration,
+    GrpoSettings.ALGORITHM: grpo_iteration,
+}
 
 
 class Aligner:
@@ -39,7 +42,7 @@ class Aligner:
         policy: WorldModelPolicy,
         prompts: Sequence[Prompt],
         judge: Judge,
-        settings: GrpoSettings,
+        settings: AlignSettings,
     ) -> None:
         """Prepare an alignment from its beginning.
 
@@ -47,107 +50,27 @@ class Aligner:
             policy: the world model with a fresh adapter.
             prompts: what to dream from.
             judge: of the dreams.
-            settings: of the algorithm.
+            settings: of the algorithm, which their kind chooses.
         """
-        self.policy, self.prompts, self.judge, self.settings = policy, prompts, judge, settings
-        self.levels = noise_levels(policy.model.scheduler, settings.steps)
-        self.weights = policy.parameters()
-        self.optimizer = torch.optim.AdamW(
-            list(self.weights.values()), lr=settings.learning_rate, weight_decay=0.0
-        )
+        self.policy, self.settings = policy, settings
+        self.learner = Learner(policy, list(prompts), judge, settings)
         self.budget = resume.Budget(settings.iterations, settings.minutes)
         self.iteration = 0
         self.history: list[dict[str, float]] = []
 
     def run_iteration(self) -> dict[str, float]:
-        """Dream groups, judge them, take the optimizer steps; return what to watch."""
+        """Dream, judge, learn; return what to watch."""
         rng = np.random.default_rng([self.settings.seed, self.iteration])
-        count = min(self.settings.groups, len(self.prompts))
-        chosen = [self.prompts[i] for i in rng.choice(len(self.prompts), count, replace=False)]
-        groups, judged = [], []
-        for prompt in chosen:
-            group, needed = self._dream(prompt, int(rng.integers(2**40)))
-            groups.append(group)
-            judged.append(self._judge(group, needed))
-        better = advantages(torch.stack([j.reward for j in judged]), self.settings)
-        watched = [self._learn(groups, better, rng) for _ in range(self.settings.passes)]
+        figures = ALGORITHMS[self.settings.ALGORITHM](self.learner, rng)
         self.iteration += 1
-        figures = _figures(judged) | watched[-1]
-        figures['first_ratio_deviation'] = watched[0]['ratio_deviation']
         self.history.append(figures)
         return figures
-
-    def _dream(self, prompt: Prompt, seed: int) -> tuple[Group, float]:
-        """Return the dreams of a group, and the motion that they must keep."""
-        generator = torch.Generator().manual_seed(seed)
-        size = self.settings.group_size
-        condition = self.policy.condition(prompt.first()[None], [prompt.instruction], size)
-        noise = self.policy.model.noise(1, generator)
-        group = sample_group(self.policy, condition, noise, self.levels, self.settings, generator)
-        return group, self._needed(prompt, noise)
-
-    @torch.no_grad()
-    def _needed(self, prompt: Prompt, noise: Tensor) -> float:
-        """Return the path length recorded from here, or the unaligned dream's if it is shorter.
-
-        Alignment shall not take motion away; to move more than before is for the supervised
-        training to teach, and would drown what the executability says.
-        """
-        condition = self.policy.condition(prompt.first()[None], [prompt.instruction], 1)
-        with self.policy.reference():
-            still = self.policy.model.sample(condition, noise, steps=self.settings.steps)
-        frames = self.policy.model.decode(still, condition)
-        recorded = prompt.demonstrated(self.judge.dt, self.judge.limits.grippers)
-        before = self.judge(frames, torch.tensor([recorded])).travelled
-        return min(recorded, before.item())
-
-    @torch.no_grad()
-    def _judge(self, group: Group, needed: float) -> Judgement:
-        frames = self.policy.model.decode(group.samples, group.condition)
-        return self.judge(frames, torch.full((len(frames),), needed))
-
-    def _learn(
-        self, groups: Sequence[Group], better: Tensor, rng: np.random.Generator
-    ) -> dict[str, float]:
-        """Take one optimizer step over all groups and the data anchor."""
-        settings = self.settings
-        self.optimizer.zero_grad(set_to_none=True)
-        seen = []
-        share = 1 / (len(groups) * settings.window)
-        for group, advantage in zip(groups, better, strict=True):
-            for step in group.window:
-                loss = group_loss(self.policy, group, advantage.float(), settings, step)
-                (share * (loss.policy + settings.kl_weight * loss.kl)).backward()
-                seen.append((loss.kl.item(), loss.ratio_deviation, loss.clipped))
-        data = self._anchor(rng)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), settings.gradient_norm)
-        self.optimizer.step()
-        kl, deviation, clipped = np.array(seen).T
-        return {
-            'kl': float(kl.mean()),
-            'ratio_deviation': float(deviation.max()),
-            'clipped': float(clipped.mean()),
-            'data_loss': data,
-            'gradient': float(norm),
-        }
-
-    def _anchor(self, rng: np.random.Generator) -> float:
-        """Add the gradient of the supervised loss on recorded clips; return the loss."""
-        settings = self.settings
-        if settings.data_weight == 0:
-            return 0.0
-        rows = rng.integers(len(self.prompts), size=settings.data_clips)
-        chosen = [self.prompts[row] for row in rows]
-        clips = frames_to_tensor(np.stack([np.asarray(p.frames) for p in chosen]))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
-        loss = self.policy.data_loss(clips, [p.instruction for p in chosen], generator)
-        (settings.data_weight * loss).backward()
-        return loss.item()
 
     def save_state(self, folder: Path) -> None:
         """Write everything a resumed alignment needs, atomically."""
         tensors = resume.pack(
-            weights=self.weights, optimizer=resume.optimizer_tensors(self.optimizer)
+            weights=self.learner.weights,
+            optimizer=resume.optimizer_tensors(self.learner.optimizer),
         )
         facts = {
             'iteration': self.iteration,
@@ -171,12 +94,13 @@ class Aligner:
             )
         with torch.no_grad():
             for name, value in resume.unpack(tensors, 'weights').items():
-                self.weights[name].copy_(value)
-        resume.restore_optimizer(self.optimizer, resume.unpack(tensors, 'optimizer'))
+                self.learner.weights[name].copy_(value)
+        resume.restore_optimizer(self.learner.optimizer, resume.unpack(tensors, 'optimizer'))
         self.iteration, self.history = facts['iteration'], facts['history']
         # What was measured on the first dreams belongs to the state: measure once.
-        self.judge = replace(
-            self.judge, reward=replace(self.judge.reward, scale=facts['world']['scale'])
+        judge = self.learner.judge
+        self.learner.judge = replace(
+            judge, reward=replace(judge.reward, scale=facts['world']['scale'])
         )
         self.budget = resume.Budget(
             self.settings.iterations, self.settings.minutes, facts['spent_s']
@@ -187,10 +111,11 @@ class Aligner:
         for name in ('iterations', 'minutes', 'save_every_s'):
             del kept[name]
         return {
+            'algorithm': self.settings.ALGORITHM,
             'settings': kept,
             'world_model': self.policy.model.settings.name,
-            'prompts': len(self.prompts),
-            'scale': self.judge.reward.scale,
+            'prompts': len(self.learner.prompts),
+            'scale': self.learner.judge.reward.scale,
         }
 
 
@@ -199,7 +124,7 @@ def align(
     prompts: Sequence[Prompt],
     judge: Judge,
     out: Path,
-    settings: GrpoSettings,
+    settings: AlignSettings,
     facts: Mapping[str, Any] | None = None,
 ) -> Aligner:
     """Align a world model and write the adapter.
@@ -231,8 +156,9 @@ def align(
     aligner.save_state(out)
     training = {
         **(facts or {}),
+        'algorithm': settings.ALGORITHM,
         'settings': asdict(settings),
-        'reward': asdict(aligner.judge.reward),
+        'reward': asdict(aligner.learner.judge.reward),
         'iterations': aligner.iteration,
         'seconds': round(aligner.budget.spent_s),
         'prompts': len(prompts),
@@ -247,7 +173,7 @@ def _measured_scale(
     prompts: Sequence[Prompt],
     judge: Judge,
     out: Path,
-    settings: GrpoSettings,
+    settings: AlignSettings,
 ) -> float:
     if (out / STATE).exists():
         _, facts = resume.read_tensors(out / STATE)
@@ -257,12 +183,3 @@ def _measured_scale(
         policy.model, [prompts[i] for i in chosen], judge, settings.seed, settings.steps
     )
     return calibrate_scale(judged.executability.penalty)
-
-
-def _figures(judged: Sequence[Judgement]) -> dict[str, float]:
-    return {
-        'reward': float(torch.stack([j.reward for j in judged]).mean()),
-        'spread': float(torch.stack([j.reward for j in judged]).std(-1).mean()),
-        'executability': float(torch.stack([j.executability.score for j in judged]).mean()),
-        'motion': float(torch.stack([j.travelled for j in judged]).mean()),
-    }

@@ -15,16 +15,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_models(parser, required=False)
     parser.add_argument('--out', type=Path, metavar='LORA', help='folder of the adapter; an '
                         'alignment whose state lies there is resumed')  # fmt: skip
+    parser.add_argument('--algorithm', choices=['direct', 'grpo'], default='direct',
+                        help='gradient of the reward, or Flow-GRPO (%(default)s)')  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--minutes', type=float, help='of wall time')
     budget.add_argument('--iterations', type=int, help='optimizer steps on fresh dreams')
     parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
     for name, kind, text in (
-        ('groups', int, 'initial views of an iteration'),
-        ('group-size', int, 'dreams of each'),
-        ('dream-steps', int, 'denoising steps of a dream'),
+        ('dreams', int, 'direct: of an iteration'),
+        ('gradient-steps', int, 'direct: last denoising steps that carry the gradient'),
+        ('groups', int, 'grpo: initial views of an iteration'),
+        ('group-size', int, 'grpo: dreams of each'),
+        ('kl-weight', float, 'grpo: of the divergence from the unaligned model'),
+        ('dream-steps', int, "denoising steps of a dream (the checkpoint's)"),
         ('learning-rate', float, "AdamW's"),
-        ('kl-weight', float, 'of the divergence from the unaligned model'),
         ('data-weight', float, 'of the supervised loss on recorded clips'),
         ('floor-share', float, 'share of the recorded motion that a dream must have'),
     ):
@@ -51,6 +55,8 @@ def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_models(parser, required=True)
     parser.add_argument('--lora', type=Path, required=True, help='the adapter')
+    parser.add_argument('--second-idm', type=Path, metavar='CKPT',
+                        help='judge with this one too, which the alignment never saw')  # fmt: skip
     parser.add_argument('--views', type=int, default=64, metavar='N',
                         help='held-out initial views (%(default)s)')  # fmt: skip
     parser.add_argument('--steps', type=int, help="denoising steps (the checkpoint's)")
@@ -67,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _align(args: argparse.Namespace) -> int:
     from eva_ros.alignment.policy import WorldModelPolicy
-    from eva_ros.alignment.settings import GrpoSettings
     from eva_ros.alignment.trainer import align
     from eva_ros.errors import UserError
 
@@ -77,22 +82,41 @@ def _align(args: argparse.Namespace) -> int:
             'eva align needs --bags, --world-model, --idm, --out and either --minutes or '
             '--iterations (see eva align --help).'
         )
-    chosen = {
-        'groups': args.groups, 'group_size': args.group_size, 'steps': args.dream_steps,
-        'learning_rate': args.learning_rate, 'kl_weight': args.kl_weight,
-        'data_weight': args.data_weight, 'floor_share': args.floor_share,
-    }  # fmt: skip
-    settings = replace(
-        GrpoSettings(seed=args.seed, minutes=args.minutes, iterations=args.iterations),
-        **{name: value for name, value in chosen.items() if value is not None},
-    )
+    settings = _settings(args)
     model, judge, (prompts, _) = _load(args)
+    if args.dream_steps is None:
+        settings = replace(settings, steps=model.settings.steps)
     judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
     policy = WorldModelPolicy(model, settings.rank, settings.seed)
     facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     aligner = align(policy, prompts, judge, args.out, settings, facts)
     print(f'{aligner.iteration} iterations, written to {args.out}')
     return 0
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    """Return the settings of the algorithm that was chosen."""
+    from eva_ros.alignment.settings import AlignSettings
+    from eva_ros.alignment.settings import DirectSettings
+    from eva_ros.alignment.settings import GrpoSettings
+    from eva_ros.errors import UserError
+
+    kinds: dict[str, type[AlignSettings]] = {'direct': DirectSettings, 'grpo': GrpoSettings}
+    settings = kinds[args.algorithm](
+        seed=args.seed, minutes=args.minutes, iterations=args.iterations
+    )
+    names = (
+        *('dreams', 'gradient_steps', 'groups', 'group_size', 'kl_weight'),
+        *('learning_rate', 'data_weight', 'floor_share'),
+    )
+    chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    for name in chosen:
+        if not hasattr(settings, name):
+            option = name.replace('_', '-')
+            raise UserError(f'--{option} is not a setting of --algorithm {args.algorithm}.')
+    if args.dream_steps is not None:
+        chosen['steps'] = args.dream_steps
+    return replace(settings, **chosen)
 
 
 def _evaluate(args: argparse.Namespace) -> int:
@@ -103,11 +127,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     model, judge, (_, prompts) = _load(args)
     judge = _with_reward_of(args.lora, judge)
     load_adapter(model, args.lora)
-    compared = compare(
-        model, prompts, judge, views=args.views, seed=args.seed,
-        steps=args.steps or model.settings.steps,
-    )  # fmt: skip
-    summary = _summary(compared, args.seed)
+    chosen = {'views': args.views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
+    summary = _summary(compare(model, prompts, judge, **chosen), args.seed)
+    if args.second_idm:
+        second = replace(judge, idm=_load_idm(args, args.second_idm))
+        summary['second_idm'] = _summary(compare(model, prompts, second, **chosen), args.seed)
     print(json.dumps(summary) if args.json else _table(summary))
     return 0
 
@@ -121,20 +145,27 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.dataset import split_episodes
     from eva_ros.episodes.views import load_view
-    from eva_ros.idm.checkpoint import load_idm
     from eva_ros.robot.spec import load_robot
     from eva_ros.world_model.checkpoint import load_world_model
 
     robot, view = load_robot(args.robot), load_view(args.view or args.robot)
     model = load_world_model(args.world_model, robot=robot.name, view=view)
-    idm = load_idm(args.idm, robot, view)
+    idm = _load_idm(args, args.idm)
     judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
-    episodes = load_episodes(args.bags, robot, view, args.cache)
+    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
     parts = split_episodes(episodes, args.held_out, args.split_seed)
     prompts = [find_prompts(part, model.settings.frames, view.rate_hz) for part in parts]
     print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
           file=sys.stderr)  # fmt: skip
     return model, judge, (prompts[0], prompts[1])
+
+
+def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
+    from eva_ros.episodes.views import load_view
+    from eva_ros.idm.checkpoint import load_idm
+    from eva_ros.robot.spec import load_robot
+
+    return load_idm(folder, load_robot(args.robot), load_view(args.view or args.robot))
 
 
 def _with_reward_of(lora: Path, judge: Any) -> Any:
@@ -209,4 +240,6 @@ def _table(summary: dict[str, Any]) -> str:
         lines.append(f'penalty {name:20} {term["before"]:10.1f} -> {term["after"]:.1f}')
     for name, ratio in summary['motion_ratio'].items():
         lines.append(f'motion ratio {name:20} {ratio:.3f}')
+    if 'second_idm' in summary:
+        lines += ['', 'By the second inverse dynamics model: ' + _table(summary['second_idm'])]
     return '\n'.join(lines)

@@ -16,8 +16,9 @@ HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a repo
 DEFAULT_TASKS = ('reach_left', 'reach_right', 'lift_left')
 # Away from 0, which robots use, and from those of the tests; DDS has ports for 0 to 101.
 DEFAULT_DOMAIN = 101
-_READY_TIMEOUT_S = 90.0
-_DISCOVERY_S = 1.5
+# Generous: a busy machine comes up slowly, and nodes that have failed are noticed at once.
+_READY_TIMEOUT_S = 300.0
+_DISCOVERY_S = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +76,9 @@ def _record(args: argparse.Namespace, console) -> Path:
     _stay_on_this_machine(args.domain_id)
     from eva_ros.cli.demo_stack import Stack
     from eva_ros.ros.demo_client import DemoClient
+    from eva_ros.ros.discovery import port_in_use
 
+    port = port_in_use(args.domain_id)
     for number in (signal.SIGTERM, signal.SIGHUP):
         # As Ctrl-C: whatever ends the demo, the nodes end first.
         signal.signal(number, signal.default_int_handler)
@@ -83,11 +86,12 @@ def _record(args: argparse.Namespace, console) -> Path:
     stack = None
     try:
         client.start()
-        others = client.others(_DISCOVERY_S)
-        if others:
+        if port is not None:
+            others = client.others(_DISCOVERY_S)
+            user = f'the node {others[0]}' if others else f'a program at UDP port {port}'
             raise UserError(
-                f'ROS_DOMAIN_ID {args.domain_id} is taken on this machine by the node '
-                f'{others[0]}: choose another with --domain-id.'
+                f'ROS_DOMAIN_ID {args.domain_id} is taken on this machine by {user}: choose '
+                'another with --domain-id.'
             )
         started = datetime.now()
         folder = args.out / f'demo-{started:%Y%m%d-%H%M%S}'
@@ -96,7 +100,7 @@ def _record(args: argparse.Namespace, console) -> Path:
             stack = Stack(_up_arguments(args), folder / 'nodes.log')
             client.check = stack.check
             stack.wait_until_ready(_READY_TIMEOUT_S)
-            client.wait_until_ready(10.0)
+            client.wait_until_ready(_READY_TIMEOUT_S)
         attempts = _attempts(args, client, folder, console)
     finally:
         client.close()
@@ -145,7 +149,9 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
     recorder = RunRecorder(client.node, folder / BAG, recorded_topics(robot))
     try:
         cameras = {f'/{camera.topic}' for camera in robot.cameras.values()}
-        client.wait_for(lambda: cameras <= recorder.counts.keys(), 20.0, 'an image of each camera')
+        client.wait_for(
+            lambda: cameras <= recorder.counts.keys(), _READY_TIMEOUT_S, 'an image of each camera'
+        )
         return [
             _attempt(client, task, args.seed + number, args.max_duration, console)
             for number, task in enumerate(args.tasks)

@@ -9,6 +9,7 @@ from rich.text import Text
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import median_and_p95
 from eva_ros.evaluation.run import Run
+from eva_ros.evaluation.run import shown
 from eva_ros.evaluation.run import STAGES
 from eva_ros.ros.demo_client import Status
 
@@ -80,8 +81,8 @@ def summary(console: Console, run: Run) -> None:
     for stage in STAGES:
         stages.add_column(stage, justify='right')
     figures = [median_and_p95(run.stage_seconds(stage)) for stage in STAGES]
-    stages.add_row('median', *(f'{median:.2f}' for median, _ in figures))
-    stages.add_row('95 %', *(f'{p95:.2f}' for _, p95 in figures))
+    stages.add_row('median', *(shown(median, '{:.2f}') for median, _ in figures))
+    stages.add_row('95 %', *(shown(p95, '{:.2f}') for _, p95 in figures))
     console.print(stages)
 
 
@@ -93,7 +94,7 @@ def _row(attempt: Attempted) -> tuple[str, ...]:
         '[green]done[/green]' if attempt.success else '[yellow]not done[/yellow]',
         f'{attempt.elapsed_s:.1f} s',
         f'{accepted} of {len(attempt.turns)}',
-        f'{attempt.standing:.0%}',
-        f'{attempt.score:.2f}',
+        shown(attempt.standing, '{:.0%}'),
+        shown(attempt.score, '{:.2f}'),
         f'{before} → {after}',
     )

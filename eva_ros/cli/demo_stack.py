@@ -13,7 +13,8 @@ from eva_ros.cli.up import die_with_parent
 from eva_ros.errors import UserError
 
 READY = 'eva up: ready'
-_STOP_TIMEOUT_S = 15.0
+# `eva up` gives the nodes, and then the simulated robot, 20 s each before it ends them.
+_STOP_TIMEOUT_S = 60.0
 
 
 class Stack:

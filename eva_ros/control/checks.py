@@ -32,6 +32,17 @@ class Findings:
     joint_state_age_s: float = float('nan')
     start_deviation_rad: float = float('nan')
     limit_violations_before: int = 0
+    collision_pair: tuple[str, ...] = ()
+
+
+def check_executability(executability: float, settings: GateSettings) -> None:
+    """Refuse if the chunk's executability is low, or was not judged (nan)."""
+    if settings.min_executability > 0.0 and not executability >= settings.min_executability:
+        raise RefusedError(
+            reasons.LOW_EXECUTABILITY,
+            f'The executability of this chunk is {executability:.2f}; '
+            f'min_executability is {settings.min_executability:g}.',
+        )
 
 
 def check_confidence(confidence: float, settings: GateSettings) -> None:
@@ -76,13 +87,17 @@ def check_observation(
     settings: GateSettings,
     now_ns: int,
     findings: Findings,
+    *,
+    moving: bool,
 ) -> None:
-    """Refuse if the observation is old or the joints have moved since."""
+    """Refuse if the observation is old or, of arms at rest, the joints have moved since."""
     age_s = findings.observation_age_s = (now_ns - chunk.observation_stamp_ns) * 1e-9
     limit_s = settings.max_observation_age_s
     _check_age(age_s, limit_s, reasons.STALE_OBSERVATION, 'observation', settings)
     moved = np.abs(now - observed)
     findings.start_deviation_rad = float(moved[~robot.gripper_mask].max())
+    if moving:
+        return
     allowed = per_joint(
         robot, settings.allowed_start_tolerance, settings.allowed_start_tolerance_gripper
     )
@@ -131,30 +146,46 @@ def begin_of(
     begin = np.asarray(commanded, dtype=np.float64)
     if begin.shape != now.shape or not np.isfinite(begin).all():
         return now
-    # A gripper that holds something stays wider than it was sent.
-    allowed = per_joint(robot, settings.max_tracking_error, np.inf)
     _refuse_beyond(
-        np.abs(now - begin), allowed, robot, reasons.START_DEVIATION,
+        np.abs(now - begin), tracking_error(robot, settings), robot, reasons.START_DEVIATION,
         'is {value:.3f} from where it was sent; max_tracking_error is {bound:g}',
     )  # fmt: skip
     return begin
 
 
-def blend(positions: Array, start: Array, robot: Robot, settings: GateSettings) -> Array:
-    """Return the steps to come [T-1, J], begun at `start`.
+def tracking_error(robot: Robot, settings: GateSettings) -> Array:
+    """Return how far each joint may lie from where it was sent [J].
 
-    The difference between the first decoded step and the joints is subtracted from the steps
-    and faded out.
+    A gripper that holds something stays wider than it was sent: only the robot's YAML bounds it.
     """
-    difference = positions[0] - start
+    allowed = per_joint(robot, settings.max_tracking_error, np.inf)
+    for name, value in robot.max_tracking_error.items():
+        allowed[robot.joint_names.index(name)] = value
+    return allowed
+
+
+def blend(first: Array, steps: Array, start: Array, robot: Robot, settings: GateSettings) -> Array:
+    """Return the steps to come [n, J], begun at `start`.
+
+    The difference between the decoded place at the start and the joints is subtracted from the
+    steps and faded out.
+
+    Args:
+        first: where the dream is at the start [J].
+        steps: decoded, to come [n, J].
+        start: where the joints are then [J].
+        robot: for its grippers.
+        settings: for max_start_blend and start_blend_steps.
+    """
+    difference = first - start
     allowed = per_joint(robot, settings.max_start_blend, settings.max_start_blend_gripper)
     _refuse_beyond(
         np.abs(difference), allowed, robot, reasons.START_BLEND_EXCEEDED,
         'is {value:.3f} from the first decoded step; max_start_blend is {bound:g}',
     )  # fmt: skip
-    fraction = np.arange(1, len(positions)) / settings.start_blend_steps
+    fraction = np.arange(1, len(steps) + 1) / settings.start_blend_steps
     left = 1.0 - minimum_jerk_fraction(fraction)[:, None]
-    return positions[1:] - left * difference
+    return steps - left * difference
 
 
 def per_joint(robot: Robot, arm_value: float, gripper_value: float) -> Array:

@@ -29,6 +29,7 @@ class Chunk:
         observed_positions: measured joints at the observation [J], same order.
         instruction: what the robot was told.
         confidence: the decoder's own, 0 to 1; nan if it gives none.
+        executability: the score of the path as read; nan if not judged.
     """
 
     observation_stamp_ns: int
@@ -39,6 +40,7 @@ class Chunk:
     observed_positions: Array
     instruction: str = ''
     confidence: float = float('nan')
+    executability: float = float('nan')
 
 
 def in_robot_order(chunk: Chunk, joint_names: Sequence[str]) -> tuple[Array, Array]:

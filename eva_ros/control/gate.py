@@ -1,8 +1,8 @@
 """The command gate: may this chunk move the arms, and what exactly is sent?
 
 Pure functions in a fixed order, each of which says what it did or refuses: joints by name, finite
-values, freshness, position clamp, start, path, time law. A refusal leaves both arms without a
-command.
+values, freshness, position clamp, start, path, time law, collisions. A refusal leaves both arms
+without a command.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from eva_ros.control import reasons
 from eva_ros.control.checks import begin_of
 from eva_ros.control.checks import blend
 from eva_ros.control.checks import check_confidence
+from eva_ros.control.checks import check_executability
 from eva_ros.control.checks import check_observation
 from eva_ros.control.checks import clamp
 from eva_ros.control.checks import clamp_range
@@ -24,75 +25,62 @@ from eva_ros.control.checks import per_joint
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.chunk import in_robot_order
 from eva_ros.control.path import keep_inside
-from eva_ros.control.path import leaving_pieces
 from eva_ros.control.path import smooth_path
+from eva_ros.control.path import Start
 from eva_ros.control.reasons import RefusedError
+from eva_ros.control.seam import after_a_stop
+from eva_ros.control.seam import Beginning
+from eva_ros.control.seam import in_motion
+from eva_ros.control.seam import Running
+from eva_ros.control.seam import steps_to_come
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.settings import load_gate_settings
+from eva_ros.control.space import check_space
+from eva_ros.control.timing import keep_limits
+from eva_ros.control.timing import ROUNDING
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
+from eva_ros.control.verdict import check_motion
+from eva_ros.control.verdict import check_stop
+from eva_ros.control.verdict import refused
+from eva_ros.control.verdict import Verdict
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed
-from eva_ros.robot.splines import stretch_to_limits
 from eva_ros.robot.violations import count_violations
 
 __all__ = [
     'ArmTrajectory',
     'Chunk',
     'GateSettings',
+    'Running',
     'Verdict',
     'check_chunk',
     'load_gate_settings',
+    'plan_home',
 ]
 
 Array = NDArray[np.float64]
 
-# The bounds of a spline that was stretched exactly to its limits may exceed them by rounding.
-_ROUNDING = 1e-6
+# The move to the home pose takes at least so long, and is sent as points so far apart.
+_HOME_S = 1.0
+_HOME_POINT_S = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the gate says about a chunk.
+class _Motion:
+    """The new part of a motion, what comes before it, and how many steps of the chunk it has."""
 
-    Attributes:
-        accepted: whether the command may be sent.
-        reason: OK, or the name of a reason in eva_msgs/ChunkReport.
-        detail: a sentence for the person at the robot.
-        clamped: for each joint that was clamped, how far its farthest step lay outside.
-        clamped_steps: and how many of its steps did.
-        stretch: duration of the motion over that of its steps at the dream's pace; nan where
-            refused before this was known.
-        command: both arms' trajectories, or empty if refused.
-        path: the motion of all joints [K, 14] from where they are now; None if refused.
-        observation_age_s: age of the observation; nan if unknown, likewise the next two.
-        joint_state_age_s: age of the measured joints.
-        start_deviation_rad: the farthest an arm joint has moved since the observation.
-        limit_violations_before: pairs of step and joint that break a limit as decoded.
-        limit_violations_after: likewise as sent.
-        execute_steps: steps of the chunk that are executed; 0 if refused.
-        duration_s: how long the motion takes; 0 if refused.
-    """
-
-    accepted: bool
-    reason: str
-    detail: str
-    clamped: dict[str, float]
-    clamped_steps: dict[str, int]
+    path: HermiteSpline
+    before: HermiteSpline | None
+    steps: int
     stretch: float
-    command: dict[str, ArmTrajectory]
-    path: HermiteSpline | None
-    observation_age_s: float
-    joint_state_age_s: float
-    start_deviation_rad: float
-    limit_violations_before: int
-    limit_violations_after: int
-    execute_steps: int
-    duration_s: float
 
 
+# What cannot be computed is refused at the last look: no warning is needed on the way.
+@np.errstate(over='ignore', divide='ignore', invalid='ignore')
 def check_chunk(
     chunk: Chunk,
     measured: ArrayLike | None,
@@ -102,10 +90,9 @@ def check_chunk(
     *,
     measured_stamp_ns: int | None = None,
     commanded: ArrayLike | None = None,
+    running: Running | None = None,
 ) -> Verdict:
     """Decide whether a chunk may move the arms, and build what is sent.
-
-    Both arms must be at rest: the motion begins at rest where they are.
 
     Args:
         chunk: as received.
@@ -115,96 +102,183 @@ def check_chunk(
         now_ns: time now.
         measured_stamp_ns: when `measured` was; None if its age does not matter.
         commanded: where the last command ended [14], or None: the controllers begin a new
-            trajectory at their own last command.
+            trajectory at their own last command. For arms at rest.
+        running: the motion under way; None if both arms are at rest. Taken in mode overlap alone.
     """
     findings = Findings()
     try:
-        path, steps = _plan(
-            chunk, measured, robot, settings, now_ns, measured_stamp_ns, commanded, findings
-        )
+        positions, observed = in_robot_order(chunk, robot.joint_names)
+        findings.limit_violations_before = count_violations(positions, chunk.dt, robot.limits)
+        check_confidence(chunk.confidence, settings)
+        check_executability(chunk.executability, settings)
+        now = known_joints(measured, measured_stamp_ns, now_ns, robot, settings, findings)
+        moving = running is not None and running.elapsed_s < running.path.duration
+        if moving and settings.mode != 'overlap':
+            raise RefusedError(reasons.BUSY, 'The arms are moving.')
+        check_observation(chunk, observed, now, robot, settings, now_ns, findings, moving=moving)
+        low, high = clamp_range(robot, settings)
+        clamped = clamp(positions, low, high, robot, findings)
+        if moving:
+            assert running is not None
+            motion = _joined(chunk, clamped, now, running, robot, settings, findings)
+        else:
+            start = Start.at_rest(begin_of(now, commanded, robot, settings))
+            beginning = Beginning(None, start, 0.0)
+            motion = _motion(chunk, clamped, beginning, robot, settings, findings)
+        path = motion.path if motion.before is None else motion.before.then(motion.path)
+        command = to_command(robot, path)
+        check_command(command, robot)
     except RefusedError as refusal:
-        return Verdict(
-            accepted=False,
-            reason=refusal.reason,
-            detail=refusal.detail,
-            command={},
-            path=None,
-            limit_violations_after=0,
-            execute_steps=0,
-            duration_s=0.0,
-            **vars(findings),
-        )
-    sampled = path.sample(np.arange(0.0, path.duration + chunk.dt, chunk.dt))[0][1:]
+        findings.collision_pair = refusal.pair
+        return refused(refusal, findings)
+    sampled = motion.path.sample(np.arange(0.0, motion.path.duration + chunk.dt, chunk.dt))[0][1:]
     return Verdict(
         accepted=True,
         reason=reasons.OK,
-        detail=f'{steps} steps in {path.duration:.2f} s.',
-        command=to_command(robot, path),
+        detail=f'{motion.steps} steps in {path.duration:.2f} s.',
+        command=command,
         path=path,
         limit_violations_after=count_violations(sampled, chunk.dt, robot.limits),
-        execute_steps=steps,
+        execute_steps=motion.steps,
         duration_s=path.duration,
         **vars(findings),
     )
 
 
-def _plan(
-    chunk: Chunk,
+def plan_home(
     measured: ArrayLike | None,
     robot: Robot,
     settings: GateSettings,
     now_ns: int,
-    measured_stamp_ns: int | None,
-    commanded: ArrayLike | None,
+    *,
+    measured_stamp_ns: int | None = None,
+    commanded: ArrayLike | None = None,
+) -> Verdict:
+    """Return the minimum-jerk move of both arms from rest to the robot's home pose.
+
+    Args and refusals are those of check_chunk.
+    """
+    findings = Findings()
+    try:
+        now = known_joints(measured, measured_stamp_ns, now_ns, robot, settings, findings)
+        begin = begin_of(now, commanded, robot, settings)
+        low, high = clamp_range(robot, settings)
+        still = np.zeros((2, len(begin)))
+        ends = np.stack([begin, np.clip(robot.home, low, high)])
+        path = HermiteSpline(np.array([0.0, _HOME_S]), ends, still, still)
+        limits = _scaled(robot.limits, settings)
+        slower = float(stretch_needed(path.bounds, limits).max()) * (1.0 + ROUNDING)
+        path = path.stretched(max(1.0, slower))
+        check_motion(path, robot.limits, moving=False)
+        check_space(path, robot, settings)
+        findings.stretch = 1.0
+        times = np.linspace(0.0, path.duration, 2 + int(path.duration / _HOME_POINT_S))
+        q, v, a = path.sample(times)
+        v[-1], a[-1] = 0.0, 0.0
+        path = HermiteSpline(times, q, v, a)
+        command = to_command(robot, path)
+        check_command(command, robot)
+    except RefusedError as refusal:
+        findings.collision_pair = refusal.pair
+        return refused(refusal, findings)
+    return Verdict(
+        accepted=True,
+        reason=reasons.OK,
+        detail=f'Home in {path.duration:.2f} s.',
+        command=command,
+        path=path,
+        limit_violations_after=0,
+        execute_steps=0,
+        duration_s=path.duration,
+        **vars(findings),
+    )
+
+
+def _joined(
+    chunk: Chunk,
+    positions: Array,
+    now: Array,
+    running: Running,
+    robot: Robot,
+    settings: GateSettings,
     findings: Findings,
-) -> tuple[HermiteSpline, int]:
-    """Return the motion and the number of steps in it, or raise RefusedError."""
-    positions, observed = in_robot_order(chunk, robot.joint_names)
-    findings.limit_violations_before = count_violations(positions, chunk.dt, robot.limits)
-    check_confidence(chunk.confidence, settings)
-    now = known_joints(measured, measured_stamp_ns, now_ns, robot, settings, findings)
-    check_observation(chunk, observed, now, robot, settings, now_ns, findings)
-    low, high = clamp_range(robot, settings)
-    clamped = clamp(positions, low, high, robot, findings)
-    start = begin_of(now, commanded, robot, settings)
-    steps = blend(clamped, start, robot, settings)[: settings.execute_steps]
-    limits = robot.limits.scaled(
+) -> _Motion:
+    """Return the chunk joined to the running motion, or begun anew after a stop on it."""
+    on_path = running.path.sample(running.path.times[0] + running.elapsed_s)[0]
+    begin_of(now, on_path, robot, settings)
+    try:
+        return _motion(
+            chunk, positions, in_motion(running, robot, settings), robot, settings, findings
+        )
+    except RefusedError as refusal:
+        if refusal.reason not in (reasons.STRETCH_EXCEEDED, reasons.LIMIT_VIOLATION):
+            raise
+    beginning = after_a_stop(running, robot, settings)
+    motion = _motion(chunk, positions, beginning, robot, settings, findings)
+    assert motion.before is not None
+    check_stop(motion.before, robot.limits, settings)
+    return motion
+
+
+def _motion(
+    chunk: Chunk,
+    positions: Array,
+    beginning: Beginning,
+    robot: Robot,
+    settings: GateSettings,
+    findings: Findings,
+) -> _Motion:
+    """Return the motion past the chunk's steps from a beginning, or raise RefusedError."""
+    first, steps, due = positions[0], positions[1:], 1.0
+    if beginning.before is not None:
+        age_s = findings.observation_age_s
+        first, steps, due = steps_to_come(positions, chunk.dt, age_s, beginning.lead_s)
+        if not len(steps):
+            raise RefusedError(reasons.STALE_OBSERVATION, 'Every step of the chunk is past.')
+    start = beginning.start
+    # The step after those that are executed is where the stop leads to.
+    steps = blend(first, steps, start.position, robot, settings)[: settings.execute_steps + 1]
+    limits = _scaled(robot.limits, settings)
+    tolerance = per_joint(robot, settings.path_tolerance, settings.path_tolerance_gripper)
+    path = smooth_path(start, steps, chunk.dt, limits, tolerance, settings.stop_steps, due)
+    path = keep_inside(path, *clamp_range(robot, settings), limits, moving=start.is_moving)
+    motion = _in_time(path, limits, robot, settings, findings, moving=start.is_moving)
+    check_motion(motion, robot.limits, moving=start.is_moving)
+    check_space(motion, robot, settings)
+    count = min(len(steps), settings.execute_steps)
+    return _Motion(motion, beginning.before, count, findings.stretch)
+
+
+def _in_time(
+    path: HermiteSpline,
+    limits: Limits,
+    robot: Robot,
+    settings: GateSettings,
+    findings: Findings,
+    *,
+    moving: bool,
+) -> HermiteSpline:
+    """Return the path with the time law that keeps the limits."""
+    motion = keep_limits(path, limits, moving=moving)
+    needed = stretch_needed(path.bounds, limits)
+    worst = robot.joint_names[int(np.argmax(needed))]
+    findings.stretch = float(needed.max()) if motion is None else motion.duration / path.duration
+    if motion is None:
+        raise RefusedError(
+            reasons.STRETCH_EXCEEDED,
+            f'The chunk cannot be joined to the motion under way, worst for {worst}.',
+        )
+    if not findings.stretch <= settings.max_time_stretch:
+        raise RefusedError(
+            reasons.STRETCH_EXCEEDED,
+            f'The chunk is {findings.stretch:.2f} times too fast, worst for {worst}; '
+            f'max_time_stretch is {settings.max_time_stretch:g}.',
+        )
+    return motion
+
+
+def _scaled(limits: Limits, settings: GateSettings) -> Limits:
+    return limits.scaled(
         velocity=settings.velocity_scaling_factor,
         acceleration=settings.acceleration_scaling_factor,
     )
-    tolerance = per_joint(robot, settings.path_tolerance, settings.path_tolerance_gripper)
-    path = smooth_path(start, steps, chunk.dt, limits, tolerance, settings.stop_steps)
-    path = keep_inside(path, low, high, limits)
-    path = _stretched(path, limits, robot, settings, findings)
-    _check_path(path, robot.limits)
-    return path, len(steps)
-
-
-def _stretched(
-    path: HermiteSpline, limits: Limits, robot: Robot, settings: GateSettings, findings: Findings
-) -> HermiteSpline:
-    """Return the path slowed down as a whole until it keeps the limits."""
-    factor = stretch_to_limits(path, limits)
-    if factor > 1.0:
-        factor *= 1.0 + _ROUNDING
-    findings.stretch = factor
-    if not factor <= settings.max_time_stretch:
-        worst = robot.joint_names[int(np.argmax(stretch_needed(path.bounds, limits)))]
-        raise RefusedError(
-            reasons.STRETCH_EXCEEDED,
-            f'The chunk is {factor:.2f} times too fast, worst for {worst}; '
-            f'max_time_stretch is {settings.max_time_stretch:g}.',
-        )
-    return path.stretched(factor)
-
-
-def _check_path(path: HermiteSpline, limits: Limits) -> None:
-    """Refuse a motion that is not what the steps before promise: the last look at it."""
-    moves = np.stack([path.positions, path.velocities, path.accelerations])
-    at_rest = not moves[1:, [0, -1]].any()
-    ordered = bool((np.diff(path.times) > 0.0).all())
-    if not (np.isfinite(moves).all() and np.isfinite(path.times).all() and at_rest and ordered):
-        raise RefusedError(reasons.LIMIT_VIOLATION, 'The planned motion is not well formed.')
-    too_fast = stretch_needed(path.bounds, limits) > 1.0 + _ROUNDING
-    if too_fast.any() or leaving_pieces(path, limits).any():
-        raise RefusedError(reasons.LIMIT_VIOLATION, 'The planned motion breaks a limit.')

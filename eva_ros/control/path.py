@@ -6,7 +6,8 @@ single frames jitters by a few hundredths of a rad, and a path through every jit
 multiple of the dream's time.
 """
 
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,43 +24,81 @@ _SMOOTHING = (0.0, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 _EPSILON = 1e-9
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a path begins, and how the arms move there: position, velocity, acceleration [J]."""
+
+    position: Array
+    velocity: Array
+    acceleration: Array
+
+    @classmethod
+    def at_rest(cls, position: Array) -> 'Start':
+        """Return a start of arms that stand still."""
+        still = np.zeros_like(position)
+        return cls(position, still, still)
+
+    @property
+    def is_moving(self) -> bool:
+        """Return whether anything moves."""
+        return bool(self.velocity.any() or self.acceleration.any())
+
+
 def smooth_path(
-    start: Array, steps: Array, dt: float, limits: Limits, tolerance: Array, stop_steps: float
+    start: Start,
+    steps: Array,
+    dt: float,
+    limits: Limits,
+    tolerance: Array,
+    stop_steps: float,
+    first: float = 1.0,
 ) -> HermiteSpline:
-    """Return the gentlest path from rest at `start` past the steps to rest at the last one.
+    """Return the gentlest path from `start` past the steps to rest at the last one.
 
     For each joint the least smoothing is taken with which it keeps its velocity, acceleration
     and jerk limits at the dream's pace, or else, within the tolerance, the one that comes
     closest; what is left to do is for the time law.
 
     Args:
-        start: joints now [J].
-        steps: positions to pass [n, J], the first due after dt.
+        start: joints now [J], at rest or moving.
+        steps: positions to pass [n, J], the first due after `first` steps.
         dt: time between two steps in s.
         limits: of these joints.
         tolerance: how far the path may pass from a step [J].
         stop_steps: the last interval lasts so many steps.
+        first: the first interval lasts so many steps.
 
     Returns:
         A spline of n + 1 points, the first being `start` at time 0.
     """
-    q = np.vstack([start, steps])
-    candidates = [_spline(q, dt, stop_steps, index) for index in range(len(_SMOOTHING))]
-    deviation = np.array([np.abs(c.positions - q).max(axis=0) for c in candidates])
-    stretch = np.array([stretch_needed(c.bounds, limits) for c in candidates])
-    stretch[1:][deviation[1:] > tolerance] = np.inf
-    enough = stretch <= 1.0
-    chosen = np.where(enough.any(axis=0), enough.argmax(axis=0), stretch.argmin(axis=0))
-    every = np.arange(q.shape[1])
-    return HermiteSpline(
-        candidates[0].times,
-        np.stack([c.positions for c in candidates])[chosen, :, every].T,
-        np.stack([c.velocities for c in candidates])[chosen, :, every].T,
-        np.stack([c.accelerations for c in candidates])[chosen, :, every].T,
-    )
+    points = len(steps) + 1
+    times = _unit_times(points, stop_steps, first) * dt
+    given = np.vstack([start.position, steps, start.velocity * dt, start.acceleration * dt**2])
+    operators = _fit_operators(points, stop_steps, first)
+    in_seconds = np.array([1.0, 1.0 / dt, 1.0 / dt**2])[:, None]
+    fitted = np.tensordot(operators[0], given, axes=1) * in_seconds
+    stretch = stretch_needed(_spline(times, fitted).bounds, limits)
+    rough = np.flatnonzero(stretch > 1.0)
+    if len(rough):
+        smoother = np.tensordot(operators[1:], given[:, rough], axes=1) * in_seconds
+        every = smoother.transpose(1, 2, 0, 3).reshape(points, 3, -1)
+        repeated = limits.select(np.tile(rough, len(smoother)))
+        needed = stretch_needed(_spline(times, every).bounds, repeated).reshape(-1, len(rough))
+        away = np.abs(smoother[:, :, 0] - given[:points, rough]).max(axis=1)
+        needed[away > tolerance[rough]] = np.inf
+        enough = needed <= 1.0
+        chosen = np.where(enough.any(axis=0), enough.argmax(axis=0), needed.argmin(axis=0))
+        better = needed.min(axis=0) < stretch[rough]
+        gentlest = smoother[chosen, :, :, np.arange(len(rough))].transpose(1, 2, 0)
+        fitted[:, :, rough[better]] = gentlest[:, :, better]
+    fitted[0] = start.position, start.velocity, start.acceleration
+    fitted[-1, 1:] = 0.0
+    return _spline(times, fitted)
 
 
-def keep_inside(path: HermiteSpline, low: Array, high: Array, limits: Limits) -> HermiteSpline:
+def keep_inside(
+    path: HermiteSpline, low: Array, high: Array, limits: Limits, *, moving: bool = False
+) -> HermiteSpline:
     """Return the path with its points clamped and no overshoot between them.
 
     Where a piece would leave the position limits, the joint comes to rest at both of its ends:
@@ -69,6 +108,8 @@ def keep_inside(path: HermiteSpline, low: Array, high: Array, limits: Limits) ->
         path: from smooth_path.
         low: lowest position of a point [J], within the limits; high likewise.
         limits: what the pieces must keep; the first one may come from a start outside.
+        moving: the path begins in motion, which must not change: its first piece may be left as
+            it is, for the last look at the path to refuse.
     """
     q = np.array(path.positions)
     q[1:] = np.clip(q[1:], low, high)
@@ -81,6 +122,7 @@ def keep_inside(path: HermiteSpline, low: Array, high: Array, limits: Limits) ->
         ends = np.zeros(q.shape, dtype=bool)
         ends[:-1] |= leaves
         ends[1:] |= leaves
+        ends[0] &= not moving
         v, a = np.where(ends, 0.0, v), np.where(ends, 0.0, a)
     return inside
 
@@ -98,37 +140,36 @@ def leaving_pieces(path: HermiteSpline, limits: Limits) -> NDArray[np.bool_]:
     return (bounds.min_position < low - _EPSILON) | (bounds.max_position > high + _EPSILON)
 
 
-def _spline(q: Array, dt: float, stop_steps: float, index: int) -> HermiteSpline:
-    operator = _fit_operators(len(q), stop_steps)[index]
-    fitted = np.tensordot(operator, q, axes=1)
-    positions = fitted[:, 0]
-    positions[0] = q[0]
-    times = _unit_times(len(q), stop_steps) * dt
-    return HermiteSpline(times, positions, fitted[:, 1] / dt, fitted[:, 2] / dt**2)
+def _spline(times: Array, fitted: Array) -> HermiteSpline:
+    """Return the spline through points [K, 3, J] of position, velocity and acceleration."""
+    return HermiteSpline(times, fitted[:, 0], fitted[:, 1], fitted[:, 2])
 
 
-def _unit_times(points: int, stop_steps: float) -> Array:
+def _unit_times(points: int, stop_steps: float, first: float) -> Array:
     times = np.arange(points, dtype=np.float64)
+    times[1:] += first - 1.0
     times[-1] += stop_steps - 1.0
     return times
 
 
-@cache
-def _fit_operators(points: int, stop_steps: float) -> list[Array]:
-    """Return, for each smoothing, the linear map from points [K] to the spline's [K, 3].
+@lru_cache(maxsize=256)
+def _fit_operators(points: int, stop_steps: float, first: float) -> Array:
+    """Return, for each smoothing, the linear map from what is given to the spline [S, K, 3, K+2].
 
-    The unknowns are position, velocity and acceleration of every knot, at rest at both ends and
-    at the first point itself. They minimise the sum of squared distances from the points plus
-    the smoothing times the integral of squared jerk, with the step as the unit of time.
+    Given are the points [K] and velocity and acceleration of the first one. The unknowns are
+    position, velocity and acceleration of every knot, at rest at the end and as given at the
+    beginning. They minimise the sum of squared distances from the points plus the smoothing
+    times the integral of squared jerk, with the step as the unit of time.
     """
-    jerk = _jerk_energy(np.diff(_unit_times(points, stop_steps)))
-    at_rest = np.zeros(3 * points, dtype=bool)
-    at_rest[[0, 1, 2, -2, -1]] = True
-    given = np.zeros((3 * points, points))
-    given[::3] = np.eye(points)
+    jerk = _jerk_energy(np.diff(_unit_times(points, stop_steps, first)))
+    known = np.zeros(3 * points, dtype=bool)
+    known[[0, 1, 2, -2, -1]] = True
+    given = np.zeros((3 * points, points + 2))
+    given[::3, :points] = np.eye(points)
+    given[1, points] = given[2, points + 1] = 1.0
     operators = []
     for smoothing in _SMOOTHING:
-        fixed = at_rest.copy()
+        fixed = known.copy()
         if smoothing == 0.0:
             fixed[::3] = True
         system = jerk * (smoothing or 1.0)
@@ -136,8 +177,8 @@ def _fit_operators(points: int, stop_steps: float) -> list[Array]:
         right = given * (1.0 if smoothing else 0.0) - system[:, fixed] @ given[fixed]
         solution = np.where(fixed[:, None], given, 0.0)
         solution[~fixed] = np.linalg.solve(system[np.ix_(~fixed, ~fixed)], right[~fixed])
-        operators.append(solution.reshape(points, 3, points))
-    return operators
+        operators.append(solution.reshape(points, 3, points + 2))
+    return np.array(operators)
 
 
 def _jerk_energy(durations: Array) -> Array:

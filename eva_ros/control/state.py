@@ -14,6 +14,8 @@ class State(str, Enum):
     DISARMED = 'DISARMED'
     ARMED = 'ARMED'
     EXECUTING = 'EXECUTING'
+    AWAITING_APPROVAL = 'AWAITING_APPROVAL'
+    STOPPING = 'STOPPING'
     ESTOP = 'ESTOP'
 
 
@@ -22,7 +24,11 @@ class Event(str, Enum):
 
     ARM = 'arm'
     DISARM = 'disarm'
+    PROPOSE = 'propose'
+    REJECT = 'reject'
     EXECUTE = 'execute'
+    JOIN = 'join'
+    STOP = 'stop'
     FINISH = 'finish'
     FAULT = 'fault'
     ESTOP = 'estop'
@@ -38,12 +44,26 @@ TRANSITIONS = {
     (State.ARMED, Event.ARM): State.ARMED,
     (State.ARMED, Event.DISARM): State.DISARMED,
     (State.ARMED, Event.EXECUTE): State.EXECUTING,
+    (State.ARMED, Event.PROPOSE): State.AWAITING_APPROVAL,
+    (State.ARMED, Event.STOP): State.ARMED,
     (State.ARMED, Event.FAULT): State.DISARMED,
     (State.ARMED, Event.ESTOP): State.ESTOP,
+    (State.AWAITING_APPROVAL, Event.DISARM): State.DISARMED,
+    (State.AWAITING_APPROVAL, Event.EXECUTE): State.EXECUTING,
+    (State.AWAITING_APPROVAL, Event.REJECT): State.ARMED,
+    (State.AWAITING_APPROVAL, Event.FAULT): State.DISARMED,
+    (State.AWAITING_APPROVAL, Event.ESTOP): State.ESTOP,
+    (State.EXECUTING, Event.JOIN): State.EXECUTING,
+    (State.EXECUTING, Event.STOP): State.STOPPING,
     (State.EXECUTING, Event.DISARM): State.DISARMED,
     (State.EXECUTING, Event.FINISH): State.ARMED,
     (State.EXECUTING, Event.FAULT): State.DISARMED,
     (State.EXECUTING, Event.ESTOP): State.ESTOP,
+    (State.STOPPING, Event.STOP): State.STOPPING,
+    (State.STOPPING, Event.DISARM): State.DISARMED,
+    (State.STOPPING, Event.FINISH): State.ARMED,
+    (State.STOPPING, Event.FAULT): State.DISARMED,
+    (State.STOPPING, Event.ESTOP): State.ESTOP,
     (State.ESTOP, Event.DISARM): State.ESTOP,
     (State.ESTOP, Event.FAULT): State.ESTOP,
     (State.ESTOP, Event.ESTOP): State.ESTOP,
@@ -75,6 +95,10 @@ class SafetyStateMachine:
         """Return whether arms that still move must be stopped."""
         return self.state in (State.DISARMED, State.ESTOP)
 
+    def refusal(self, event: Event) -> str:
+        """Return the sentence with which this state refuses an event."""
+        return _REFUSALS[self.state].format(event=event.value)
+
     def on(self, event: Event, reason: str = reasons.OPERATOR, detail: str = '') -> 'Transition':
         """Return what an event leads to.
 
@@ -85,7 +109,7 @@ class SafetyStateMachine:
         """
         target = TRANSITIONS.get((self.state, event))
         if target is None:
-            return Transition(self, False, _REFUSALS[self.state].format(event=event.value))
+            return Transition(self, False, self.refusal(event))
         if target is self.state:
             return Transition(self, True, detail)
         return Transition(replace(self, state=target, reason=reason, detail=detail), True, detail)
@@ -110,6 +134,8 @@ _REFUSALS = {
     State.DISARMED: 'Cannot {event}: the arms are disarmed; arm them first.',
     State.ARMED: 'Cannot {event}: the arms are armed and at rest.',
     State.EXECUTING: 'Cannot {event}: the arms are moving.',
+    State.AWAITING_APPROVAL: 'Cannot {event}: a chunk waits for approval.',
+    State.STOPPING: 'Cannot {event}: the arms are braking.',
     State.ESTOP: 'Cannot {event}: the e-stop is latched; reset it first.',
 }
 
@@ -124,6 +150,10 @@ class ArmingFacts:
         other_publishers: names of other nodes that publish on a command topic.
         clock_jumped: time went back or leapt since start-up.
         use_sim_time: this process takes its time from /clock.
+        braking: a stop is still under way.
+        limits_changed: a file that the limits come from is not the one that was read.
+        heartbeat_lost: the e-stop's publisher must be heard and is not.
+        disabled_arms: arms whose driver has not said that it is enabled.
     """
 
     joint_state_age_s: float | None
@@ -131,6 +161,10 @@ class ArmingFacts:
     other_publishers: Sequence[str] = ()
     clock_jumped: bool = False
     use_sim_time: bool = False
+    braking: bool = False
+    limits_changed: bool = False
+    heartbeat_lost: bool = False
+    disabled_arms: Sequence[str] = ()
 
 
 def arming_refusal(
@@ -145,10 +179,17 @@ def arming_refusal(
     """
     if facts.estop_pressed:
         return reasons.ESTOP, 'The e-stop is pressed: release it first.'
+    if facts.heartbeat_lost:
+        return reasons.ESTOP_HEARTBEAT_LOST, 'Nothing is heard from the e-stop: connect it.'
     if facts.use_sim_time and not simulated:
         return reasons.SIM_TIME, 'use_sim_time is set, but this robot is not a simulated one.'
     if facts.clock_jumped:
         return reasons.CLOCK_JUMP, 'The clock jumped: deactivate and activate this node.'
+    if facts.limits_changed:
+        detail = 'The robot or gate file has changed: configure this node anew.'
+        return reasons.LIMITS_CHANGED, detail
+    if facts.braking:
+        return reasons.BUSY, 'The arms are still braking: arm them again when they rest.'
     if facts.joint_state_age_s is None:
         return reasons.NO_JOINT_STATE, 'Not every joint of both arms was ever measured.'
     if not facts.joint_state_age_s <= max_joint_state_age_s:
@@ -157,4 +198,7 @@ def arming_refusal(
     if facts.other_publishers:
         names = ', '.join(facts.other_publishers)
         return reasons.SECOND_PUBLISHER, f'{names} publishes to the arms too: stop it first.'
+    if facts.disabled_arms:
+        names = ' and '.join(facts.disabled_arms)
+        return reasons.NOT_ARMED, f'The driver of the {names} arm is being enabled: arm again.'
     return None

@@ -1,6 +1,7 @@
 """Bring both arms to rest: hold where they stand, or brake on the running path."""
 
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +21,10 @@ Array = NDArray[np.float64]
 # A stop takes one of these times, the shortest that the limits allow, drawn with so many points.
 _STOP_TIMES_S = tuple(0.05 * 1.25**i for i in range(20))
 _STOP_POINTS = 16
+# What is left of a path may be less than a control period: it takes one of these, in periods.
+_LAST_PERIODS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+_FIRST_PERIODS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
+_SLACK = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,29 +56,51 @@ def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop:
     return Stop(to_command(robot, path), path)
 
 
-def brake(robot: Robot, settings: GateSettings, path: HermiteSpline, elapsed_s: float) -> Stop:
+def brake(
+    robot: Robot,
+    settings: GateSettings,
+    path: HermiteSpline,
+    elapsed_s: float,
+    *,
+    urgent: bool = False,
+) -> Stop:
     """Return the shortest stop on the running path that keeps the limits.
 
     The arms stay on the path: only the speed along it falls to zero, for all joints together,
-    beginning stop_lead_s from now. Where no stop is shorter than the rest of the path, the rest
-    of the path is the stop: it ends at rest as well.
+    beginning one control period from now. Where no stop is shorter than the rest of the path, the
+    rest of the path is the stop: it ends at rest as well.
 
     Args:
         robot: whose limits.
-        settings: for stop_lead_s.
+        settings: for control_period_s and estop_deceleration.
         path: what is being executed.
         elapsed_s: time since it began.
+        urgent: an e-stop: estop_deceleration times max_deceleration, and any jerk.
     """
-    lead_s = settings.stop_lead_s
+    elapsed_s = max(0.0, elapsed_s)
+    limits = stop_limits(robot.limits, settings, urgent=urgent)
+    lead_s = first_point(path, elapsed_s, settings.control_period_s, limits.max_jerk)
     left_s = path.duration - elapsed_s - lead_s
     for stop_s in _STOP_TIMES_S:
         if stop_s >= left_s:
             break
         stop = _slowed(path, elapsed_s, lead_s, stop_s)
-        if _keeps(stop, robot.limits):
+        if _keeps(stop, limits, path):
             return Stop(to_command(robot, stop), stop)
-    rest = _rest_of(path, elapsed_s, lead_s)
+    for periods in _LAST_PERIODS:
+        rest = _rest_of(path, elapsed_s, settings.control_period_s, periods, limits.max_jerk)
+        if _keeps(rest, limits, path):
+            break
     return Stop(to_command(robot, rest), rest)
+
+
+def stop_limits(limits: Limits, settings: GateSettings, *, urgent: bool) -> Limits:
+    """Return what a stop keeps: the larger of both accelerations, and jerk unless it is urgent."""
+    slowing = np.maximum(limits.max_acceleration, limits.max_deceleration)
+    if urgent:
+        slowing = np.maximum(slowing, limits.max_deceleration * settings.estop_deceleration)
+    jerk = np.full_like(limits.max_jerk, np.inf) if urgent else limits.max_jerk
+    return replace(limits, max_acceleration=slowing, max_deceleration=slowing, max_jerk=jerk)
 
 
 def _slowed(path: HermiteSpline, elapsed_s: float, lead_s: float, stop_s: float) -> HermiteSpline:
@@ -86,36 +113,75 @@ def _slowed(path: HermiteSpline, elapsed_s: float, lead_s: float, stop_s: float)
     begin_s = path.times[0] + elapsed_s
     q, v, a = path.sample(begin_s + lead_s + done_s)
     slowed = np.square(pace) * a + slope * v
-    return _from_now(path, elapsed_s, lead_s + s * stop_s, q, pace * v, slowed)
+    velocities = pace * v
+    velocities[-1], slowed[-1] = 0.0, 0.0
+    stopping = HermiteSpline(s * stop_s, q, velocities, slowed)
+    due_s = np.array([0.0, lead_s])
+    before = HermiteSpline(due_s, *path.sample(path.times[0] + elapsed_s + due_s))
+    return before.then(stopping)
 
 
-def _rest_of(path: HermiteSpline, elapsed_s: float, lead_s: float) -> HermiteSpline:
-    """Return what is left of the path: a point after the lead, then the path's own points."""
-    due_s = path.times - path.times[0] - elapsed_s
-    due_s = np.concatenate([[lead_s], due_s[due_s > 1.5 * lead_s]])
-    return _from_now(path, elapsed_s, due_s, *path.sample(path.times[0] + elapsed_s + due_s))
-
-
-def _from_now(
-    path: HermiteSpline, elapsed_s: float, due_s: Array, q: Array, v: Array, a: Array
+def committed(
+    path: HermiteSpline, elapsed_s: float, until_s: float, period_s: float, max_jerk: Array
 ) -> HermiteSpline:
-    """Return a path that begins with the motion now and ends at rest."""
-    q0, v0, a0 = path.sample(path.times[0] + elapsed_s)
-    v[-1], a[-1] = 0.0, 0.0
-    return HermiteSpline(
-        np.concatenate([[0.0], due_s]),
-        np.vstack([q0, q]),
-        np.vstack([v0, v]),
-        np.vstack([a0, a]),
-    )
+    """Return what is going to happen anyway: the running path from now on, as points of its own.
+
+    A controller that forgets the path at receipt does the same with these points as one that
+    keeps it. None is due within the next control period, when they may not have arrived.
+
+    Args:
+        path: what is being executed.
+        elapsed_s: time since it began.
+        until_s: the last point, after now.
+        period_s: the control period.
+        max_jerk: of the joints [J].
+    """
+    due_s = path.times - path.times[0] - elapsed_s
+    first = first_point(path, elapsed_s, period_s, max_jerk)
+    firsts = [first] if first < until_s - 0.5 * period_s else []
+    inner = due_s[(due_s > first + 0.5 * period_s) & (due_s < until_s - 0.5 * period_s)]
+    due_s = np.concatenate([[0.0], firsts, inner, [until_s]])
+    q, v, a = path.sample(path.times[0] + elapsed_s + due_s)
+    return HermiteSpline(due_s, q, v, a)
 
 
-def _keeps(path: HermiteSpline, limits: Limits) -> bool:
-    """Return whether a stop keeps position, velocity and the larger of both accelerations."""
-    bounds = path.bounds
-    allowed = np.maximum(limits.max_acceleration, limits.max_deceleration)
-    return bool(
-        (bounds.velocity <= limits.max_velocity * (1.0 + 1e-3)).all()
-        and (bounds.acceleration <= allowed * (1.0 + 1e-3)).all()
-        and not leaving_pieces(path, limits).any()
+def first_point(path: HermiteSpline, elapsed_s: float, period_s: float, max_jerk: Array) -> float:
+    """Return how long from now the first point of a message on the running path is due.
+
+    About a control period. Where a point of the path itself is due sooner, the polynomial to the
+    first point differs from the path a little: then the first of a few times is taken with which
+    it keeps the jerk limit [J] all the same.
+    """
+    due_s = path.times - path.times[0] - elapsed_s
+    soon = due_s[(due_s > 0.5 * period_s) & (due_s <= 1.5 * period_s)]
+    candidates = [*soon[:1], *(periods * period_s for periods in _FIRST_PERIODS)]
+    excess = []
+    for first in candidates:
+        state = path.sample(path.times[0] + elapsed_s + np.array([0.0, first]))
+        piece = HermiteSpline(np.array([0.0, first]), *state)
+        excess.append(float((piece.bounds.jerk / max_jerk).max()))
+        if excess[-1] <= 1.0 + _SLACK:
+            return first
+    return candidates[int(np.argmin(excess))]
+
+
+def _rest_of(
+    path: HermiteSpline, elapsed_s: float, period_s: float, periods: float, max_jerk: Array
+) -> HermiteSpline:
+    """Return what is left of the path, at rest at its end, `periods` long at least."""
+    left_s = max(path.duration - elapsed_s, period_s * periods)
+    rest = committed(path, elapsed_s, left_s, period_s, max_jerk)
+    rest.velocities[-1], rest.accelerations[-1] = 0.0, 0.0
+    return rest
+
+
+def _keeps(stop: HermiteSpline, limits: Limits, path: HermiteSpline) -> bool:
+    """Return whether a stop keeps the limits, or at least what the path itself needs."""
+    bounds, already = stop.bounds, path.bounds
+    pairs = (
+        (bounds.velocity, np.maximum(limits.max_velocity, already.velocity)),
+        (bounds.acceleration, limits.max_acceleration),
+        (bounds.jerk, np.maximum(limits.max_jerk, already.jerk)),
     )
+    kept = all((value <= allowed * (1.0 + _SLACK)).all() for value, allowed in pairs)
+    return kept and not leaving_pieces(stop, limits).any()

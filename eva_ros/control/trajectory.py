@@ -1,15 +1,21 @@
 """What leaves the gate: a trajectory for each arm, in its controller's names and units."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.control import reasons
+from eva_ros.control.reasons import RefusedError
 from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 
 Array = NDArray[np.float64]
+
+_EPSILON = 1e-9
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +35,53 @@ class ArmTrajectory:
     positions: Array
     velocities: Array
     accelerations: Array
+
+
+def check_command(command: Mapping[str, ArmTrajectory], robot: Robot) -> None:
+    """Refuse messages that an arm's controller would not take, or would take wrongly.
+
+    A second look at what leaves, at both arms before either is sent: names, shapes, finite
+    values, times that increase by whole nanoseconds, rest at the end, limits at every point.
+
+    Raises:
+        RefusedError: what is wrong, and with which arm.
+    """
+    if set(command) != set(ARM_NAMES):
+        raise RefusedError(reasons.LIMIT_VIOLATION, 'There is no command for both arms.')
+    for arm, trajectory in command.items():
+        problem = _problem(trajectory, robot, arm)
+        if problem is not None:
+            raise RefusedError(reasons.LIMIT_VIOLATION, f'The {arm} arm: {problem}.')
+    ends = {trajectory.time_from_start[-1] for trajectory in command.values()}
+    if len(ends) > 1:
+        raise RefusedError(reasons.LIMIT_VIOLATION, 'The arms would not end together.')
+
+
+def _problem(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | None:
+    names = robot.arms[arm].controller.joints
+    due_ns = np.round(np.asarray(trajectory.time_from_start) * 1e9)
+    rows = (trajectory.positions, trajectory.velocities, trajectory.accelerations)
+    if trajectory.joint_names != names:
+        return 'the joints are not those of its controller'
+    if not len(due_ns) or any(row.shape != (len(due_ns), len(names)) for row in rows):
+        return 'the points do not hold every joint'
+    if not all(np.isfinite(row).all() for row in (*rows, due_ns)):
+        return 'a value is not finite'
+    if not (due_ns[0] > 0.0 and (np.diff(due_ns) > 0.0).all()):
+        return 'the times do not increase'
+    if trajectory.velocities[-1].any() or trajectory.accelerations[-1].any():
+        return 'it does not end at rest'
+    limits = robot.limits
+    lowest = robot.arm_command(arm, limits.min_position)[1]
+    highest = robot.arm_command(arm, limits.max_position)[1]
+    low, high = np.minimum(lowest, highest) - _EPSILON, np.maximum(lowest, highest) + _EPSILON
+    # A start outside the limits comes back inside at the first point at the latest.
+    if ((trajectory.positions < low) | (trajectory.positions > high)).any():
+        return 'a position is outside the limits'
+    fastest = np.abs(robot.arm_command_rates(arm, limits.max_velocity))
+    if (np.abs(trajectory.velocities) > fastest * (1.0 + _ROUNDING)).any():
+        return 'a velocity is above the limits'
+    return None
 
 
 def to_command(robot: Robot, path: HermiteSpline) -> dict[str, ArmTrajectory]:

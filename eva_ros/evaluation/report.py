@@ -14,6 +14,7 @@ from eva_ros.evaluation.report_style import CSS
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import median_and_p95
 from eva_ros.evaluation.run import Run
+from eva_ros.evaluation.run import shown
 from eva_ros.evaluation.run import STAGES
 
 STAGE_MEANS = {
@@ -62,13 +63,13 @@ def _tiles(run: Run) -> str:
     after = sum(attempt.violations()[1] for attempt in attempts)
     dream, _ = median_and_p95(run.stage_seconds('dream'))
     scores = [turn.score for turn in turns if np.isfinite(turn.score)]
-    score = f'{np.mean(scores):.2f}' if scores else 'none'
+    score = f'{np.mean(scores):.2f}' if scores else '–'
     standing = [attempt.standing for attempt in attempts if np.isfinite(attempt.standing)]
-    rest = f'{np.mean(standing):.0%}' if standing else 'none'
+    rest = f'{np.mean(standing):.0%}' if standing else '–'
     refused = sum(not turn.accepted for turn in turns)
     values = (
         (f'{sum(a.success for a in attempts)} of {len(attempts)}', 'tasks done'),
-        (f'{dream:.2f} s', 'for a dream, median'),
+        (shown(dream, '{:.2f} s'), 'for a dream, median'),
         (rest, 'of the time the arms stood still'),
         (score, 'executability of what was decoded (10 is best)'),
         (f'{before} → {after}', 'limit violations as decoded → as sent'),
@@ -83,9 +84,10 @@ def _tiles(run: Run) -> str:
 def _tasks(run: Run) -> str:
     rows = [_task_row(attempt) for attempt in run.attempts]
     return (
-        '<h2>Tasks</h2><div class="card"><table><tr><th>task</th><th>outcome</th><th>time</th>'
-        '<th>chunks</th><th>stood still</th><th>executability</th>'
-        f'<th>limit violations, decoded → sent</th></tr>{"".join(rows)}</table></div>'
+        '<h2>Tasks</h2><div class="card"><table><tr><th>task</th>'
+        '<th class="words">outcome</th><th>time</th><th>chunks</th><th>stood still</th>'
+        '<th>executability</th><th>limit violations, decoded → sent</th></tr>'
+        f'{"".join(rows)}</table></div>'
     )
 
 
@@ -93,9 +95,9 @@ def _task_row(attempt: Attempted) -> str:
     before, after = attempt.violations()
     accepted = sum(turn.accepted for turn in attempt.turns)
     return (
-        f'<tr><td>{escape(attempt.task)}</td><td>{_outcome(attempt)}</td>'
+        f'<tr><td>{escape(attempt.task)}</td><td class="words">{_outcome(attempt)}</td>'
         f'<td>{attempt.elapsed_s:.1f} s</td><td>{accepted} of {len(attempt.turns)}</td>'
-        f'<td>{attempt.standing:.0%}</td><td>{attempt.score:.2f}</td>'
+        f'<td>{shown(attempt.standing, "{:.0%}")}</td><td>{shown(attempt.score, "{:.2f}")}</td>'
         f'<td>{before} → {after}</td></tr>'
     )
 
@@ -111,12 +113,12 @@ def _stages(run: Run) -> str:
         median, p95 = median_and_p95(run.stage_seconds(stage))
         swatch = f'<span class="legend"><span><i class="{stage}"></i>{stage}</span></span>'
         rows.append(
-            f'<tr><td>{swatch}</td><td>{median:.2f} s</td><td>{p95:.2f} s</td>'
-            f'<td style="text-align:left">{STAGE_MEANS[stage]}</td></tr>'
+            f'<tr><td>{swatch}</td><td>{shown(median, "{:.2f} s")}</td>'
+            f'<td>{shown(p95, "{:.2f} s")}</td><td class="words">{STAGE_MEANS[stage]}</td></tr>'
         )
     return (
         '<h2>Where the time goes</h2><div class="card"><table><tr><th>stage</th><th>median</th>'
-        '<th>95th percentile</th><th style="text-align:left">what happens</th></tr>'
+        '<th>95th percentile</th><th class="words">what happens</th></tr>'
         f'{"".join(rows)}</table></div>'
     )
 
@@ -156,8 +158,7 @@ def _joints(attempt: Attempted, run: Run) -> str:
 def _foot(run: Run) -> str:
     facts = {**run.checkpoints, **run.facts}
     rows = [
-        f'<tr><td>{escape(name)}</td><td style="text-align:left"><code>{escape(value)}</code>'
-        '</td></tr>'
+        f'<tr><td>{escape(name)}</td><td class="words"><code>{escape(value)}</code></td></tr>'
         for name, value in facts.items()
     ]
     return f'<h2>Made with</h2><div class="card"><table>{"".join(rows)}</table></div>'

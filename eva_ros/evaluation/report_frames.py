@@ -45,7 +45,10 @@ class FrameSheets:
 
 
 def turn_section(turn: Turn, number: int, run: Run, sheets: FrameSheets) -> str:
-    """Return one turn: the observation, and the dream above what the cameras later saw."""
+    """Return one turn: the observation, and the dream above what the cameras later saw.
+
+    All but the first are folded: a task may take many.
+    """
     order = [camera.name for camera in run.view.cameras]
     images = ''.join(
         f'<img src="{jpeg_uri(turn.cameras[name])}" alt="{escape(name)} camera">'
@@ -53,10 +56,11 @@ def turn_section(turn: Turn, number: int, run: Run, sheets: FrameSheets) -> str:
         if name in turn.cameras
     )
     return (
-        f'<div class="turn"><h3>Turn {number} · dream {turn.rollout_id}</h3>'
-        f'<p class="note">{_verdict(turn)}</p><div class="looks"><figure style="margin:0">'
+        f'<details class="turn"{" open" if number == 1 else ""}><summary>'
+        f'<h3>Turn {number} · dream {turn.rollout_id}</h3><span class="note">{_verdict(turn)}'
+        f'</span></summary><div class="looks"><figure style="margin:0">'
         f'<div class="cameras">{images}</div><figcaption>What the cameras saw before the dream'
-        f'</figcaption></figure><div>{_strips(turn, sheets)}</div></div></div>'
+        f'</figcaption></figure><div>{_strips(turn, sheets)}</div></div></details>'
     )
 
 

@@ -41,6 +41,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th, td { text-align: right; padding: 7px 10px; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 500; font-size: 13px; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th.words, td.words { text-align: left; }
 tr:last-child td { border-bottom: 0; }
 .pill {
   display: inline-block; border-radius: 99px; padding: 1px 10px; font-size: 13px;
@@ -74,7 +75,12 @@ svg.timeline { height: 24px; border-radius: 5px; }
 .joints .limit { stroke: var(--limit); stroke-width: 1.3; }
 .joints .range { fill: var(--line); }
 .joints .reached { fill: var(--real); }
-.turn { border-top: 1px solid var(--line); margin-top: 18px; padding-top: 14px; }
+.turn { border-top: 1px solid var(--line); margin-top: 18px; padding-top: 16px; }
+.turn h3 { margin-top: 0; }
+summary { cursor: pointer; }
+summary h3 { display: inline; margin-right: 12px; }
+details[open] > summary { margin-bottom: 10px; }
+details:not([open]).turn { margin-top: 10px; padding-top: 10px; }
 .looks { display: grid; grid-template-columns: 1.15fr 2fr; gap: 26px; align-items: start; }
 .cameras { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; }
 .cameras img { width: 100%; border-radius: 6px; display: block; }

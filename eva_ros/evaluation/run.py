@@ -164,3 +164,8 @@ def median_and_p95(seconds: NDArray[np.float64]) -> tuple[float, float]:
     if seconds.size == 0:
         return float('nan'), float('nan')
     return float(np.median(seconds)), float(np.quantile(seconds, 0.95))
+
+
+def shown(value: float, form: str) -> str:
+    """Return a figure as text; a dash for nan, which says that there is nothing to measure."""
+    return form.format(value) if np.isfinite(value) else '–'

@@ -19,6 +19,7 @@ from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import chunk_message
+from eva_ros.ros.discovery import FirstListener
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import check_robot
 from eva_ros.ros.observations import joint_names
@@ -51,6 +52,7 @@ class ActionDecoder(EvaNode):
         self._label = checkpoint_label(folder)
         self.diagnostics.report('idm', 'ok', 'loaded', checkpoint=self._label)
         self._publisher = self.publish_on(ActionChunk, topics.CHUNK, qos.PIPELINE)
+        self._listener = FirstListener(self._publisher)
         self._worker = Worker('decode', self.guarded('decode', self._decode))
         self.own(self._worker.close)
         self.listen_to(Rollout, topics.ROLLOUT, self._worker.submit, qos.PIPELINE)
@@ -69,6 +71,7 @@ class ActionDecoder(EvaNode):
             checkpoint=self._label,
             now_ns=self.now_ns(),
         )
+        self._listener.wait()
         self._publisher.publish(chunk)
 
     def _executability(self, rollout: StampedRollout) -> dict[str, float]:

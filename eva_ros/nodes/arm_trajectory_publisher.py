@@ -1,4 +1,4 @@
-"""The last guard before the arms: checks each chunk and publishes both trajectories, or neither.
+"""The last guard before the arms: checks each chunk and sends both arms their motion, or neither.
 
 Starts disarmed and in dry run. An e-stop latches. Whatever ends the work of this node in mid-
 motion ends with both arms braking.
@@ -20,13 +20,20 @@ from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
+from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.errors import UserError
+from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_guard import ArmGuard
-from eva_ros.nodes.arm_guard import Command
+from eva_ros.nodes.arm_guard import Order
+from eva_ros.nodes.arm_outputs import ArmOutputs
+from eva_ros.nodes.arm_watchers import FileWatch
+from eva_ros.nodes.arm_watchers import Heartbeat
+from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import received_chunk
@@ -39,15 +46,13 @@ from eva_ros.ros.reports import safety_message
 from eva_ros.ros.reports import verdict_report
 from eva_ros.ros.run import run
 from eva_ros.ros.trajectories import path_message
-from eva_ros.ros.trajectories import trajectory_message
 
-# A reason of ChunkReport that the gate has no use for.
-_DEACTIVATED = 'DEACTIVATED'
-_NO_FAULT = (reasons.OK, reasons.OPERATOR, _DEACTIVATED)
-_TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
+_NO_FAULT = (reasons.OK, reasons.OPERATOR, reasons.DEACTIVATED, reasons.AWAITING_APPROVAL,
+             reasons.NOT_APPROVED, reasons.APPROVAL_EXPIRED)  # fmt: skip
+_SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
 _TICK_S = 0.02
 # Looking at who else publishes costs a walk through the graph.
-_TICKS_PER_LOOK = 50
+_TICKS_PER_LOOK = 25
 # A lost joint state is one that is still lost after the executor had time to take newer ones.
 _TICKS_LOST = 5
 _FORWARD_JUMP = Duration(seconds=5)
@@ -71,6 +76,18 @@ class ArmTrajectoryPublisher(EvaNode):
             "'common': both trajectories carry the time of sending; "
             "'zero': they begin at receipt, where clocks are not shared.",
         ),
+        *(
+            Param(
+                name,
+                0.0,
+                "Part of the limits that is used; 0 takes the gate file's. While armed it changes "
+                'only downwards.',
+                low=0.0,
+                high=1.0,
+                live=True,
+            )
+            for name in _SCALING
+        ),
     )
 
     def __init__(self, **options: Any) -> None:
@@ -79,35 +96,30 @@ class ArmTrajectoryPublisher(EvaNode):
     def _setup(self) -> None:
         if self.param('stamp_mode') not in ('common', 'zero'):
             raise UserError(f"stamp_mode is '{self.param('stamp_mode')}': common or zero.")
-        self._check_controllers(dry_run=self.param('dry_run'))
-        path = Path(self.param('gate')) if self.param('gate') else None
-        settings = load_gate_settings(self.robot.name, path)
+        path = Path(self.param('gate')) if self.param('gate') else config_dir() / 'gate.yaml'
+        self._file_settings = load_gate_settings(self.robot.name, path)
+        given = {name: self.param(name) for name in _SCALING if self.param(name) > 0.0}
+        settings = self._file_settings.model_copy(update=given)
         self._guard = ArmGuard(
             self.robot, settings, dry_run=self.param('dry_run'), now_ns=self.now_ns()
         )
+        files = [self.robot.path, path, *([self.robot.urdf] if self.robot.urdf else [])]
+        self._files = FileWatch(files)
+        self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
         self._joints = MeasuredJoints(self.robot)
         self._estop_pressed = False
         self._clock_jumped = False
         self._ticks = self._ticks_lost = 0
+        self._waiting: ActionChunk | None = None
         self._speak()
         self._listen()
         self.call_every(_TICK_S, self._tick)
         self.diagnostics.add_check('arms', self._health)
 
-    def _check_controllers(self, *, dry_run: bool) -> None:
-        for arm in self.robot.arms.values():
-            if arm.controller.type != _TRAJECTORY and not dry_run:
-                raise UserError(
-                    f"The {arm.name} arm of '{self.robot.name}' takes {arm.controller.type}, and "
-                    f'this version sends {_TRAJECTORY} alone: leave dry_run true.'
-                )
-
     def _speak(self) -> None:
-        self._arms = {
-            name: self.publish_on(JointTrajectory, arm.controller.topic, qos.COMMAND)
-            for name, arm in self.robot.arms.items()
-            if arm.controller.type == _TRAJECTORY
-        }
+        settings = self._guard.settings
+        self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
+        self._enabling = ArmEnabling(self, self.robot)
         self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
         self._safety = self.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
@@ -122,6 +134,9 @@ class ArmTrajectoryPublisher(EvaNode):
         self.offer(topics.TRIGGER_ESTOP, lambda: self._estop('The e-stop service was called.'))
         self.offer(topics.RESET_ESTOP, self._reset)
         self.offer(topics.HOLD, self._hold)
+        self.offer(topics.APPROVE, self._approve)
+        self.offer(topics.REJECT, self._reject)
+        self.offer(topics.GO_HOME, self._go_home)
         threshold = JumpThreshold(
             min_forward=_FORWARD_JUMP, min_backward=_BACKWARD_JUMP, on_clock_change=False
         )
@@ -135,17 +150,23 @@ class ArmTrajectoryPublisher(EvaNode):
         self._show()
 
     def _stop(self) -> None:
-        self._leave(Event.FAULT, 'The node was stopped.', _DEACTIVATED)
-        flush([*self._arms.values(), self._safety])
+        self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
+        self._outputs.finish()
+        flush([self._safety])
 
     def on_parameter(self, name: str, value: Any) -> None:
-        """Take `dry_run`, while disarmed."""
-        if name == 'dry_run' and value != self._guard.dry_run:
-            if self._guard.is_armed:
+        """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
+        guard = self._guard
+        if name == 'dry_run' and value != guard.dry_run:
+            if guard.is_armed:
                 raise UserError('dry_run changes only while disarmed: call ~/disarm first.')
-            self._check_controllers(dry_run=value)
-            self._guard.dry_run = value
+            guard.dry_run = value
             self._show()
+        elif name in _SCALING:
+            factor = value or getattr(self._file_settings, name)
+            if guard.is_armed and factor > getattr(guard.settings, name):
+                raise UserError(f'{name} is raised only while disarmed: call ~/disarm first.')
+            guard.settings = guard.settings.model_copy(update={name: factor})
 
     # What is heard.
 
@@ -158,30 +179,53 @@ class ArmTrajectoryPublisher(EvaNode):
             report = self._judged(message, now_ns)
         except UserError as error:
             report = refusal_report(message, reasons.SHAPE_MISMATCH, str(error), now_ns)
-        self._reports.publish(report)
-        level = 'ok' if report.accepted else 'warn'
-        self.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
+        self._report(report)
 
     def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
         if message.robot != self.robot.name:
             detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
-            return refusal_report(message, 'ROBOT_MISMATCH', detail, now_ns)
+            return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
         refusal = self._guard.refusal()
         if refusal is not None:
             return refusal_report(message, *refusal, now_ns)
-        joints = self._joints
         chunk = received_chunk(message)
-        verdict = self._guard.judge(chunk, joints.positions, joints.stamp_ns, now_ns)
+        verdict = self._guard.judge(chunk, self._joints.positions, self._joints.stamp_ns, now_ns)
         now_ns = self.now_ns()
-        command = self._guard.execute(verdict, message.rollout_id, now_ns)
-        if command:
-            self._send(command, 0 if self.param('stamp_mode') == 'zero' else now_ns)
+        guard = self._guard
+        asks = guard.settings.approve and not guard.dry_run and guard.motion is None
+        if verdict.accepted and asks and guard.propose(verdict, message.rollout_id, now_ns):
+            self._waiting = message
             self._show()
-        if verdict.path is not None:
-            self._preview.publish(path_message(self.robot, verdict.path, now_ns))
-        return verdict_report(message, verdict, self.robot, now_ns, sent=bool(command))
+            self._show_path(verdict, now_ns)
+            return verdict_report(message, verdict, self.robot, now_ns, sent=False, waits=True)
+        return self._execute(message, verdict, now_ns)
+
+    def _execute(self, message: ActionChunk, verdict: Verdict, now_ns: int) -> ChunkReport:
+        """Send an accepted motion to both arms, or to neither, and return the report on it."""
+        try:
+            sent = self._send(verdict, message.rollout_id, now_ns)
+        except UserError as error:
+            return refusal_report(message, reasons.CONTROLLER_REJECTED, str(error), now_ns)
+        self._show_path(verdict, now_ns)
+        return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
+
+    def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
+        stamp_ns = 0 if self.param('stamp_mode') == 'zero' else now_ns
+        if self._guard.dry_run or not verdict.accepted:
+            return False
+        prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
+        order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
+        if order:
+            self._outputs.send(prepared, now_ns)
+            self._show()
+        return bool(order)
+
+    def _on_fault(self, reason: str, detail: str) -> None:
+        if self.is_active and self._guard.is_armed:
+            self._leave(Event.FAULT, detail, reason)
 
     def _on_estop(self, message: Bool) -> None:
+        self._heartbeat.beat(self.now_ns())
         self._estop_pressed = message.data
         if message.data:
             self._estop(f"True on '{topics.ESTOP}'.")
@@ -196,26 +240,51 @@ class ArmTrajectoryPublisher(EvaNode):
                 reasons.CLOCK_JUMP,
             )
 
+    # What is looked at.
+
     def _tick(self) -> None:
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
             self._show()
+        if self._guard.expired(now_ns):
+            self._give_up(reasons.APPROVAL_EXPIRED, 'Nobody approved the chunk in time.')
         if not self._guard.is_armed:
             return
+        self._ticks += 1
+        fault = self._lost(now_ns) or self._astray()
+        if fault is None and self._ticks % _TICKS_PER_LOOK == 0:
+            fault = self._outside()
+        if fault is not None:
+            self._leave(Event.FAULT, fault[1], fault[0])
+        elif self._heartbeat.lost(now_ns):
+            detail = 'The e-stop was not heard for too long.'
+            self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
+
+    def _lost(self, now_ns: int) -> tuple[str, str] | None:
         age_s = self._joints.age_s(now_ns)
         fresh = age_s is not None and age_s <= self._guard.settings.max_joint_state_age_s
         self._ticks_lost = 0 if fresh else self._ticks_lost + 1
-        if self._ticks_lost >= _TICKS_LOST:
-            self._leave(
-                Event.FAULT, f'The joint states are {age_s:.2f} s old.', reasons.STALE_JOINT_STATE
-            )
-        self._ticks += 1
-        if self._ticks % _TICKS_PER_LOOK == 0 and (others := self._other_publishers()):
-            self._leave(
-                Event.FAULT,
-                f'{", ".join(others)} publishes to the arms too.',
-                reasons.SECOND_PUBLISHER,
-            )
+        if self._ticks_lost < _TICKS_LOST:
+            return None
+        return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
+
+    def _astray(self) -> tuple[str, str] | None:
+        for arm in self.robot.arms:
+            measured = self._joints.of(arm)
+            fault = measured and self._guard.watch(arm, *measured)
+            if fault:
+                return fault
+        return None
+
+    def _outside(self) -> tuple[str, str] | None:
+        others = other_publishers(self, self._outputs.topics)
+        if others:
+            detail = f'{", ".join(others)} publishes to the arms too.'
+            return reasons.SECOND_PUBLISHER, detail
+        changed = self._files.changed()
+        if changed is not None:
+            return reasons.LIMITS_CHANGED, f'{changed} has changed: configure this node anew.'
+        return None
 
     # What is asked for.
 
@@ -224,9 +293,13 @@ class ArmTrajectoryPublisher(EvaNode):
         facts = ArmingFacts(
             joint_state_age_s=self._joints.age_s(now_ns),
             estop_pressed=self._estop_pressed,
-            other_publishers=self._other_publishers(),
+            other_publishers=other_publishers(self, self._outputs.topics),
             clock_jumped=self._clock_jumped,
             use_sim_time=self.param('use_sim_time'),
+            braking=self._guard.is_braking(now_ns),
+            limits_changed=self._files.changed() is not None,
+            heartbeat_lost=self._heartbeat.lost(now_ns),
+            disabled_arms=() if self._guard.dry_run else self._enabling.missing(),
         )
         armed, sentence = self._guard.arm(facts, now_ns)
         if not armed:
@@ -234,6 +307,56 @@ class ArmTrajectoryPublisher(EvaNode):
         self._ticks_lost = 0
         self._show()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
+
+    def _approve(self) -> str:
+        message, now_ns = self._waiting, self.now_ns()
+        if message is None or not self._guard.waiting_id:
+            raise UserError('No chunk waits for approval.')
+        age_s = self._joints.age_s(now_ns)
+        if age_s is None or age_s > self._guard.settings.max_joint_state_age_s:
+            raise UserError('The joint states are too old to approve anything.')
+        # The arms have waited too: judged again against the joints now, but not for its age.
+        proposed_ns = self._guard.entered_ns
+        chunk = received_chunk(message)
+        verdict = self._guard.judge(chunk, self._joints.positions, None, proposed_ns)
+        if not verdict.accepted:
+            self._give_up(verdict.reason, verdict.detail)
+            raise UserError(f'It is no longer accepted: {verdict.detail}')
+        self._waiting = None
+        report = self._execute(message, verdict, now_ns)
+        if not report.sent:
+            self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
+            self._show()
+        self._report(report)
+        return report.detail
+
+    def _reject(self) -> str:
+        if self._waiting is None or not self._guard.waiting_id:
+            raise UserError('No chunk waits for approval.')
+        self._give_up(reasons.NOT_APPROVED, 'The operator rejected the chunk.')
+        return 'Rejected.'
+
+    def _give_up(self, reason: str, detail: str) -> None:
+        """Refuse what waits for approval."""
+        now_ns = self.now_ns()
+        message, self._waiting = self._waiting, None
+        self._guard.reject(reason, detail, now_ns)
+        self._show()
+        if message is not None:
+            self._report(refusal_report(message, reason, detail, now_ns))
+
+    def _go_home(self) -> str:
+        refusal = self._guard.refusal()
+        if refusal is not None or self._guard.motion is not None:
+            raise UserError(refusal[1] if refusal else 'The arms are moving.')
+        now_ns = self.now_ns()
+        verdict = self._guard.judge_home(self._joints.positions, self._joints.stamp_ns, now_ns)
+        if not verdict.accepted:
+            raise UserError(verdict.detail)
+        now_ns = self.now_ns()
+        sent = self._send(verdict, 0, now_ns)
+        self._show_path(verdict, now_ns)
+        return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
     def _estop(self, detail: str) -> str:
         return self._leave(Event.ESTOP, detail, reasons.ESTOP)
@@ -250,30 +373,37 @@ class ArmTrajectoryPublisher(EvaNode):
     def _hold(self) -> str:
         if self._guard.motion is None:
             return 'The arms are not moving.'
-        self._send(self._guard.stop(self._joints.positions, self.now_ns()), 0)
+        now_ns = self.now_ns()
+        self._outputs.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        self._show()
         return 'The arms brake; they stay armed.'
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
-        went, sentence, command = self._guard.leave(
-            event, reason, detail, self._joints.positions, self.now_ns()
+        now_ns = self.now_ns()
+        went, sentence, order = self._guard.leave(
+            event, reason, detail, self._joints.positions, now_ns
         )
-        if command:
-            # Stamp zero: a stop must begin when it arrives, however late that is.
-            self._send(command, 0)
-        self._show()
+        try:
+            self._outputs.stop(order, now_ns)
+        finally:
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self._report(refusal_report(waiting, reason, detail, now_ns))
+            self._show()
         if not went:
             raise UserError(sentence)
         return sentence
 
     # What is said.
 
-    def _send(self, command: Command, stamp_ns: int) -> None:
-        """Publish to both arms; both messages are built before the first is published."""
-        messages = {
-            arm: trajectory_message(trajectory, stamp_ns) for arm, trajectory in command.items()
-        }
-        for arm, message in messages.items():
-            self._arms[arm].publish(message)
+    def _report(self, report: ChunkReport) -> None:
+        self._reports.publish(report)
+        level = 'ok' if report.accepted else 'warn'
+        self.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
+
+    def _show_path(self, verdict: Verdict, now_ns: int) -> None:
+        if verdict.path is not None:
+            self._preview.publish(path_message(self.robot, verdict.path, now_ns))
 
     def _show(self) -> None:
         guard = self._guard
@@ -284,6 +414,7 @@ class ArmTrajectoryPublisher(EvaNode):
                 guard.entered_ns,
                 dry_run=guard.dry_run,
                 rollout_id=guard.rollout_id,
+                mode=guard.settings.mode,
             )
         )
         self.diagnostics.publish()
@@ -296,17 +427,6 @@ class ArmTrajectoryPublisher(EvaNode):
             level,
             f'{machine.state.value}: {machine.detail}',
             {'dry_run': self._guard.dry_run, 'joint_state_age_s': age_s},
-        )
-
-    def _other_publishers(self) -> list[str]:
-        me = (self.get_name(), self.get_namespace())
-        return sorted(
-            {
-                f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-                for publisher in self._arms.values()
-                for info in self.get_publishers_info_by_topic(publisher.topic_name)
-                if (info.node_name, info.node_namespace) != me
-            }
         )
 
 

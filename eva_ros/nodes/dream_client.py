@@ -1,6 +1,8 @@
 """Asks the rollout generator for a rollout and waits for it, from a thread of its own."""
 
 from collections.abc import Callable
+from functools import partial
+import time
 from typing import Any
 
 from rclpy.action import ActionClient
@@ -9,6 +11,8 @@ from eva_msgs.action import GenerateRollout
 from eva_ros.nodes.task_board import Sighting
 from eva_ros.nodes.task_board import TaskBoard
 from eva_ros.ros.stamps import to_time
+
+_ASK_AGAIN_S = 5.0
 
 
 class DreamClient:
@@ -65,11 +69,11 @@ class DreamClient:
                 on_step(*steps.pop(0))
             check()
 
-        handle = self._wait(self._client.send_goal_async(goal, on_feedback), timeout_s, pass_on)
+        handle = self._accepted(goal, on_feedback, timeout_s, pass_on)
         if handle is None or not handle.accepted:
             return None
         try:
-            answer = self._wait(handle.get_result_async(), timeout_s, pass_on)
+            answer = self._answer(handle.get_result_async, timeout_s, pass_on)
         except BaseException:
             handle.cancel_goal_async()
             raise
@@ -78,8 +82,55 @@ class DreamClient:
             return None
         return answer.result
 
-    def _wait(self, future: Any, timeout_s: float, check: Callable[[], None]) -> Any:
-        """Wait for a future in this thread; its callbacks belong to the executor's."""
-        future.add_done_callback(lambda _: self._board.wake())
-        done = self._board.wait_for(future.done, timeout_s, check)
-        return future.result() if done else None
+    def _accepted(
+        self,
+        goal: GenerateRollout.Goal,
+        on_feedback: Callable[[Any], None],
+        timeout_s: float,
+        check: Callable[[], None],
+    ) -> Any:
+        """Send the goal until its answer comes; of those sent, none but the one returned lives."""
+        sent: list[Any] = []
+
+        def send() -> Any:
+            sent.append(self._client.send_goal_async(goal, on_feedback))
+            return sent[-1]
+
+        handle = None
+        try:
+            handle = self._answer(send, timeout_s, check)
+        finally:
+            for future in sent:
+                future.add_done_callback(partial(_cancel_unless, handle))
+        return handle
+
+    def _answer(self, ask: Callable[[], Any], timeout_s: float, check: Callable[[], None]) -> Any:
+        """Ask, and again when no answer comes, until one does; wait for it in this thread.
+
+        A server that has not found this client yet drops its answer (a goal with it), and rclpy's
+        client drops one that overtakes the return of its request.
+
+        Args:
+            ask: returns a future, whose callbacks belong to the executor's thread.
+            timeout_s: then None is returned.
+            check: raises to end the wait.
+        """
+        asked: list[Any] = []
+        again_s = 0.0
+
+        def find() -> Any:
+            nonlocal again_s
+            if time.monotonic() >= again_s:
+                asked.append(ask())
+                asked[-1].add_done_callback(lambda _: self._board.wake())
+                again_s = time.monotonic() + _ASK_AGAIN_S
+            return next((future for future in asked if future.done()), None)
+
+        found = self._board.wait_for(find, timeout_s, check)
+        return found.result() if found else None
+
+
+def _cancel_unless(wanted: Any, future: Any) -> None:
+    handle = None if future.cancelled() else future.result()
+    if handle is not None and handle is not wanted and handle.accepted:
+        handle.cancel_goal_async()

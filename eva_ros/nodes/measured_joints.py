@@ -40,12 +40,19 @@ class MeasuredJoints:
             except UserError as error:
                 raise UserError(f"On '{topic}': {error}") from error
             self._positions[self._robot.arm_indices(name)] = values
-            self._stamps_ns[name] = to_ns(message.header.stamp) or received_ns
+            stamp_ns = 0 if arm.stamp_source == 'receive' else to_ns(message.header.stamp)
+            self._stamps_ns[name] = stamp_ns or received_ns
 
     @property
     def positions(self) -> NDArray[np.float64] | None:
         """Return all joints [14], or None while one was never measured."""
         return None if len(self._stamps_ns) < len(self._robot.arms) else self._positions.copy()
+
+    def of(self, arm: str) -> tuple[NDArray[np.float64], int] | None:
+        """Return an arm's joints [7] and their stamp; None if it was never measured."""
+        if arm not in self._stamps_ns:
+            return None
+        return self._positions[self._robot.arm_indices(arm)].copy(), self._stamps_ns[arm]
 
     @property
     def stamp_ns(self) -> int | None:

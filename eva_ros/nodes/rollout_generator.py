@@ -28,6 +28,7 @@ from eva_ros.nodes.recent import RecentObservations
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer
+from eva_ros.ros.discovery import FirstListener
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import received_observation
 from eva_ros.ros.observations import ReceivedObservation
@@ -91,6 +92,7 @@ class RolloutGenerator(EvaNode):
         self._count = 0
         self._recent = RecentObservations()
         self._publisher = self.publish_on(Rollout, topics.ROLLOUT, qos.PIPELINE)
+        self._listener = FirstListener(self._publisher)
         # A goal may name any of the latest ones: none may be lost.
         self.listen_to(Observation, topics.OBSERVATION, self._on_observation, qos.REPORT)
         self._server = ThreadedActionServer(
@@ -204,6 +206,7 @@ class RolloutGenerator(EvaNode):
             failure = NotDreamedError(Result.ERROR, f'The dream failed: {error}')
             dream.rollout.set_exception(failure)
         else:
+            self._listener.wait()
             self._publisher.publish(rollout_message(rollout, self.now_ns()))
             seconds = round(rollout.duration_s, 3)
             self.diagnostics.report('dream', 'ok', 'dreamed', seconds=seconds, dreams=self._count)

@@ -68,6 +68,8 @@ class TaskBoard:
         self._reports: dict[int, ChunkReport] = {}
         self.safety: SafetyState | None = None
         self.success: Success | None = None
+        # When the scene was drawn anew; what was seen before is of another one.
+        self.scene_ns = 0
 
     # Written by callbacks.
 
@@ -103,9 +105,16 @@ class TaskBoard:
             self._changed.notify_all()
 
     def set_success(self, success: Success | None) -> None:
-        """Take note that somebody judged a task done; None: the attempt began anew."""
+        """Take note that somebody judged a task done; None: it ended otherwise."""
         with self._changed:
             self.success = success
+            self._changed.notify_all()
+
+    def set_scene(self, stamp_ns: int) -> None:
+        """Take note that a new attempt has begun: nobody has judged it yet."""
+        with self._changed:
+            self.scene_ns = stamp_ns
+            self.success = None
             self._changed.notify_all()
 
     def wake(self) -> None:

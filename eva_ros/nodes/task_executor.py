@@ -169,7 +169,10 @@ class TaskExecutor(EvaNode):
         self._board.set_safety(message)
 
     def _on_episode(self, message: Episode) -> None:
-        done = message.phase == Episode.END and message.success == Episode.SUCCESS
+        if message.phase == Episode.START:
+            self._board.set_scene(to_ns(message.header.stamp))
+            return
+        done = message.success == Episode.SUCCESS
         success = Success(to_ns(message.header.stamp), message.task) if done else None
         self._board.set_success(success)
 

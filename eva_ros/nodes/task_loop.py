@@ -14,6 +14,10 @@ from eva_ros.ros.stamps import to_ns
 
 Feedback = ExecuteTask.Feedback
 Result = ExecuteTask.Result
+# Two topics' messages overtake each other: arming, said before the goal came, may come after it.
+_ARMING_PATIENCE_S = 1.0
+# Nothing at all was heard: the publisher may be found only now (see ros/discovery.py).
+_FINDING_PATIENCE_S = 10.0
 _DREAM_REFUSED = {
     GenerateRollout.Result.REFUSED_INSTRUCTION: Result.REFUSED_INSTRUCTION,
     GenerateRollout.Result.NO_OBSERVATION: Result.NO_OBSERVATION,
@@ -98,7 +102,8 @@ class TaskLoop:
         self._task = task
         self._seed = seed
         self._start_ns = now_ns()
-        self._not_before_ns = 0
+        # Who asks for a task means what is there now: the scene may have been drawn just before.
+        self._not_before_ns = self._start_ns
         self._refused_in_a_row = 0
         self.feedback = Feedback()
 
@@ -111,6 +116,8 @@ class TaskLoop:
         """Do turn after turn and return why it ended."""
         self._board.forget()
         try:
+            self._board.wait_for(self._arms_are_known, _FINDING_PATIENCE_S, self._check_cancel)
+            self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S)
             self.check()
             while True:
                 self._turn()
@@ -119,13 +126,16 @@ class TaskLoop:
 
     def check(self) -> None:
         """Raise TaskEndedError if something outside ends the task now."""
-        if self._canceled():
-            raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
+        self._check_cancel()
         self._check_safety()
         self._check_success()
         if self.elapsed_s > self._settings.max_duration_s:
             sentence = f'The time limit of {self._settings.max_duration_s:g} s is over.'
             raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
+
+    def _check_cancel(self) -> None:
+        if self._canceled():
+            raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
 
     def _check_success(self) -> None:
         success = self._board.success
@@ -148,6 +158,14 @@ class TaskLoop:
             reason = Result.REFUSED_NOT_ARMED if first else Result.DISARMED
             raise TaskEndedError(reason, f'The arms are disarmed: {state.detail}')
 
+    def _arms_are_on(self) -> bool:
+        """Return whether arming was heard of, or an e-stop, which no patience undoes."""
+        state = self._board.safety
+        return state is not None and (state.estop or state.state != SafetyState.DISARMED)
+
+    def _arms_are_known(self) -> bool:
+        return self._board.safety is not None
+
     def _turn(self) -> None:
         sighting = self._look()
         rollout_id = self._ask(sighting)
@@ -165,8 +183,9 @@ class TaskLoop:
 
     def _look(self) -> Sighting:
         self._show(Feedback.WAITING_FOR_OBSERVATION)
-        sighting = self._board.wait_for(
-            lambda: self._board.sighting_at_rest(self._not_before_ns),
+        board = self._board
+        sighting = board.wait_for(
+            lambda: board.sighting_at_rest(max(self._not_before_ns, board.scene_ns)),
             self._settings.rest_timeout_s,
             self.check,
         )

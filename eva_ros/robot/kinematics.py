@@ -1,5 +1,6 @@
 """Where the end effectors are, from a URDF (Pinocchio)."""
 
+from functools import lru_cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,16 +38,17 @@ class ForwardKinematics:
         self.robot, self.path = robot, Path(path)
         self.model = pinocchio.buildModelFromUrdf(str(path))
         self.data = self.model.createData()
-        self._columns = [self._column(arm, i) for arm in ARM_NAMES for i in range(7)]
+        self.joint_ids = [self._joint_id(arm, i) for arm in ARM_NAMES for i in range(7)]
+        self._columns = [self.model.joints[joint].idx_q for joint in self.joint_ids]
         self._mimic = _mimic_columns(self.path, self.model)
         self._frames = {
-            arm: self._frame_id(robot.arms[arm].end_effector_frame) for arm in ARM_NAMES
+            arm: self.frame_id(robot.arms[arm].end_effector_frame) for arm in ARM_NAMES
         }
 
     def end_effector(self, q: ArrayLike) -> dict[str, Array]:
         """Return each arm's end-effector position [..., 3] in m for joints [..., 14]."""
         q = np.asarray(q, dtype=np.float64)
-        flat = self._configurations(q.reshape(-1, q.shape[-1]))
+        flat = self.configurations(q.reshape(-1, q.shape[-1]))
         found: dict[str, list[Array]] = {arm: [] for arm in ARM_NAMES}
         for configuration in flat:
             pinocchio.framesForwardKinematics(self.model, self.data, configuration)
@@ -56,8 +58,8 @@ class ForwardKinematics:
 
     def frame(self, q: ArrayLike, name: str) -> tuple[Array, Array]:
         """Return rotation [3, 3] and position [3] of a frame of the URDF for joints [14]."""
-        frame = self._frame_id(name)
-        configuration = self._configurations(np.atleast_2d(q))[0]
+        frame = self.frame_id(name)
+        configuration = self.configurations(np.atleast_2d(q))[0]
         pinocchio.framesForwardKinematics(self.model, self.data, configuration)
         pose = self.data.oMf[frame]
         return pose.rotation.copy(), pose.translation.copy()
@@ -67,7 +69,7 @@ class ForwardKinematics:
 
         A gripper's column is in m per its 0 to 1.
         """
-        configuration = self._configurations(np.atleast_2d(q))[0]
+        configuration = self.configurations(np.atleast_2d(q))[0]
         pinocchio.computeJointJacobians(self.model, self.data, configuration)
         pinocchio.updateFramePlacements(self.model, self.data)
         world_aligned = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
@@ -81,7 +83,7 @@ class ForwardKinematics:
             for arm, frame in self._frames.items()
         }
 
-    def _configurations(self, q: Array) -> Array:
+    def configurations(self, q: Array) -> Array:
         """Return the model's configurations [N, nq] for joints inside [N, 14]."""
         values = np.array(q, dtype=np.float64)
         for arm in ARM_NAMES:
@@ -93,17 +95,24 @@ class ForwardKinematics:
             configurations[:, column] = multiplier * configurations[:, source] + offset
         return configurations
 
-    def _column(self, arm: str, i: int) -> int:
+    def _joint_id(self, arm: str, i: int) -> int:
         inside = self.robot.arms[arm].joint_names[i]
         for name in (inside, self.robot.arms[arm].state_joints[i]):
             if self.model.existJointName(name):
-                return self.model.joints[self.model.getJointId(name)].idx_q
+                return self.model.getJointId(name)
         raise UserError(f'The URDF {self.path} has no joint {inside}.')
 
-    def _frame_id(self, name: str) -> int:
+    def frame_id(self, name: str) -> int:
+        """Return the number of a frame of the URDF; UserError where it has none."""
         if not self.model.existFrame(name):
             raise UserError(f'The URDF {self.path} has no frame {name}.')
         return self.model.getFrameId(name)
+
+
+@lru_cache(maxsize=8)
+def forward_kinematics(robot: Robot) -> ForwardKinematics:
+    """Return the kinematics of a robot's own URDF, built once."""
+    return ForwardKinematics(robot)
 
 
 def _mimic_columns(path: Path, model: pinocchio.Model) -> list[tuple[int, int, float, float]]:

@@ -1,6 +1,7 @@
 """The robot YAML: its keys, and the checks that need more than one of them."""
 
 from pathlib import Path
+from typing import Annotated
 from typing import Literal
 
 from pydantic import Field
@@ -15,6 +16,8 @@ from eva_ros.robot.limits import Number
 from eva_ros.robot.strict_yaml import parse
 from eva_ros.robot.strict_yaml import read_yaml
 from eva_ros.robot.strict_yaml import StrictModel
+
+Point = tuple[Number, Number, Number]
 
 
 class GripperEntry(StrictModel):
@@ -38,8 +41,19 @@ class ControllerEntry(StrictModel):
     """`controller` of an arm: where its commands go and its joint names as sent."""
 
     topic: str
-    type: Literal['trajectory_msgs/msg/JointTrajectory', 'sensor_msgs/msg/JointState']
+    type: Literal[
+        'trajectory_msgs/msg/JointTrajectory',
+        'control_msgs/action/FollowJointTrajectory',
+        'sensor_msgs/msg/JointState',
+    ]
     joints: tuple[str, ...]
+
+
+class EnableEntry(StrictModel):
+    """`enable_service` of an arm: called with true at arming, before anything is sent."""
+
+    name: str
+    type: Literal['std_srvs/srv/SetBool', 'std_srvs/srv/Trigger'] = 'std_srvs/srv/SetBool'
 
 
 class ArmEntry(StrictModel):
@@ -50,6 +64,8 @@ class ArmEntry(StrictModel):
     controller: ControllerEntry
     state_topic: str = 'joint_states'
     state_unit: Literal['rad', 'deg'] = 'rad'
+    stamp_source: Literal['header', 'receive'] = 'header'
+    enable_service: EnableEntry | None = None
     base_frame: str
     end_effector_frame: str
 
@@ -84,6 +100,69 @@ class CameraEntry(StrictModel):
         return self
 
 
+class CapsuleEntry(StrictModel):
+    """A capsule: the points within a radius of a line, m in the body's frame."""
+
+    begin: Point = Field(alias='from')
+    end: Point = Field(alias='to')
+    radius: Number = Field(gt=0.0)
+
+
+class BoxEntry(StrictModel):
+    """A box along the axes of the body's frame, m."""
+
+    center: Point
+    size: Point
+
+
+class BodyEntry(StrictModel):
+    """A body that must not touch another: a capsule or a box fixed to a frame of the URDF."""
+
+    name: str
+    frame: str
+    capsule: CapsuleEntry | None = None
+    box: BoxEntry | None = None
+
+    @model_validator(mode='after')
+    def _check(self) -> 'BodyEntry':
+        if (self.capsule is None) == (self.box is None):
+            raise ValueError('give either capsule or box')
+        if self.box is not None and min(self.box.size) <= 0.0:
+            raise ValueError('a box needs a size above 0')
+        return self
+
+
+class CollisionEntry(StrictModel):
+    """`collision`: the bodies, and the pairs of them that may touch."""
+
+    bodies: tuple[BodyEntry, ...] = Field(min_length=2)
+    allowed: tuple[tuple[str, str], ...] = ()
+
+    @model_validator(mode='after')
+    def _check(self) -> 'CollisionEntry':
+        names = [body.name for body in self.bodies]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f'bodies name {", ".join(twice)} twice')
+        unknown = sorted({name for pair in self.allowed for name in pair} - set(names))
+        if unknown:
+            raise ValueError(f'allowed names {", ".join(unknown)}, which are no bodies')
+        return self
+
+
+class WorkspaceEntry(StrictModel):
+    """`workspace`: the box that both end effectors stay in, m in the URDF's root frame."""
+
+    min: Point
+    max: Point
+
+    @model_validator(mode='after')
+    def _check(self) -> 'WorkspaceEntry':
+        if not all(low < high for low, high in zip(self.min, self.max)):
+            raise ValueError('min must be below max')
+        return self
+
+
 class RobotFile(StrictModel):
     """The whole file."""
 
@@ -94,6 +173,9 @@ class RobotFile(StrictModel):
     home: dict[str, Number]
     rest_velocity: Number = Field(default=0.02, gt=0.0)
     urdf: str | None = None
+    collision: CollisionEntry | None = None
+    workspace: WorkspaceEntry | None = None
+    max_tracking_error: dict[str, Annotated[Number, Field(gt=0.0)]] = Field(default_factory=dict)
     joint_limits: dict[str, dict]
 
     @model_validator(mode='after')
@@ -108,6 +190,11 @@ class RobotFile(StrictModel):
             different = sorted(set(names) ^ set(given))
             if different:
                 raise ValueError(f'{key} must hold the joints of the arms: {", ".join(different)}')
+        unknown = sorted(set(self.max_tracking_error) - set(names))
+        if unknown:
+            raise ValueError(f'max_tracking_error names {", ".join(unknown)}, which are no joints')
+        if self.urdf is None and (self.collision or self.workspace):
+            raise ValueError('collision and workspace need a urdf')
         return self
 
     def joint_names(self) -> list[str]:

@@ -17,6 +17,7 @@ from eva_ros.robot.schema import read_robot_file
 from eva_ros.robot.schema import RobotFile
 
 ARM_NAMES = ('left', 'right')
+Point = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,37 @@ class Controller:
 
 
 @dataclass(frozen=True)
+class EnableService:
+    """A service of the arm's driver that switches it on: its name and type."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Body:
+    """A capsule or a box fixed to a frame of the URDF, m; the other one is None.
+
+    Attributes:
+        capsule: begin, end and radius.
+        box: centre and size.
+    """
+
+    name: str
+    frame: str
+    capsule: tuple[Point, Point, float] | None
+    box: tuple[Point, Point] | None
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """What must not touch, and the pairs of names that may."""
+
+    bodies: tuple[Body, ...]
+    allowed: frozenset[frozenset[str]]
+
+
+@dataclass(frozen=True)
 class Arm:
     """One arm: joint names inside, their names at the controller, and its frames.
 
@@ -72,6 +104,8 @@ class Arm:
         state_unit: of the six joints in them, 'rad' or 'deg'; commands are in rad.
         controller: command topic and the joints as sent, gripper included where it is part of
             the trajectory.
+        stamp_source: 'header', or 'receive' where the driver's stamps are another clock's.
+        enable_service: called at arming; None where the driver needs none.
     """
 
     name: str
@@ -79,6 +113,8 @@ class Arm:
     gripper: Gripper
     controller: Controller
     state_topic: str
+    stamp_source: str
+    enable_service: EnableService | None
     base_frame: str
     end_effector_frame: str
     state_unit: str = 'rad'
@@ -145,6 +181,10 @@ class Robot:
         gripper_mask: True where a joint is a gripper [14].
         home: a pose to rest in [14].
         rest_velocity: a joint that is slower stands still, in rad/s.
+        bodies: what must not touch; None where the YAML does not say.
+        workspace: lowest and highest corner of the box that both end effectors stay in, m in the
+            URDF's root frame; None where the YAML gives none.
+        max_tracking_error: by joint, where it is not the gate's.
         path: the YAML file it was read from.
     """
 
@@ -156,6 +196,9 @@ class Robot:
     cameras: Mapping[str, Camera]
     rest_velocity: float
     urdf: Path | None
+    bodies: Bodies | None
+    workspace: tuple[Point, Point] | None
+    max_tracking_error: Mapping[str, float]
     path: Path
 
     @cached_property
@@ -268,6 +311,9 @@ def load_robot(name_or_path: str | Path) -> Robot:
         cameras=cameras,
         rest_velocity=file.rest_velocity,
         urdf=urdf,
+        bodies=_bodies(file),
+        workspace=None if file.workspace is None else (file.workspace.min, file.workspace.max),
+        max_tracking_error=file.max_tracking_error,
         path=path,
     )
 
@@ -280,10 +326,33 @@ def _arm(name: str, file: RobotFile) -> Arm:
         gripper=Gripper(**arm.gripper.model_dump()),
         controller=Controller(**arm.controller.model_dump()),
         state_topic=arm.state_topic,
+        stamp_source=arm.stamp_source,
+        enable_service=(
+            None if arm.enable_service is None else EnableService(**vars(arm.enable_service))
+        ),
         base_frame=arm.base_frame,
         end_effector_frame=arm.end_effector_frame,
         state_unit=arm.state_unit,
     )
+
+
+def _bodies(file: RobotFile) -> Bodies | None:
+    if file.collision is None:
+        return None
+    bodies = tuple(
+        Body(
+            name=body.name,
+            frame=body.frame,
+            capsule=(
+                None
+                if body.capsule is None
+                else (body.capsule.begin, body.capsule.end, body.capsule.radius)
+            ),
+            box=None if body.box is None else (body.box.center, body.box.size),
+        )
+        for body in file.collision.bodies
+    )
+    return Bodies(bodies, frozenset(frozenset(pair) for pair in file.collision.allowed))
 
 
 def _by_name(

@@ -132,9 +132,18 @@ class HermiteSpline:
         return MotionBounds(
             min_position=position.min(axis=0),
             max_position=position.max(axis=0),
-            velocity=np.abs(velocity).max(axis=(0, 1)),
-            acceleration=np.abs(acceleration).max(axis=(0, 1)),
-            jerk=np.abs(jerk).max(axis=(0, 1)),
+            velocities=np.abs(velocity).max(axis=0),
+            accelerations=np.abs(acceleration).max(axis=0),
+            jerks=np.abs(jerk).max(axis=0),
+        )
+
+    def then(self, later: 'HermiteSpline') -> 'HermiteSpline':
+        """Return this motion, and from its last point on another that begins where it ends."""
+        return HermiteSpline(
+            np.concatenate([self.times, self.times[-1] + later.times[1:] - later.times[0]]),
+            np.vstack([self.positions, later.positions[1:]]),
+            np.vstack([self.velocities, later.velocities[1:]]),
+            np.vstack([self.accelerations, later.accelerations[1:]]),
         )
 
 
@@ -144,14 +153,29 @@ class MotionBounds:
 
     Attributes:
         min_position: lowest position in each piece [K-1, J]; max_position the highest.
-        velocity: largest magnitude [J]; likewise acceleration and jerk.
+        velocities: largest magnitude in each piece [K-1, J]; likewise accelerations and jerks.
     """
 
     min_position: Array
     max_position: Array
-    velocity: Array
-    acceleration: Array
-    jerk: Array
+    velocities: Array
+    accelerations: Array
+    jerks: Array
+
+    @property
+    def velocity(self) -> Array:
+        """Return the largest velocity of the whole motion [J]."""
+        return self.velocities.max(axis=0)
+
+    @property
+    def acceleration(self) -> Array:
+        """Return the largest acceleration of the whole motion [J]."""
+        return self.accelerations.max(axis=0)
+
+    @property
+    def jerk(self) -> Array:
+        """Return the largest jerk of the whole motion [J]."""
+        return self.jerks.max(axis=0)
 
 
 # Each piece is bounded in so many parts; the bounds come within about a percent of the extremes.
@@ -195,15 +219,16 @@ def stretch_needed(bounds: MotionBounds, limits: Limits) -> Array:
     A stretch by s divides velocity by s, acceleration by s^2 and jerk by s^3. Values below 1
     mean that the joint could go faster.
     """
+    return stretch_of_pieces(bounds, limits).max(axis=0)
+
+
+def stretch_of_pieces(bounds: MotionBounds, limits: Limits) -> Array:
+    """Return by how much each piece must be stretched to keep each joint's limits [K-1, J]."""
     acceleration = np.minimum(limits.max_acceleration, limits.max_deceleration)
-    return np.max(
-        [
-            bounds.velocity / limits.max_velocity,
-            np.sqrt(bounds.acceleration / acceleration),
-            np.cbrt(bounds.jerk / limits.max_jerk),
-        ],
-        axis=0,
+    needed = np.maximum(
+        bounds.velocities / limits.max_velocity, np.sqrt(bounds.accelerations / acceleration)
     )
+    return np.maximum(needed, np.cbrt(bounds.jerks / limits.max_jerk))
 
 
 def stretch_to_limits(spline: HermiteSpline, limits: Limits) -> float:

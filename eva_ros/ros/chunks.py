@@ -74,4 +74,5 @@ def received_chunk(message: ActionChunk) -> Chunk:
         observed_positions=np.array(message.observed_positions),
         instruction=message.instruction,
         confidence=message.confidence,
+        executability=message.executability.score,
     )

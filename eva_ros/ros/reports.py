@@ -3,6 +3,7 @@
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
@@ -41,7 +42,13 @@ def refusal_report(chunk: ActionChunk, reason: str, detail: str, now_ns: int) ->
 
 
 def verdict_report(
-    chunk: ActionChunk, verdict: Verdict, robot: Robot, now_ns: int, *, sent: bool
+    chunk: ActionChunk,
+    verdict: Verdict,
+    robot: Robot,
+    now_ns: int,
+    *,
+    sent: bool,
+    waits: bool = False,
 ) -> ChunkReport:
     """Return the report on a chunk that the gate judged.
 
@@ -50,10 +57,13 @@ def verdict_report(
         verdict: of the gate.
         robot: whose joints.
         now_ns: when this was decided.
-        sent: whether both arms' commands were published; accepted and not sent is a dry run.
+        sent: whether both arms' commands were published; accepted and not sent is a dry run,
+        waits: or waits for approval.
     """
-    dry = verdict.accepted and not sent
-    report = refusal_report(chunk, 'DRY_RUN' if dry else verdict.reason, verdict.detail, now_ns)
+    reason = verdict.reason
+    if verdict.accepted and not sent:
+        reason = reasons.AWAITING_APPROVAL if waits else reasons.DRY_RUN
+    report = refusal_report(chunk, reason, verdict.detail, now_ns)
     report.accepted = verdict.accepted
     report.sent = sent
     report.joint_names = list(robot.joint_names)
@@ -67,11 +77,18 @@ def verdict_report(
     report.observation_age_s = float(verdict.observation_age_s)
     report.joint_state_age_s = float(verdict.joint_state_age_s)
     report.start_deviation_rad = float(verdict.start_deviation_rad)
+    report.collision_pair = list(verdict.collision_pair)
     return report
 
 
 def safety_message(
-    machine: SafetyStateMachine, robot: Robot, entered_ns: int, *, dry_run: bool, rollout_id: int
+    machine: SafetyStateMachine,
+    robot: Robot,
+    entered_ns: int,
+    *,
+    dry_run: bool,
+    rollout_id: int,
+    mode: str = 'look_dream_move',
 ) -> SafetyState:
     """Return the state machine's state as a message.
 
@@ -81,8 +98,10 @@ def safety_message(
         entered_ns: when the state was entered.
         dry_run: nothing is published to the controllers.
         rollout_id: the rollout being executed, else 0.
+        mode: the gate's.
     """
-    message = SafetyState(robot=robot.name, mode=SafetyState.LOOK_DREAM_MOVE, dry_run=dry_run)
+    message = SafetyState(robot=robot.name, dry_run=dry_run)
+    message.mode = int(getattr(SafetyState, mode.upper()))
     message.header.stamp = to_time(entered_ns)
     message.state = int(getattr(SafetyState, machine.state.value))
     message.estop = machine.state is State.ESTOP

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.sim.geometry import inverse_kinematics
 from eva_ros.sim.tasks import draw_scene
-from eva_ros.sim.tasks import ELBOW
-from eva_ros.sim.tasks import ELBOW_HIGHEST
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import Task
 from eva_ros.sim.world import SIDES
@@ -21,6 +19,8 @@ from eva_ros.sim.world import SIDES
 DT = 0.02
 # Below 1.03 rad, where the level-keeping wrist cameras of gym-aloha turn their picture over.
 PITCH = 0.8
+# of the joints of an arm, a hair inside
+_RANGES = np.array([(-3.1, -1.84, -1.75, -3.1, -1.86, -3.1), (3.1, 1.25, 1.6, 3.1, 2.2, 3.1)])
 _ABOVE = np.array([0.0, 0.0, 0.07])
 _RAISE = np.array([0.0, 0.0, 0.10])
 # the cube keeps the fingers this far from closed
@@ -95,13 +95,12 @@ def exploration(scene: Scene, rng: np.random.Generator, settings: ExpertSettings
         except ValueError:
             continue
         arm[[3, 5]] += 0.1 * rng.normal(size=2)
-        arm[ELBOW] = min(arm[ELBOW], ELBOW_HIGHEST)
+        arm = np.clip(arm, *_RANGES)
         target = _put(joints, side, arm, rng.uniform(0.0, 1.0))
         # the other arm makes room
         other = SIDES[1 - SIDES.index(side)]
         home = scene.joints.reshape(2, 7)[SIDES.index(other)]
-        away = home[:6] + 0.1 * rng.normal(size=6)
-        away[ELBOW] = min(away[ELBOW], ELBOW_HIGHEST)
+        away = np.clip(home[:6] + 0.1 * rng.normal(size=6), *_RANGES)
         target = _put(target, other, away, home[6])
         stretches.append(_stretch(joints, target, None, 1.3 * settings.speed_rad_s))
         joints = target

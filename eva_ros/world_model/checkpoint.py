@@ -32,7 +32,9 @@ def save_world_model(
 ) -> None:
     """Write a checkpoint folder; weights of the transformer in bfloat16 (half the size)."""
     folder.mkdir(parents=True, exist_ok=True)
-    saved = WanTransformer3DModel.from_config(model.transformer.config)
+    # Without the path that it was loaded from, which says nothing anywhere else.
+    config = {k: v for k, v in model.transformer.config.items() if k != '_name_or_path'}
+    saved = WanTransformer3DModel.from_config(config)
     saved.load_state_dict(model.transformer.state_dict())
     saved.to(dtype).save_pretrained(folder / 'transformer')
     model.scheduler.save_pretrained(folder / 'scheduler')

@@ -78,7 +78,7 @@ class WorldSettings:
     width: int
     rate_hz: float
     frames: int
-    steps: int = 8
+    steps: int = 4
 
 
 class WorldModel(nn.Module):

@@ -1,0 +1,135 @@
+"""`eva gate check`: would this chunk be accepted, and what would be sent?"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+from typing import TYPE_CHECKING
+
+from eva_ros.errors import UserError
+
+if TYPE_CHECKING:
+    from eva_ros.control.gate import Verdict
+
+HELP = 'ask the command gate about a chunk in a file'
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare check."""
+    actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
+    check = actions.add_parser('check', help='would a chunk be accepted, and what would be sent?')
+    check.add_argument(
+        'chunk', type=Path, help='npz of positions [T, J] and dt, perhaps joint_names'
+    )
+    check.add_argument('--robot', default='aloha_sim', help='robot YAML: a name or a path')
+    check.add_argument('--gate', type=Path, help="the gate's settings; the package's if not given")
+    check.add_argument(
+        '--measured',
+        type=Path,
+        help='npz of positions [J] where the arms are now (at rest at the first step)',
+    )
+    check.add_argument('--json', action='store_true', help='print one JSON object')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judge the chunk; 1 if it is refused."""
+    import numpy as np
+
+    from eva_ros.control.chunk import Chunk
+    from eva_ros.control.gate import check_chunk
+    from eva_ros.control.settings import load_gate_settings
+    from eva_ros.robot.spec import load_robot
+
+    robot = load_robot(args.robot)
+    settings = load_gate_settings(robot.name, args.gate)
+    content = _arrays(args.chunk)
+    for name in ('positions', 'dt'):
+        if name not in content:
+            raise UserError(f'{args.chunk} holds no {name}: positions [T, J] and dt are needed.')
+    positions, names = content['positions'], content.get('joint_names', robot.joint_names)
+    names = tuple(str(name) for name in names)
+    if positions.ndim != 2 or content['dt'].shape != ():
+        raise UserError(
+            f'{args.chunk}: positions have shape {list(positions.shape)} and dt '
+            f'{list(content["dt"].shape)}; [T, J] and one number are needed.'
+        )
+    measured = positions[0] if len(positions) else positions.ravel()
+    if args.measured is not None:
+        now = _arrays(args.measured)
+        if 'positions' not in now:
+            raise UserError(f'{args.measured} holds no positions: positions [J] are needed.')
+        measured = now['positions'].reshape(-1)
+        if 'joint_names' in now:
+            measured = _in_order(args.measured, measured, now['joint_names'], robot.joint_names)
+    elif set(names) == set(robot.joint_names) and len(measured) == len(names):
+        measured = measured[[names.index(name) for name in robot.joint_names]]
+    observed = dict(zip(robot.joint_names, measured))
+    chunk = Chunk(
+        observation_stamp_ns=0,
+        rollout_id=1,
+        joint_names=names,
+        dt=float(content['dt']),
+        positions=positions,
+        observed_positions=np.array([observed.get(name, np.nan) for name in names]),
+    )
+    verdict = check_chunk(chunk, measured, robot, settings, 0)
+    if args.json:
+        print(json.dumps(_as_json(verdict), allow_nan=False))
+    else:
+        _print(verdict)
+    return 0 if verdict.accepted else 1
+
+
+def _arrays(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            found = {name: content[name] for name in content.files}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f'{path} cannot be read as npz: {error}.') from None
+    for name in ('positions', 'dt'):
+        if name in found:
+            try:
+                found[name] = found[name].astype(np.float64)
+            except ValueError:
+                raise UserError(f'{path}: {name} are no numbers.') from None
+    return found
+
+
+def _in_order(path: Path, values: Any, names: Any, wanted: tuple[str, ...]) -> Any:
+    given = [str(name) for name in names]
+    missing = [name for name in wanted if given.count(name) != 1]
+    if missing or len(values) != len(given):
+        raise UserError(f'{path} does not give each joint once: {", ".join(missing) or "length"}.')
+    return values[[given.index(name) for name in wanted]]
+
+
+def _as_json(verdict: 'Verdict') -> dict[str, Any]:
+    finite = verdict.stretch == verdict.stretch and abs(verdict.stretch) != float('inf')
+    return {
+        'accepted': verdict.accepted,
+        'reason': verdict.reason,
+        'detail': verdict.detail,
+        'stretch': float(verdict.stretch) if finite else None,
+        'clamped': verdict.clamped,
+        'collision_pair': list(verdict.collision_pair),
+        'arms': {
+            arm: {
+                'joint_names': list(trajectory.joint_names),
+                'time_from_start': trajectory.time_from_start.tolist(),
+                'positions': trajectory.positions.tolist(),
+                'velocities': trajectory.velocities.tolist(),
+                'accelerations': trajectory.accelerations.tolist(),
+            }
+            for arm, trajectory in verdict.command.items()
+        },
+    }
+
+
+def _print(verdict: 'Verdict') -> None:
+    print(f'{"accepted" if verdict.accepted else verdict.reason}: {verdict.detail}')
+    if verdict.accepted:
+        print(f'stretch {verdict.stretch:.2f}')
+    for joint, outside in verdict.clamped.items():
+        print(f'clamped {joint} by up to {outside:.3f}')

@@ -1,0 +1,115 @@
+"""Do both arms do what was sent? Looked at while a motion is under way; without ROS or clocks."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.control import reasons
+from eva_ros.control.checks import tracking_error
+from eva_ros.control.settings import GateSettings
+from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.spec import Robot
+from eva_ros.robot.splines import HermiteSpline
+
+Array = NDArray[np.float64]
+
+# An arm has begun when a joint has done so much of what it was sent, once that is as far as this.
+_SENT_RAD = 0.02
+_BEGUN = 0.2
+
+
+class ExecutionWatch:
+    """Compares measured joints with a motion that was sent.
+
+    Args:
+        robot: whose arms.
+        settings: for max_tracking_error, start_timeout_s and frozen_joint_state_s.
+        path: what was sent, of all joints.
+        begin: measured joints when it was sent [14].
+        moving: the arms were moving already.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        settings: GateSettings,
+        path: HermiteSpline,
+        begin: Array,
+        *,
+        moving: bool = False,
+    ) -> None:
+        self._robot = robot
+        self._settings = settings
+        self._path = path
+        self._begin = begin
+        self._allowed = tracking_error(robot, settings)
+        self._begun = set(ARM_NAMES) if moving else set()
+        self._last: dict[str, tuple[float, bytes]] = {}
+
+    def fault(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
+        """Return what is wrong with an arm, as reason and sentence; None if it follows.
+
+        Args:
+            arm: 'left' or 'right'.
+            measured: its joints [7].
+            elapsed_s: when they were measured, since the motion began.
+        """
+        sent = self._sent(arm, elapsed_s)
+        return (
+            self._not_begun(arm, measured, elapsed_s)
+            or self._frozen(arm, measured, elapsed_s, sent)
+            or self._astray(arm, measured, sent)
+        )
+
+    def _sent(self, arm: str, elapsed_s: float) -> Array:
+        at = self._path.times[0] + max(0.0, elapsed_s)
+        return self._path.sample(at)[0][self._robot.arm_indices(arm)]
+
+    def _frozen(
+        self, arm: str, measured: Array, elapsed_s: float, sent: Array
+    ) -> tuple[str, str] | None:
+        since_s, value = self._last.get(arm, (elapsed_s, b''))
+        if measured.tobytes() != value:
+            self._last[arm] = (elapsed_s, measured.tobytes())
+            return None
+        moved = np.abs(sent - self._sent(arm, since_s))[:-1].max()
+        waits = arm not in self._begun or moved < _SENT_RAD
+        if waits or elapsed_s - since_s < self._settings.frozen_joint_state_s:
+            return None
+        return (
+            reasons.STALE_JOINT_STATE,
+            f'The joint states of the {arm} arm have not changed for {elapsed_s - since_s:.2f} s '
+            'while it was to move.',
+        )
+
+    def _not_begun(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
+        if arm in self._begun:
+            return None
+        part = self._robot.arm_indices(arm)
+        due = (self._sent(arm, elapsed_s - self._settings.start_timeout_s) - self._sent(arm, 0.0))[
+            :-1
+        ]
+        done = np.sign(due) * (measured - self._begin[part])[:-1]
+        late = np.abs(due) >= _SENT_RAD
+        if not late.any():
+            return None
+        if (done >= _BEGUN * np.abs(due))[late].any():
+            self._begun.add(arm)
+            return None
+        return (
+            reasons.ARM_NOT_FOLLOWING,
+            f'The {arm} arm has not begun to move '
+            f'{self._settings.start_timeout_s:g} s after it should have.',
+        )
+
+    def _astray(self, arm: str, measured: Array, sent: Array) -> tuple[str, str] | None:
+        part = self._robot.arm_indices(arm)
+        error, allowed = np.abs(measured - sent), self._allowed[part]
+        if (error <= allowed).all():
+            return None
+        j = int(np.argmax(error / allowed))
+        name = self._robot.joint_names[part.start + j]
+        return (
+            reasons.TRACKING,
+            f'Joint {name} of the {arm} arm is {error[j]:.3f} from where it was sent; '
+            f'max_tracking_error is {allowed[j]:g}.',
+        )

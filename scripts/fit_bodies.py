@@ -1,0 +1,125 @@
+"""Print the `collision` bodies of config/robots/aloha_sim.yaml, fitted to gym-aloha's meshes.
+
+    python scripts/fit_bodies.py
+
+The triangles of a link are shared out to segments along its longest axis; around each segment goes
+the smaller one of a capsule and a box along the link's axes. Both are convex, so they hold what
+lies between the vertices too. Only these figures enter the repository.
+"""
+
+from pathlib import Path
+
+import gym_aloha
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+MODEL = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
+# Name of the bodies, MuJoCo's name of the link, number of segments.
+LINKS = (
+    ('base', 'base_link', 2),
+    ('shoulder', 'shoulder_link', 1),
+    ('upper_arm', 'upper_arm_link', 3),
+    ('upper_forearm', 'upper_forearm_link', 2),
+    ('lower_forearm', 'lower_forearm_link', 1),
+    ('wrist', 'wrist_link', 1),
+    ('gripper_body', 'gripper_link', 1),
+    ('left_finger', 'left_finger_link', 1),
+    ('right_finger', 'right_finger_link', 1),
+)
+Array = NDArray[np.float64]
+
+
+def main() -> None:
+    """Print a line for each body of the left arm; the right arm's are the same."""
+    model = mujoco.MjModel.from_xml_path(str(MODEL))
+    for name, link, count in LINKS:
+        body = 'vx300s_left' if name == 'base' else f'vx300s_left/{link}'
+        for number, points in enumerate(segments(triangles(model, model.body(body).id), count)):
+            suffix = f'_{number + 1}' if count > 1 else ''
+            print(f'    - {{name: left_{name}{suffix}, frame: left_{link}, {_shape(points)}}}')
+
+
+def triangles(model: mujoco.MjModel, body: int) -> Array:
+    """Return the triangles of a body's meshes in its frame [N, 3, 3], m."""
+    found = []
+    for geom in np.flatnonzero(model.geom_bodyid == body):
+        if model.geom_type[geom] != mujoco.mjtGeom.mjGEOM_MESH:
+            continue
+        mesh = model.geom_dataid[geom]
+        first, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
+        points = model.mesh_vert[first : first + count] @ rotation.reshape(3, 3).T
+        face, faces = model.mesh_faceadr[mesh], model.mesh_facenum[mesh]
+        found.append((points + model.geom_pos[geom])[model.mesh_face[face : face + faces]])
+    return np.vstack(found)
+
+
+def segments(corners: Array, count: int) -> list[Array]:
+    """Return the vertices [N, 3] of the triangles in each part of the longest axis."""
+    middles = corners.mean(axis=1)
+    axis = int(np.argmax(np.ptp(corners.reshape(-1, 3), axis=0)))
+    edges = np.linspace(corners[..., axis].min(), corners[..., axis].max(), count + 1)
+    part = np.clip(np.searchsorted(edges, middles[:, axis]) - 1, 0, count - 1)
+    return [corners[part == i].reshape(-1, 3) for i in range(count) if (part == i).any()]
+
+
+def _shape(points: Array) -> str:
+    begin, end, radius = capsule(points)
+    low, high = points.min(axis=0), points.max(axis=0)
+    volume = np.pi * radius**2 * (np.linalg.norm(end - begin) + 4.0 / 3.0 * radius)
+    if np.prod(high - low) < volume:
+        size = np.ceil((high - low) * 1e4 + 1.0) / 1e4
+        return f'box: {{center: {_text((low + high) / 2.0)}, size: {_text(size)}}}'
+    radius = np.ceil(radius * 1e4 + 1.0) / 1e4
+    return f'capsule: {{from: {_text(begin)}, to: {_text(end)}, radius: {radius:.4f}}}'
+
+
+def capsule(points: Array) -> tuple[Array, Array, float]:
+    """Return ends and radius of the smallest capsule found around points [N, 3]."""
+    centred = points - points.mean(axis=0)
+    principal = np.linalg.svd(centred, full_matrices=False)[2]
+    found = [_along(points, axis) for axis in (*np.eye(3), *principal)]
+    return min(found, key=lambda c: np.pi * c[2] ** 2 * (np.linalg.norm(c[1] - c[0]) + c[2]))
+
+
+def _along(points: Array, axis: Array) -> tuple[Array, Array, float]:
+    """Return the capsule along an axis through the middle of the points' extent across it."""
+    across = np.linalg.svd(np.eye(3) - np.outer(axis, axis))[0][:, :2]
+    flat = points @ across
+    middle = _smallest_circle(flat)
+    away = np.linalg.norm(flat - middle, axis=1)
+    radius = float(away.max())
+    along = points @ axis
+    cap = np.sqrt(np.maximum(radius**2 - away**2, 0.0))
+    low, high = float((along + cap).min()), float((along - cap).max())
+    if low > high:
+        low = high = (low + high) / 2.0
+    begin, end = middle @ across.T + low * axis, middle @ across.T + high * axis
+    outside = [np.linalg.norm(points - _nearest(points, begin, end), axis=1).max()]
+    return begin, end, float(max(radius, *outside))
+
+
+def _smallest_circle(flat: Array) -> Array:
+    """Return the middle of the smallest circle around points [N, 2] (Badoiu and Clarkson)."""
+    middle = flat.mean(axis=0)
+    for i in range(1, 2000):
+        far = flat[np.argmax(np.linalg.norm(flat - middle, axis=1))]
+        middle = middle + (far - middle) / (i + 1)
+    return middle
+
+
+def _nearest(points: Array, begin: Array, end: Array) -> Array:
+    along = end - begin
+    squared = float(along @ along)
+    part = np.clip((points - begin) @ along / squared, 0.0, 1.0) if squared else np.zeros(1)
+    return begin + part[:, None] * along
+
+
+def _text(values: Array) -> str:
+    return '[' + ', '.join(f'{value:.4f}' for value in values + 0.0) + ']'
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,149 @@
+"""A bench for the arm trajectory publisher: the real node, and arms that do what they are sent."""
+
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from ros_harness import Graph
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
+from eva_ros.robot.spec import load_robot
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.stamps import to_duration
+from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.stamps import to_time
+from eva_ros.ros.trajectories import received_points
+from eva_ros.sim.controller import TrajectoryCommand
+from eva_ros.sim.controller import TrajectoryController
+
+ROBOT = load_robot('aloha_sim')
+NODE = topics.ARM_TRAJECTORY_PUBLISHER
+DT = 0.1
+
+
+class Bench:
+    """The node, two arms that begin at home and follow their controllers, and ears for all.
+
+    Attributes:
+        stuck: arms that stay where they are, whatever they are sent.
+        deaf: arms whose messages are lost.
+        slip: is added to what the arms measure [14].
+        measuring: whether joint states are published.
+        rejections: why a controller did not take a message.
+        frozen: whether they are published with what was measured last.
+    """
+
+    def __init__(self, graph: Graph, **parameters):
+        self.graph = graph
+        self.reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
+        self.safety = graph.collect(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self.commands = {
+            arm: graph.collect(JointTrajectory, spec.controller.topic, qos.COMMAND)
+            for arm, spec in ROBOT.arms.items()
+        }
+        self.previews = graph.collect(
+            JointTrajectory, topics.of(NODE, topics.PREVIEW), qos.LATCHED
+        )
+        self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+        self.controllers = {
+            arm: TrajectoryController(*ROBOT.arm_command(arm, ROBOT.home)) for arm in ROBOT.arms
+        }
+        self.taken = dict.fromkeys(ROBOT.arms, 0)
+        self.names = [name for spec in ROBOT.arms.values() for name in spec.controller.joints]
+        self.stuck, self.deaf, self.frozen = set(), set(), False
+        self.slip = np.zeros(14)
+        self.rejections: list[str] = []
+        self.values = [ROBOT.arm_command(arm, ROBOT.home)[1] for arm in ROBOT.arms]
+        self.keep: Callable[[str], bool] = lambda name: True
+        self.thread = graph.start(ArmTrajectoryPublisher, **{'dry_run': False, **parameters})
+        assert self.thread.refusal == ''
+        self.node = self.thread.node
+        self.chunks = graph.publisher(ActionChunk, topics.CHUNK, qos.REPORT)
+        self.states = graph.publisher(JointState, 'joint_states')
+        self.measuring = True
+        self.timer = graph.probe.create_timer(0.02, self.measure)
+        graph.wait_for(self.heard)
+
+    def heard(self):
+        arms = self.node._outputs.arms.values()
+        return all(arm.publisher.get_subscription_count() for arm in arms)
+
+    def now_ns(self):
+        return self.graph.probe.get_clock().now().nanoseconds
+
+    def measure(self):
+        """Let both arms do what they were sent until now, and say where they are."""
+        now_ns = self.now_ns()
+        for arm, control in self.controllers.items():
+            for message in self.commands[arm][self.taken[arm] :]:
+                self.taken[arm] += 1
+                if arm not in self.deaf:
+                    command = TrajectoryCommand(
+                        to_ns(message.header.stamp),
+                        message.joint_names,
+                        **received_points(message),
+                    )
+                    problem = control.accept(command, now_ns)
+                    self.rejections += [problem] if problem else []
+        places = {arm: control.sample(now_ns) for arm, control in self.controllers.items()}
+        if not self.frozen:
+            self.values = [
+                old if arm in self.stuck else new
+                for (arm, new), old in zip(places.items(), self.values)
+            ]
+        if not self.measuring:
+            return
+        state = JointState()
+        for name, value in zip(self.names, np.concatenate(self.values) + self.slip):
+            if self.keep(name):
+                state.name.append(name)
+                state.position.append(float(value))
+        state.header.stamp = to_time(now_ns)
+        self.states.publish(state)
+
+    def ask(self, name):
+        return self.graph.call(Trigger, topics.of(NODE, name))
+
+    def arm(self):
+        self.graph.wait_for(lambda: self.ask(topics.ARM).success)
+
+    def chunk(self, **changes):
+        """Return a chunk that lets both arms' waists move by 0.2 rad, then changed."""
+        path = np.tile(ROBOT.home, (17, 1))
+        for joint in (0, 7):
+            path[:, joint] += np.linspace(0.0, 0.2, 17)
+        message = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(DT), horizon=17)
+        message.observation_stamp = to_time(self.now_ns())
+        message.joint_names = list(ROBOT.joint_names)
+        message.positions = path.ravel().tolist()
+        message.observed_positions = ROBOT.home.tolist()
+        message.confidence = float('nan')
+        for name, value in changes.items():
+            setattr(message, name, value)
+        return message
+
+    def send(self, message):
+        """Send a chunk and return the report on it."""
+        count = len(self.reports)
+        self.chunks.publish(message)
+        return self.graph.wait_for(lambda: self.reports[count:])[0]
+
+    def nothing_was_sent(self):
+        return not any(self.commands.values())
+
+    def wait_for_state(self, state):
+        return self.graph.wait_for(
+            lambda: next((s for s in self.safety[::-1] if s.state == state), None)
+        )
+
+    def sent(self, count):
+        """Return the latest commands of both arms once each has got `count` of them."""
+        self.graph.wait_for(lambda: all(len(heard) >= count for heard in self.commands.values()))
+        return {arm: heard[count - 1] for arm, heard in self.commands.items()}

@@ -1,0 +1,285 @@
+"""Adversarial cases for the command gate by number, and what must be true of every command.
+
+The rules are stated anew here, from the messages alone: those of joint_trajectory_controller's
+validation, and the robot's limits between the points.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.interpolate import BPoly
+
+from eva_ros.control.gate import check_chunk
+from eva_ros.control.gate import Chunk
+from eva_ros.control.gate import GateSettings
+from eva_ros.control.gate import Running
+from eva_ros.control.stop import brake
+from eva_ros.control.stop import hold
+from eva_ros.robot.motion import minimum_jerk_fraction
+from eva_ros.robot.spec import load_robot
+
+ROBOT = load_robot('aloha_sim')
+LIMITS = ROBOT.limits
+DT = 0.1
+ODD = [0.0, -0.0, 5e-324, 1e-308, 1e308, -1e308, 3.14158, 7.0, np.nan, np.inf, -np.inf]
+OPEN = GateSettings(
+    mode='overlap', max_start_blend=10.0, max_start_blend_gripper=2.0, max_time_stretch=100.0,
+    allowed_start_tolerance=10.0, allowed_start_tolerance_gripper=2.0, check_collisions=False,
+    max_tracking_error=10.0,
+)  # fmt: skip
+SLACK = 1e-4
+STOP_SLACK = 1.5e-2
+EPSILON = 1e-6
+# Finite differences of a quintic in floating point, at 1 kHz.
+FINITE_SLACK = 2e-2
+
+
+def run(number: int) -> str:
+    """Run one case and return what became of it; AssertionError if something unsafe left."""
+    rng = np.random.default_rng(number)
+    settings = OPEN.model_copy(update={
+        'execute_steps': int(rng.integers(1, 24)),
+        'stop_steps': float(rng.choice([1.0, 2.0, 4.0])),
+        'check_collisions': bool(rng.random() < 0.03),
+        'path_tolerance': float(rng.choice([0.0, 0.02, 0.05])),
+        'velocity_scaling_factor': float(rng.choice([1.0, 1.0, 0.25])),
+    })  # fmt: skip
+    if rng.random() < 0.3:
+        settings = settings.model_copy(update={'max_start_blend': 0.1, 'max_time_stretch': 3.0})
+    now = _start(rng)
+    verdict = check_chunk(_chunk(rng, now), now, ROBOT, settings, 0)
+    assert_verdict(verdict, now)
+    if not verdict.accepted:
+        return verdict.reason
+    if number % 100 == 0:
+        assert_finite_differences(verdict.command, now)
+    kind = rng.random()
+    elapsed_s = float(rng.uniform(-0.1, 1.1) * verdict.duration_s)
+    if kind < 0.2:
+        return _joined(rng, verdict, elapsed_s, settings)
+    if kind < 0.4:
+        urgent = bool(rng.random() < 0.5)
+        stop = brake(ROBOT, settings, verdict.path, elapsed_s, urgent=urgent)
+        begin = verdict.path.sample(verdict.path.times[0] + elapsed_s)
+        slack = settings.estop_deceleration if urgent else 1.0
+        assert_command(stop.command, begin, STOP_SLACK, acceleration=slack, jerk=not urgent)
+        return 'ESTOP' if urgent else 'BRAKE'
+    if kind < 0.45:
+        place = now + rng.normal(size=14) * rng.choice([0.0, 0.1, 10.0])
+        held = hold(ROBOT, settings, place).command
+        inside = np.clip(place, LIMITS.min_position, LIMITS.max_position)
+        assert_command(held, (inside, np.zeros(14), np.zeros(14)), SLACK)
+        return 'HOLD'
+    return 'OK'
+
+
+def _start(rng):
+    if rng.random() < 0.3:
+        return ROBOT.home.copy()
+    part = rng.random(14)
+    if rng.random() < 0.3:
+        # At the very limits.
+        part = np.round(part)
+    return LIMITS.min_position + part * (LIMITS.max_position - LIMITS.min_position)
+
+
+def _steps(rng, begin, steps, pace=1.0):
+    t = np.arange(steps) * DT
+    move = minimum_jerk_fraction((t - rng.uniform(0.0, 0.5)) / rng.uniform(0.6, 1.5))[:, None]
+    goal = rng.uniform(-1.0, 1.0, 14) * rng.choice([0.0, 0.1, 0.6, 3.0]) * pace
+    q = begin + move * goal * rng.choice([0.0, 1.0], 14, p=[0.3, 0.7])
+    return q + rng.choice([0.0, 0.01, 0.02, 0.3]) * rng.normal(size=q.shape)
+
+
+def _chunk(rng, now):
+    steps = int(rng.choice([0, 1, 2, 3, 5, 17, 17, 17, 17, 25, 49]))
+    positions = _steps(rng, now, steps)
+    names, observed, dt = list(ROBOT.joint_names), now, DT
+    spoil = rng.random()
+    if spoil < 0.1 and steps:
+        for _ in range(rng.integers(1, 4)):
+            positions[rng.integers(steps), rng.integers(14)] = rng.choice(ODD)
+    elif spoil < 0.15 and steps:
+        positions[rng.integers(steps) :] += rng.normal(size=14) * 10.0 ** rng.uniform(-2, 6)
+    elif spoil < 0.2:
+        order = rng.permutation(14)
+        names = [names[i] for i in order]
+        positions, observed = positions[:, order], observed[order]
+    elif spoil < 0.23:
+        names[rng.integers(14)] = names[rng.integers(14)]
+    elif spoil < 0.26:
+        keep = int(rng.integers(2, 14))
+        names, positions = names[:keep], positions[:, :keep]
+    elif spoil < 0.3:
+        dt = float(rng.choice([0.0, -0.1, np.nan, 1e-320, 1e-3, 0.02, 1.0, 10.0]))
+    elif spoil < 0.33:
+        positions = positions[::-1]
+    return Chunk(0, 1, tuple(names), dt, positions, observed)
+
+
+def _joined(rng, verdict, elapsed_s, settings):
+    elapsed_s = max(0.0, elapsed_s)
+    path = verdict.path
+    now = path.sample(path.times[0] + elapsed_s)
+    age_s = rng.uniform(0.0, 0.6)
+    begin = path.sample(path.times[0] + max(0.0, elapsed_s - age_s))[0]
+    chunk = replace(_chunk(rng, begin), observation_stamp_ns=-round(age_s * 1e9))
+    joined = check_chunk(chunk, now[0], ROBOT, settings, 0, running=Running(path, elapsed_s))
+    if not joined.accepted:
+        assert joined.command == {}
+        return 'SEAM_' + joined.reason
+    moving = elapsed_s < path.duration
+    begin = now if moving else (now[0], np.zeros(14), np.zeros(14))
+    assert_command(joined.command, begin, STOP_SLACK)
+    for a, b in zip(joined.path.sample(joined.path.times[0]), begin):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    return 'SEAM'
+
+
+# --- what is true of everything that leaves ------------------------------------------------------
+
+
+def assert_verdict(verdict, now):
+    """Assert that a verdict on a chunk for resting arms is safe."""
+    if not verdict.accepted:
+        assert verdict.command == {} and verdict.path is None and verdict.reason != 'OK'
+        assert verdict.detail.endswith('.')
+        return
+    assert_command(verdict.command, (now, np.zeros(14), np.zeros(14)), SLACK)
+
+
+def assert_command(command, begin, slack, *, acceleration=1.0, jerk=True):
+    """Assert that both arms' messages are valid and keep the limits from a state on."""
+    assert set(command) == {'left', 'right'}
+    ends = set()
+    for arm, trajectory in command.items():
+        problem = controller_rejection(arm, trajectory)
+        assert problem is None, problem
+        ends.add(trajectory.time_from_start[-1])
+        _assert_spline(arm, trajectory, begin, slack, acceleration, jerk)
+    assert len(ends) == 1
+
+
+def controller_rejection(arm, trajectory):
+    """What joint_trajectory_controller checks (ros2_controllers, validate_trajectory_msg)."""
+    joints = ROBOT.arms[arm].controller.joints
+    times, names = trajectory.time_from_start, trajectory.joint_names
+    if len(names) != len(joints) or set(names) != set(joints):
+        return 'joints'
+    if len(times) == 0:
+        return 'empty'
+    if any(abs(v) > np.finfo(np.float32).eps for v in trajectory.velocities[-1]):
+        return 'it moves at its end'
+    whole = [round(float(t) * 1e9) for t in times]
+    if whole[0] <= 0 or (np.diff(whole) <= 0).any():
+        return 'times do not increase'
+    for rows in (trajectory.positions, trajectory.velocities, trajectory.accelerations):
+        if any(len(row) != len(joints) for row in rows) or len(rows) != len(times):
+            return 'lengths'
+        if not np.isfinite(rows).all():
+            return 'not finite'
+    return None
+
+
+def _spline(arm, trajectory, begin):
+    """Knots [K+1] and rows [K+1, 3, 7] of an arm's message from a state on, in its units."""
+    state = [ROBOT.arm_command(arm, begin[0])[1],
+             *(ROBOT.arm_command_rates(arm, rate) for rate in begin[1:])]  # fmt: skip
+    knots = np.concatenate([[0.0], trajectory.time_from_start])
+    rows = (trajectory.positions, trajectory.velocities, trajectory.accelerations)
+    return knots, np.stack([np.vstack([s, r]) for s, r in zip(state, rows)], axis=1)
+
+
+def _assert_spline(arm, trajectory, begin, slack, acceleration, jerk):
+    knots, rows = _spline(arm, trajectory, begin)
+    pieces = quintics(knots, rows)
+    T = np.diff(knots)[:, None]
+    part = ROBOT.arm_indices(arm)
+    low = ROBOT.arm_command(arm, np.minimum(LIMITS.min_position, begin[0]))[1] - EPSILON
+    high = ROBOT.arm_command(arm, np.maximum(LIMITS.max_position, begin[0]))[1] + EPSILON
+    lowest, highest = extremes(pieces, T)
+    assert (lowest >= low).all() and (highest <= high).all(), f'{arm}: position'
+    slowing = np.maximum(LIMITS.max_acceleration, LIMITS.max_deceleration * acceleration)
+    allowed = [LIMITS.max_velocity, slowing, LIMITS.max_jerk if jerk else np.inf + LIMITS.max_jerk]
+    for order, bound in enumerate(allowed, start=1):
+        lowest, highest = extremes(derivative(pieces, order), T)
+        bound = np.abs(ROBOT.arm_command_rates(arm, bound)) * (1.0 + slack) + EPSILON
+        largest = np.maximum(np.abs(lowest), np.abs(highest)).max(axis=0)
+        assert (largest <= bound).all(), (
+            f'{arm}: derivative {order} of joint {part.start + int(np.argmax(largest / bound))} '
+            f'is {np.max(largest / bound):.6f} of its limit'
+        )
+
+
+def quintics(knots, rows):
+    """Coefficients [6, K, J] of rising powers, solved for from the states at both ends."""
+    T = np.diff(knots)
+    columns = []
+    for i, t in enumerate(T):
+        system = np.zeros((6, 6))
+        system[0, 0], system[1, 1], system[2, 2] = 1.0, 1.0, 2.0
+        powers = np.arange(6)
+        # In units of the piece, so that the system is as good as it can be.
+        system[3] = 1.0
+        system[4] = powers
+        system[5] = powers * (powers - 1)
+        scale = t ** np.arange(3)[:, None]
+        right = np.vstack([rows[i] * scale, rows[i + 1] * scale])
+        columns.append(np.linalg.solve(system, right) / t ** powers[:, None])
+    return np.stack(columns, axis=1)
+
+
+def derivative(c, order):
+    for _ in range(order):
+        c = c[1:] * np.arange(1, len(c))[:, None, None]
+    return c
+
+
+def extremes(c, T):
+    """Lowest and highest value of each polynomial [n+1, K, J] on [0, T]: ends and roots."""
+    n = len(c) - 1
+    scaled = c * T ** np.arange(n + 1)[:, None, None]
+    slope = derivative(scaled, 1)
+    ends = np.stack([scaled[0], scaled.sum(axis=0)])
+    values = [ends[0], ends[1]]
+    for root in _roots(slope):
+        inside = np.clip(np.nan_to_num(root, nan=0.0, posinf=0.0, neginf=0.0), 0.0, 1.0)
+        value = np.zeros_like(inside)
+        for coefficient in scaled[::-1]:
+            value = value * inside + coefficient
+        values.append(value)
+    return np.min(values, axis=0), np.max(values, axis=0)
+
+
+def _roots(c):
+    """Real parts of the roots of polynomials [m+1, K, J], [m, K, J]: companion matrices."""
+    m = len(c) - 1
+    if m < 1:
+        return np.zeros((0, *c.shape[1:]))
+    lead = c[-1]
+    tiny = np.abs(lead) < 1e-9 * (np.abs(c).max(axis=0) + 1e-300)
+    safe = np.where(tiny, 1.0, lead)
+    companion = np.zeros((*c.shape[1:], m, m))
+    companion[..., np.arange(1, m), np.arange(m - 1)] = 1.0
+    companion[..., :, -1] = -np.moveaxis(c[:-1] / safe, 0, -1)
+    found = np.moveaxis(np.linalg.eigvals(companion).real, -1, 0)
+    if not tiny.any():
+        return found
+    lower = _roots(c[:-1])
+    filled = np.concatenate([lower, np.zeros((1, *c.shape[1:]))])
+    return np.where(tiny, filled, found)
+
+
+def assert_finite_differences(command, now):
+    """Cross-check at 1 kHz, or 20000 points of a longer motion."""
+    for arm, trajectory in command.items():
+        knots, rows = _spline(arm, trajectory, (now, np.zeros(14), np.zeros(14)))
+        dt = max(1e-3, knots[-1] / 20_000)
+        q = BPoly.from_derivatives(knots, rows)(np.arange(0.0, knots[-1], dt))
+        for order, bound in enumerate(
+            (LIMITS.max_velocity, LIMITS.max_acceleration, LIMITS.max_jerk), start=1
+        ):
+            q = np.diff(q, axis=0) / dt
+            allowed = np.abs(ROBOT.arm_command_rates(arm, bound)) * (1.0 + FINITE_SLACK)
+            if len(q):
+                assert (np.abs(q) <= allowed + 10.0 ** (3 * order - 12)).all(), (arm, order)

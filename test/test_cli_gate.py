@@ -1,0 +1,82 @@
+"""`eva gate check` says as JSON what the gate would do with a chunk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from eva_ros.cli.main import main
+from eva_ros.robot.motion import minimum_jerk
+from eva_ros.robot.spec import load_robot
+
+ROBOT = load_robot('aloha_sim')
+GOAL = ROBOT.home + 0.1 * ~ROBOT.gripper_mask
+
+
+@pytest.fixture
+def ask(tmp_path, capsys):
+    def asked(measured=None, **arrays):
+        arrays = {'positions': minimum_jerk(ROBOT.home, GOAL, 17), 'dt': 0.1, **arrays}
+        np.savez(tmp_path / 'chunk.npz', **{k: v for k, v in arrays.items() if v is not None})
+        command = ['gate', 'check', str(tmp_path / 'chunk.npz'), '--robot', 'aloha_sim', '--json']
+        if measured is not None:
+            np.savez(tmp_path / 'now.npz', positions=measured)
+            command += ['--measured', str(tmp_path / 'now.npz')]
+        code = main(command)
+        out, err = capsys.readouterr()
+        return code, json.loads(out) if out else err
+
+    return asked
+
+
+def test_an_accepted_chunk_comes_with_both_arms_messages(ask):
+    code, answer = ask()
+    assert code == 0
+    assert (answer['accepted'], answer['reason'], answer['stretch']) == (True, 'OK', 1.0)
+    assert answer['clamped'] == {}
+    assert set(answer['arms']) == {'left', 'right'}
+    for arm, message in answer['arms'].items():
+        assert tuple(message['joint_names']) == ROBOT.arms[arm].controller.joints
+        times = message['time_from_start']
+        assert times[0] == pytest.approx(0.1) and (np.diff(times) > 0.0).all()
+        for key in ('positions', 'velocities', 'accelerations'):
+            assert np.shape(message[key]) == (len(times), 7)
+        assert not any(message['velocities'][-1])
+
+
+def test_a_refused_chunk_has_no_arms_and_exit_code_1(ask):
+    positions = minimum_jerk(ROBOT.home, GOAL, 17)
+    positions[4, 2] = np.nan
+    code, answer = ask(positions=positions)
+    assert (code, answer['accepted'], answer['reason'], answer['arms']) == (
+        1, False, 'NON_FINITE', {},
+    )  # fmt: skip
+
+
+def test_joint_names_are_matched_and_others_refused(ask):
+    order = np.random.default_rng(0).permutation(14)
+    names = np.array(ROBOT.joint_names)
+    _, expected = ask()
+    _, answer = ask(
+        positions=minimum_jerk(ROBOT.home, GOAL, 17)[:, order], joint_names=names[order]
+    )
+    assert answer['arms'] == expected['arms']
+    assert ask(joint_names=np.array(['x', *names[1:]]))[1]['reason'] == 'JOINT_MISMATCH'
+
+
+def test_arms_that_are_elsewhere(ask):
+    near = ROBOT.home + 0.02 * ~ROBOT.gripper_mask
+    code, answer = ask(measured=near)
+    assert code == 0
+    far = ROBOT.home.copy()
+    far[1] += 1.0
+    code, answer = ask(measured=far)
+    assert (code, answer['reason']) == (1, 'START_BLEND_EXCEEDED')
+
+
+@pytest.mark.parametrize('arrays', [{'dt': None}, {'positions': None}, {'positions': np.zeros(3)},
+                                    {'positions': np.array([['a']])}])  # fmt: skip
+def test_a_file_that_holds_no_chunk_is_said(ask, arrays):
+    code, sentence = ask(**arrays)
+    assert code == 2
+    assert 'chunk.npz' in sentence

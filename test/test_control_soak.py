@@ -1,0 +1,40 @@
+"""A quick run of what `make soak-gate` runs a million times."""
+
+from collections import Counter
+
+import gate_cases
+import numpy as np
+import pytest
+
+from eva_ros.control.gate import check_chunk
+
+
+@pytest.mark.parametrize('begin', [0, 1_000_000])
+def test_nothing_unsafe_leaves(begin):
+    found = Counter(gate_cases.run(begin + i) for i in range(400))
+    # Something of everything.
+    assert {'OK', 'SEAM', 'BRAKE', 'ESTOP', 'NON_FINITE', 'JOINT_MISMATCH'} <= set(found)
+    assert found['OK'] > 100
+
+
+def test_the_roots_find_what_a_fine_grid_finds():
+    rng = np.random.default_rng(0)
+    c = rng.normal(size=(6, 5, 7))
+    T = rng.uniform(0.1, 2.0, (5, 1))
+    low, high = gate_cases.extremes(c, T)
+    s = np.linspace(0.0, 1.0, 5000)[:, None, None] * T
+    values = sum(c[k] * s**k for k in range(6))
+    np.testing.assert_allclose(values.min(axis=0), low, atol=1e-4)
+    np.testing.assert_allclose(values.max(axis=0), high, atol=1e-4)
+
+
+def test_a_command_that_breaks_a_limit_is_found():
+    """The checks themselves can fail."""
+    now = gate_cases.ROBOT.home
+    steps = np.linspace(now, now + 0.3 * ~gate_cases.ROBOT.gripper_mask, 17)
+    chunk = gate_cases.Chunk(0, 1, gate_cases.ROBOT.joint_names, 0.1, steps, now)
+    verdict = check_chunk(chunk, now, gate_cases.ROBOT, gate_cases.OPEN, 0)
+    gate_cases.assert_verdict(verdict, now)
+    verdict.command['right'].positions[8, 2] += 0.05
+    with pytest.raises(AssertionError, match='right: derivative'):
+        gate_cases.assert_verdict(verdict, now)

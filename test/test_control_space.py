@@ -1,0 +1,123 @@
+"""Arms that would touch themselves or each other are not moved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pinocchio
+import pytest
+
+from eva_ros.control.gate import check_chunk
+from eva_ros.control.gate import Chunk
+from eva_ros.control.gate import GateSettings
+from eva_ros.control.space import instants
+from eva_ros.robot.collision import collision_world
+from eva_ros.robot.collision import CollisionWorld
+from eva_ros.robot.motion import minimum_jerk
+from eva_ros.robot.spec import load_robot
+from eva_ros.robot.splines import HermiteSpline
+
+ROBOT = load_robot('aloha_sim')
+WIDE = GateSettings(max_time_stretch=50.0, collision_margin=0.005)
+NAMES = list(ROBOT.joint_names)
+
+
+def pose(**joints):
+    q = ROBOT.home.copy()
+    for name, value in joints.items():
+        q[NAMES.index(name)] = value
+    return q
+
+
+def judge(begin, end, robot=ROBOT, settings=WIDE):
+    chunk = Chunk(0, 1, robot.joint_names, 0.1, minimum_jerk(begin, end, 17), begin)
+    return check_chunk(chunk, begin, robot, settings, 0)
+
+
+# The arms stand face to face along x (gym-aloha's bases), and reach for each other.
+REACHING = pose(left_shoulder=0.75, left_elbow=-0.35, right_shoulder=0.75, right_elbow=-0.35)
+
+
+def test_home_is_free_and_bodies_are_those_of_both_arms():
+    world = collision_world(ROBOT, 0.005)
+    assert world.first_contact(ROBOT.home[None]) is None
+    sides = {tuple(sorted({name.split('_')[0] for name in pair})) for pair in world.pairs}
+    assert sides == {('left',), ('right',), ('left', 'right')}
+
+
+def test_arms_that_reach_into_each_other_are_refused_with_the_pair():
+    verdict = judge(ROBOT.home, REACHING)
+    assert (verdict.accepted, verdict.reason) == (False, 'COLLISION')
+    assert verdict.command == {}
+    assert {name.split('_')[0] for name in verdict.collision_pair} == {'left', 'right'}
+    assert all(name in verdict.detail for name in verdict.collision_pair)
+
+
+def test_one_arm_that_reaches_alone_is_free():
+    alone = pose(left_shoulder=0.45, left_elbow=-0.1)
+    verdict = judge(ROBOT.home, alone)
+    assert verdict.accepted, verdict.detail
+
+
+def test_without_the_check_nothing_is_looked_at():
+    settings = WIDE.model_copy(update={'check_collisions': False})
+    assert judge(ROBOT.home, REACHING, settings=settings).accepted
+
+
+def test_an_arm_that_folds_into_itself_is_refused():
+    folded = pose(left_elbow=1.55, left_wrist_angle=-1.85, left_shoulder=-0.2)
+    opened = pose(left_elbow=0.9, left_wrist_angle=-0.3, left_shoulder=-0.2)
+    verdict = judge(opened, folded)
+    if verdict.accepted:
+        world = collision_world(ROBOT, 0.005)
+        assert world.first_contact(verdict.path.positions[-1:]) is None
+    else:
+        assert verdict.reason == 'COLLISION'
+        assert {name.split('_')[0] for name in verdict.collision_pair} == {'left'}
+
+
+def test_arms_that_start_too_close_may_part_but_not_close_in():
+    world = CollisionWorld(ROBOT, 0.02)
+    line = np.linspace(ROBOT.home, REACHING, 400)
+    index, pair = world.first_contact(line)
+    assert world.distances(line[index])[pair] == pytest.approx(0.02, abs=0.01)
+    touching = line[index + 1]
+    apart = np.linspace(touching, ROBOT.home, 100)
+    assert world.first_contact(apart) is None
+    closer = world.first_contact(np.linspace(touching, REACHING, 100))
+    assert closer is not None and closer[0] >= 1
+
+
+def test_no_point_moves_farther_than_the_margin_between_two_instants():
+    world = collision_world(ROBOT, 0.01)
+    rng = np.random.default_rng(0)
+    q = ROBOT.home + 0.5 * rng.normal(size=(6, 14)) * ~ROBOT.gripper_mask
+    path = HermiteSpline(np.arange(6) * 0.3, q, rng.normal(size=q.shape), np.zeros_like(q))
+    times = instants(path, world)
+    positions = path.sample(times)[0]
+    geometry, data = world._geometry, world._geometry.createData()
+    last = None
+    for configuration in world._kinematics.configurations(positions):
+        pinocchio.updateGeometryPlacements(
+            world._model, world._data, geometry, data, configuration
+        )
+        ends = [placement.act(np.zeros(3)) for placement in data.oMg]
+        if last is not None:
+            assert max(np.linalg.norm(a - b) for a, b in zip(ends, last)) <= 0.01 + 1e-9
+        last = ends
+
+
+def test_every_allowed_pair_and_body_is_of_the_urdf(tmp_path):
+    bodies = ROBOT.bodies
+    names = {body.name for body in bodies.bodies}
+    assert all(len(pair) == 2 and pair <= names for pair in bodies.allowed)
+    for body in bodies.bodies:
+        assert (body.capsule is None) != (body.box is None)
+
+
+def test_an_end_effector_that_leaves_the_workspace_is_refused():
+    boxed = replace(ROBOT, workspace=((-0.6, -1.0, 0.0), (0.6, 1.0, 0.5)))
+    assert judge(ROBOT.home, ROBOT.home, robot=boxed).accepted
+    up = pose(left_shoulder=-0.3, left_elbow=-0.6)
+    verdict = judge(ROBOT.home, up, robot=boxed)
+    assert verdict.reason == 'WORKSPACE'
+    assert 'left arm' in verdict.detail and 'along z' in verdict.detail

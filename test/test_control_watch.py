@@ -1,0 +1,94 @@
+"""Arms that do not do what was sent are found, with the arm's name."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eva_ros.control.settings import GateSettings
+from eva_ros.control.watch import ExecutionWatch
+from eva_ros.robot.motion import minimum_jerk_fraction
+from eva_ros.robot.spec import load_robot
+from eva_ros.robot.splines import HermiteSpline
+
+ROBOT = load_robot('aloha_sim')
+GOAL = ROBOT.home + 0.6 * np.isin(np.arange(14), (0, 7))
+
+
+@pytest.fixture
+def path():
+    still = np.zeros((2, 14))
+    return HermiteSpline(np.array([0.0, 2.0]), np.stack([ROBOT.home, GOAL]), still, still)
+
+
+def follow(path, place, settings=None, until_s=2.5, moving=False):
+    """Return the first fault and when, with arms that are at place(arm, elapsed_s)."""
+    watch = ExecutionWatch(ROBOT, settings or GateSettings(), path, ROBOT.home, moving=moving)
+    for elapsed_s in np.arange(0.0, until_s, 0.01):
+        for arm in ('left', 'right'):
+            fault = watch.fault(arm, place(arm, elapsed_s)[ROBOT.arm_indices(arm)], elapsed_s)
+            if fault:
+                return elapsed_s, *fault
+    return None
+
+
+def on_path(path, lag_s=0.0):
+    return lambda arm, elapsed_s: path.sample(max(0.0, elapsed_s - lag_s))[0]
+
+
+def test_arms_that_follow_are_left_alone(path):
+    assert follow(path, on_path(path)) is None
+
+
+def test_a_lag_as_the_assets_have_it_is_allowed(path):
+    fastest = 0.6 * 1.875 / 2.0
+    assert follow(path, on_path(path, 0.065 / fastest)) is None
+
+
+def test_an_arm_that_stays_is_named_before_it_is_far_behind(path):
+    def place(arm, elapsed_s):
+        return path.sample(elapsed_s)[0] if arm == 'left' else ROBOT.home
+
+    elapsed_s, reason, detail = follow(path, place)
+    assert (reason, 'right arm' in detail) == ('ARM_NOT_FOLLOWING', True)
+    sent = 0.6 * minimum_jerk_fraction(elapsed_s / 2.0)
+    assert sent < 0.1
+
+
+def test_an_arm_that_need_not_move_may_stay():
+    goal = ROBOT.home + 0.6 * (np.arange(14) == 7)
+    still = np.zeros((2, 14))
+    path = HermiteSpline(np.array([0.0, 2.0]), np.stack([ROBOT.home, goal]), still, still)
+    assert follow(path, on_path(path)) is None
+
+
+def test_a_joint_that_leaves_the_path_is_named(path):
+    def place(arm, elapsed_s):
+        off = 0.2 * (elapsed_s > 1.0) * (np.arange(14) == 9)
+        return path.sample(elapsed_s)[0] + off
+
+    elapsed_s, reason, detail = follow(path, place)
+    assert (reason, elapsed_s) == ('TRACKING', pytest.approx(1.01))
+    assert 'right_elbow' in detail and '0.200' in detail
+
+
+def test_values_that_stay_the_same_in_mid_motion_are_frozen(path):
+    wide = GateSettings(max_tracking_error=5.0)
+    elapsed_s, reason, detail = follow(path, lambda arm, t: path.sample(min(t, 0.8))[0], wide)
+    assert reason == 'STALE_JOINT_STATE'
+    assert elapsed_s == pytest.approx(0.8 + wide.frozen_joint_state_s, abs=0.02)
+    assert 'have not changed' in detail
+
+
+def test_a_gripper_that_holds_something_is_no_fault(path):
+    def place(arm, elapsed_s):
+        return path.sample(elapsed_s)[0] + 0.5 * ROBOT.gripper_mask
+
+    assert follow(path, place) is None
+
+
+def test_grippers_are_watched_where_the_robot_says_so(path):
+    strict = replace(ROBOT, max_tracking_error={'left_gripper': 0.2})
+    watch = ExecutionWatch(strict, GateSettings(), path, ROBOT.home)
+    held = (ROBOT.home + 0.5 * ROBOT.gripper_mask)[:7]
+    assert watch.fault('left', held, 0.0)[0] == 'TRACKING'

@@ -1,0 +1,72 @@
+"""Chunks that overlap, and a robot whose controllers take an action."""
+
+import importlib.util
+
+from gate_bench import Bench
+from gate_bench import ROBOT
+import numpy as np
+import pytest
+from ros_harness import Graph
+import yaml
+
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
+from eva_ros.robot.paths import config_dir
+from eva_ros.ros.stamps import to_time
+
+
+@pytest.fixture
+def overlap(graph: Graph, tmp_path):
+    settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
+    settings['robots'] = {}
+    settings['gate'].update(mode='overlap', approve=False, velocity_scaling_factor=1.0,
+                            acceleration_scaling_factor=1.0, collision_margin=0.005,
+                            max_joint_state_age_s=1.0)  # fmt: skip
+    path = tmp_path / 'gate.yaml'
+    path.write_text(yaml.safe_dump(settings))
+    return Bench(graph, gate=str(path))
+
+
+def waist_path(begin, end):
+    positions = np.tile(ROBOT.home, (17, 1))
+    for joint in (0, 7):
+        positions[:, joint] = np.linspace(begin, end, 17)
+    return positions.ravel().tolist()
+
+
+def test_a_chunk_in_mid_motion_is_joined_and_the_arms_never_stop(overlap: Bench):
+    overlap.arm()
+    assert overlap.send(overlap.chunk(positions=waist_path(0.0, 0.4))).sent
+    assert overlap.wait_for_state(SafetyState.EXECUTING).mode == SafetyState.OVERLAP
+    overlap.graph.wait_for(lambda: min(values[0] for values in overlap.values) > 0.1)
+    place = overlap.values[0][0]
+    chunk = overlap.chunk(rollout_id=2, positions=waist_path(place, place + 0.4))
+    chunk.observation_stamp = to_time(overlap.now_ns())
+    report = overlap.send(chunk)
+    assert (report.sent, report.reason) == (True, ChunkReport.OK), report.detail
+    left, right = overlap.sent(2).values()
+    assert left.header.stamp == right.header.stamp
+    for message in (left, right):
+        velocities = np.array([point.velocities for point in message.points])
+        # The motion under way comes first; nothing rests before the end.
+        assert message.points[0].time_from_start.nanosec <= 80_000_000
+        assert (np.abs(velocities[:-1]).max(axis=1) > 0.0).all()
+        assert not velocities[-1].any()
+    overlap.graph.wait_for(lambda: overlap.safety[-1].state == SafetyState.ARMED)
+    assert overlap.safety[-1].reason == ChunkReport.OK
+    assert overlap.rejections == []
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('control_msgs') is not None, reason='control_msgs is installed'
+)
+def test_an_action_without_its_package_is_said_at_configure(graph: Graph, tmp_path):
+    content = yaml.safe_load(ROBOT.path.read_text())
+    content['urdf'] = str(ROBOT.urdf)
+    content['arms']['left']['controller']['type'] = 'control_msgs/action/FollowJointTrajectory'
+    path = tmp_path / 'robot.yaml'
+    path.write_text(yaml.safe_dump(content))
+    thread = graph.start(ArmTrajectoryPublisher, robot=str(path))
+    assert 'left arm takes control_msgs/action/FollowJointTrajectory' in thread.refusal
+    assert 'install control_msgs' in thread.refusal

@@ -1,0 +1,616 @@
+"""What can go wrong, row by row of the fault table in docs/safety.md, against the real node."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from gate_bench import Bench
+from gate_bench import ROBOT
+import numpy as np
+import pytest
+from ros_harness import Graph
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory
+import yaml
+
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import Executability
+from eva_msgs.msg import SafetyState
+from eva_ros.robot.paths import config_dir
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.stamps import to_duration
+from eva_ros.ros.stamps import to_time
+
+WAISTS = (0, 7)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fault.
+
+    Attributes:
+        name: as in the table.
+        reason: constant of ChunkReport that is said.
+        inject: makes it happen.
+        gate: what differs in the gate's settings.
+    """
+
+    name: str
+    reason: str
+    inject: Callable[[Bench], object]
+    gate: dict | None = None
+
+
+@pytest.fixture
+def make(graph: Graph, tmp_path):
+    """Return a maker of benches whose files are copies that a test may change."""
+
+    def made(gate=None, robot=None, **parameters) -> Bench:
+        settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
+        settings['robots'] = {}
+        settings['gate'].update(
+            {'velocity_scaling_factor': 1.0, 'acceleration_scaling_factor': 1.0,
+             'approve': False, 'max_joint_state_age_s': 1.0,
+             'collision_margin': 0.005, **(gate or {})}
+        )  # fmt: skip
+        path = tmp_path / 'gate.yaml'
+        path.write_text(yaml.safe_dump(settings))
+        content = yaml.safe_load(ROBOT.path.read_text())
+        content['urdf'] = str(ROBOT.urdf)
+        content.update(robot or {})
+        robot_path = tmp_path / 'robot.yaml'
+        robot_path.write_text(yaml.safe_dump(content))
+        bench = Bench(graph, gate=str(path), robot=str(robot_path), **parameters)
+        bench.files = (path, robot_path)
+        return bench
+
+    return made
+
+
+# --- the arms cannot be armed: nothing is ever sent ----------------------------------------------
+
+
+def unmeasured(bench):
+    bench.measuring = False
+
+
+def nameless(bench):
+    bench.keep = lambda name: False
+
+
+def half(bench):
+    bench.keep = lambda name: not name.startswith('right')
+
+
+def not_a_number(bench):
+    bench.slip[3] = np.nan
+
+
+def press(bench):
+    bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT).publish(Bool(data=True))
+    bench.wait_for_state(SafetyState.ESTOP)
+
+
+def second_publisher(bench):
+    topic = ROBOT.arms['right'].controller.topic
+    bench.graph.publisher(JointTrajectory, topic, listeners=0)
+    bench.graph.wait_for(lambda: bench.node.count_publishers(topic) > 1)
+
+
+def change_limits(bench):
+    path = bench.files[1]
+    path.write_text(path.read_text().replace('max_velocity: 3.14159', 'max_velocity: 30.0'))
+
+
+def change_gate(bench):
+    path = bench.files[0]
+    path.write_text(path.read_text().replace('max_start_blend: 0.1', 'max_start_blend: 3.0'))
+
+
+UNARMED = [
+    Row('joints were never measured', 'was ever measured', unmeasured),
+    Row('joint state with an empty name[]', 'was ever measured', nameless),
+    Row('joint state of one arm alone', 'was ever measured', half),
+    Row('a measured joint is NaN', 'was ever measured', not_a_number),
+    Row('e-stop pressed before arming', 'release it first', press),
+    Row('second publisher before arming', '/probe publishes', second_publisher),
+    Row('robot file changed before arming', 'has changed', change_limits),
+    Row('e-stop not connected where its heartbeat is asked for', 'Nothing is heard',
+        lambda bench: None, {'estop_heartbeat_s': 0.5}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('row', UNARMED, ids=lambda row: row.name)
+def test_arms_that_cannot_be_armed(make, row):
+    graph_first = row.inject in (unmeasured, nameless, half, not_a_number)
+    if graph_first:
+        # From the first message on.
+        original = Bench.measure
+
+        def measure(bench):
+            row.inject(bench)
+            original(bench)
+
+        Bench.measure = measure
+    try:
+        bench = make(row.gate)
+    finally:
+        if graph_first:
+            Bench.measure = original
+    if not graph_first:
+        row.inject(bench)
+    answer = bench.graph.wait_for(lambda: row.reason in (a := bench.ask(topics.ARM)).message and a)
+    assert not answer.success
+    assert bench.nothing_was_sent()
+    assert bench.safety[-1].state in (SafetyState.DISARMED, SafetyState.ESTOP)
+
+
+def test_sim_time_on_a_robot_that_is_none(make):
+    bench = make(robot={'simulated': False}, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    clock.publish(Clock(clock=to_time(10_000_000_000)))
+    answer = bench.ask(topics.ARM)
+    assert not answer.success and 'not a simulated one' in answer.message
+    assert bench.nothing_was_sent()
+
+
+# --- the chunk is refused: nothing is sent to either arm -----------------------------------------
+
+
+def path(**joints):
+    positions = np.tile(ROBOT.home, (17, 1))
+    for name, end in joints.items():
+        j = ROBOT.joint_names.index(name)
+        positions[:, j] = np.linspace(positions[0, j], end, 17)
+    return positions
+
+
+def broken(positions, step, joint, value):
+    positions = positions.copy()
+    positions[step, joint] = value
+    return positions.ravel().tolist()
+
+
+FORWARD = {'left_shoulder': 0.75, 'left_elbow': -0.35, 'right_shoulder': 0.75,
+           'right_elbow': -0.35}  # fmt: skip
+REFUSED = [
+    ('chunk for another robot', 'ROBOT_MISMATCH', {'robot': 'piper_dual'}, {}),
+    ('a step of the right arm is NaN', 'NON_FINITE',
+     {'positions': broken(path(), 9, 12, float('nan'))}, {}),
+    ('a step of the left arm is infinite', 'NON_FINITE',
+     {'positions': broken(path(), 3, 1, float('inf'))}, {}),
+    ('chunk with other joints', 'JOINT_MISMATCH',
+     {'joint_names': ['other', *ROBOT.joint_names[1:]]}, {}),
+    ('chunk that names a joint twice', 'JOINT_MISMATCH',
+     {'joint_names': [*ROBOT.joint_names[:-1], ROBOT.joint_names[0]]}, {}),
+    ('chunk of another shape', 'SHAPE_MISMATCH', {'positions': [0.0] * 13}, {}),
+    ('chunk of one step', 'SHAPE_MISMATCH',
+     {'positions': ROBOT.home.tolist(), 'horizon': 1}, {}),
+    ('steps without time', 'BAD_TIMING', {'step_dt': to_duration(0.0)}, {}),
+    ('stale observation', 'STALE_OBSERVATION', {'observation_stamp': to_time(1)}, {}),
+    ('observation from the future', 'STAMP_IN_FUTURE',
+     {'observation_stamp': to_time(2_000_000_000_000_000_000)}, {}),
+    ('joints moved since the observation', 'START_DEVIATION',
+     {'observed_positions': (ROBOT.home + 0.1).tolist()}, {}),
+    ('first decoded step far from the joints', 'START_BLEND_EXCEEDED',
+     {'positions': (path() + 0.2 * ~ROBOT.gripper_mask).ravel().tolist()}, {}),
+    ('camera bumped: the decoder is not confident', 'LOW_CONFIDENCE',
+     {'confidence': 0.3}, {'min_confidence': 0.5}),
+    ('decoder that says no confidence where one is asked for', 'LOW_CONFIDENCE',
+     {}, {'min_confidence': 0.5}),
+    ('dream that no arm can follow', 'LOW_EXECUTABILITY',
+     {'executability': Executability(score=1.0)}, {'min_executability': 5.0}),
+    ('chunk far too fast', 'STRETCH_EXCEEDED',
+     {'positions': path(left_forearm_roll=3.0, right_waist=-2.5).ravel().tolist(),
+      'step_dt': to_duration(0.02)}, {}),
+    ('arms would touch', 'COLLISION', {'positions': path(**FORWARD).ravel().tolist()}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('name', 'reason', 'changes', 'gate'), REFUSED, ids=[row[0] for row in REFUSED]
+)
+def test_chunks_that_are_refused_for_both_arms(make, name, reason, changes, gate):
+    bench = make(gate)
+    bench.arm()
+    report = bench.send(bench.chunk(**changes))
+    assert report.reason == getattr(ChunkReport, reason), report.detail
+    assert (report.accepted, report.sent) == (False, False)
+    assert report.detail.endswith('.')
+    assert bench.nothing_was_sent()
+    assert bench.safety[-1].state == SafetyState.ARMED
+
+
+def test_a_workspace_that_would_be_left(make):
+    bench = make(robot={'workspace': {'min': [-0.6, -1.0, 0.0], 'max': [0.6, 1.0, 0.35]}})
+    bench.arm()
+    up = path(left_shoulder=-0.5, left_elbow=0.2).ravel().tolist()
+    report = bench.send(bench.chunk(positions=up))
+    assert report.reason == ChunkReport.WORKSPACE, report.detail
+    assert bench.nothing_was_sent()
+
+
+def test_joint_states_from_the_future(make):
+    bench = make()
+    bench.arm()
+    chunk, ahead = bench.chunk(), bench.now_ns() + 30_000_000_000
+    bench.now_ns = lambda: ahead
+    bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == ahead)
+    assert bench.send(chunk).reason == ChunkReport.STAMP_IN_FUTURE
+    assert bench.nothing_was_sent()
+
+
+def test_a_controller_that_nobody_runs(make):
+    bench = make()
+    bench.arm()
+    for subscription in list(bench.graph.probe.subscriptions):
+        if subscription.topic_name.endswith(ROBOT.arms['right'].controller.topic):
+            bench.graph.probe.destroy_subscription(subscription)
+    bench.graph.wait_for(
+        lambda: not bench.node._outputs.arms['right'].publisher.get_subscription_count()
+    )
+    report = bench.send(bench.chunk())
+    assert report.reason == ChunkReport.CONTROLLER_REJECTED
+    assert 'right arm: nobody listens' in report.detail
+    assert bench.nothing_was_sent()
+    assert bench.safety[-1].state == SafetyState.ARMED
+
+
+def test_the_right_arm_out_of_its_limits(make):
+    """Clamped, and said so."""
+    bench = make({'max_time_stretch': 20.0, 'check_collisions': False})
+    bench.arm()
+    report = bench.send(bench.chunk(positions=path(right_shoulder=1.5).ravel().tolist()))
+    assert report.accepted, report.detail
+    j = ROBOT.joint_names.index('right_shoulder')
+    assert report.clamped_steps[j] > 0
+    assert report.clamped_max_rad[j] == pytest.approx(1.5 - 1.25664 + 0.01, abs=1e-3)
+    last = bench.sent(1)['right'].points[-1]
+    assert last.positions[1] <= 1.25664
+    assert report.limit_violations_after == 0
+
+
+def test_a_chunk_while_disarmed(make):
+    bench = make()
+    assert bench.send(bench.chunk()).reason == ChunkReport.NOT_ARMED
+    assert bench.nothing_was_sent()
+
+
+def test_a_chunk_in_mid_motion(make):
+    bench = make()
+    bench.arm()
+    assert bench.send(bench.chunk()).sent
+    assert bench.send(bench.chunk(rollout_id=2)).reason == ChunkReport.BUSY
+    assert all(len(heard) == 1 for heard in bench.commands.values())
+
+
+# --- in mid-motion: both arms brake --------------------------------------------------------------
+
+
+def stuck(bench):
+    bench.stuck.add('left')
+
+
+def deaf(bench):
+    bench.deaf.add('right')
+
+
+def lost(bench):
+    bench.measuring = False
+
+
+def frozen(bench):
+    bench.frozen = True
+
+
+def push(bench):
+    bench.slip[8] = 0.4
+
+
+def half_lost(bench):
+    bench.keep = lambda name: not name.startswith('right')
+
+
+IN_MOTION = [
+    Row('e-stop pressed in mid-motion', 'ESTOP', press),
+    Row('e-stop service in mid-motion', 'ESTOP', lambda bench: bench.ask(topics.TRIGGER_ESTOP)),
+    Row('joint states lost in mid-motion', 'STALE_JOINT_STATE', lost),
+    Row('joint states of one arm lost in mid-motion', 'STALE_JOINT_STATE', half_lost),
+    Row('joint states frozen in mid-motion', 'STALE_JOINT_STATE', frozen,
+        {'max_tracking_error': 5.0}),
+    Row('an arm pushed away', 'TRACKING', push),
+    Row('second publisher in mid-motion', 'SECOND_PUBLISHER', second_publisher),
+    Row('robot file changed in mid-motion', 'LIMITS_CHANGED', change_limits),
+    Row('gate file changed in mid-motion', 'LIMITS_CHANGED', change_gate),
+    Row('operator disarms in mid-motion', 'OPERATOR', lambda bench: bench.ask(topics.DISARM)),
+    Row('publisher node deactivated in mid-motion', 'DEACTIVATED',
+        lambda bench: bench.thread.stop()),
+]  # fmt: skip
+
+
+def long_chunk(bench):
+    """A chunk of 4.8 s: the shoulders stay, the waists turn by 0.6 rad."""
+    positions = np.tile(ROBOT.home, (49, 1))
+    for joint in WAISTS:
+        positions[:, joint] += np.linspace(0.0, 0.6, 49)
+    return bench.chunk(positions=positions.ravel().tolist(), horizon=49)
+
+
+LONG = {'execute_steps': 48}
+
+
+@pytest.mark.parametrize('row', IN_MOTION, ids=lambda row: row.name)
+def test_faults_in_mid_motion_brake_both_arms(make, row):
+    bench = make({**LONG, **(row.gate or {})})
+    bench.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    # Both arms have begun.
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.04)
+    row.inject(bench)
+    state = bench.graph.wait_for(
+        lambda: (
+            bench.safety[-1].state in (SafetyState.DISARMED, SafetyState.ESTOP)
+            and bench.safety[-1]
+        )
+    )
+    assert state.reason == getattr(ChunkReport, row.reason), state.detail
+    both_braked(bench)
+
+
+def both_braked(bench):
+    left, right = bench.sent(2).values()
+    assert left.points[-1].time_from_start == right.points[-1].time_from_start
+    for message in (left, right):
+        last = message.points[-1]
+        assert not any(last.velocities) and not any(last.accelerations)
+        assert last.positions[0] < 0.55
+
+
+@pytest.mark.parametrize(
+    ('name', 'inject'), [('one arm blocked', stuck), ("one arm's message lost", deaf)]
+)
+def test_an_arm_that_does_not_begin(make, name, inject):
+    bench = make(LONG)
+    bench.arm()
+    inject(bench)
+    assert bench.send(long_chunk(bench)).sent
+    state = bench.wait_for_state(SafetyState.DISARMED) and bench.graph.wait_for(
+        lambda: bench.safety[-1].state == SafetyState.DISARMED and bench.safety[-1]
+    )
+    assert state.reason == ChunkReport.ARM_NOT_FOLLOWING
+    arm = 'left' if inject is stuck else 'right'
+    assert f'The {arm} arm' in state.detail
+    both_braked(bench)
+
+
+def test_an_estop_publisher_that_vanishes(make):
+    bench = make({**LONG, 'estop_heartbeat_s': 0.3})
+    estop = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
+    beat = bench.graph.probe.create_timer(0.05, lambda: estop.publish(Bool(data=False)))
+    bench.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    bench.graph.probe.destroy_timer(beat)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ESTOP)
+    assert bench.safety[-1].reason == ChunkReport.ESTOP_HEARTBEAT_LOST
+    both_braked(bench)
+
+
+@pytest.mark.parametrize('to_s', [20, 500], ids=['clock reset', 'clock leaps ahead'])
+def test_a_clock_that_jumps(make, to_s):
+    bench = make(LONG, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    seconds = 50.0
+    bench.now_ns = lambda: round(seconds * 1e9)
+
+    def armed():
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        return bench.ask(topics.ARM).success
+
+    bench.graph.wait_for(armed)
+    assert bench.send(long_chunk(bench)).sent
+    seconds = to_s
+    clock.publish(Clock(clock=to_time(bench.now_ns())))
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
+    assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
+    bench.sent(2)
+
+
+def test_arming_while_the_arms_brake(make):
+    bench = make(LONG, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    seconds = 50.0
+    bench.now_ns = lambda: round(seconds * 1e9)
+
+    def asked(name):
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        bench.graph.wait_for(lambda: bench.node.now_ns() == bench.now_ns())
+        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
+        return bench.ask(name)
+
+    bench.graph.wait_for(lambda: asked(topics.ARM).success)
+    assert bench.send(long_chunk(bench)).sent
+    seconds = 51.0
+    assert asked(topics.DISARM).success
+    assert 'still braking' in asked(topics.ARM).message
+    seconds = 53.0
+    assert asked(topics.ARM).success
+
+
+def test_the_operator_holds(make):
+    bench = make(LONG)
+    bench.arm()
+    bench.send(long_chunk(bench))
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.04)
+    assert bench.ask(topics.HOLD).success
+    both_braked(bench)
+    assert bench.wait_for_state(SafetyState.STOPPING)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+
+
+def test_nothing_more_comes_from_upstream(make):
+    """A camera is lost, or a node of the chain dies: the arms end at rest, and wait."""
+    bench = make()
+    bench.arm()
+    report = bench.send(bench.chunk())
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.EXECUTING)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+    assert all(len(heard) == 1 for heard in bench.commands.values())
+    left = bench.commands['left'][0].points[-1]
+    assert not any(left.velocities)
+    assert left.time_from_start.sec + left.time_from_start.nanosec * 1e-9 == pytest.approx(
+        report.duration_s
+    )
+
+
+# --- a person decides ----------------------------------------------------------------------------
+
+
+def test_a_chunk_that_is_approved(make):
+    bench = make({'approve': True})
+    bench.arm()
+    report = bench.send(bench.chunk())
+    assert (report.accepted, report.sent) == (True, False)
+    assert report.reason == ChunkReport.AWAITING_APPROVAL
+    assert bench.wait_for_state(SafetyState.AWAITING_APPROVAL).rollout_id == 1
+    assert bench.nothing_was_sent()
+    assert bench.ask(topics.APPROVE).success
+    assert bench.graph.wait_for(lambda: bench.reports[-1].sent)
+    bench.sent(1)
+
+
+@pytest.mark.parametrize('how', ['nobody approves a chunk', 'somebody rejects a chunk'])
+def test_a_chunk_that_is_not_approved(make, how):
+    bench = make({'approve': True, 'approve_timeout_s': 0.3 if 'nobody' in how else 60.0})
+    bench.arm()
+    bench.send(bench.chunk())
+    if 'somebody' in how:
+        assert bench.ask(topics.REJECT).success
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+    wanted = ChunkReport.NOT_APPROVED if 'somebody' in how else ChunkReport.APPROVAL_EXPIRED
+    bench.graph.wait_for(lambda: bench.reports[-1].reason == wanted)
+    assert not bench.ask(topics.APPROVE).success
+    assert bench.nothing_was_sent()
+
+
+def test_joints_that_move_while_a_chunk_waits(make):
+    bench = make({'approve': True})
+    bench.arm()
+    bench.send(bench.chunk())
+    bench.slip[1] = 0.2
+    bench.graph.wait_for(lambda: bench.node._joints.positions[1] > ROBOT.home[1] + 0.1)
+    answer = bench.ask(topics.APPROVE)
+    assert not answer.success and 'has moved' in answer.message
+    assert bench.nothing_was_sent()
+
+
+def test_dry_run_and_a_scaling_factor_raised_while_armed(make):
+    from rclpy.parameter import Parameter
+
+    bench = make(velocity_scaling_factor=0.5)
+    bench.arm()
+    (raised,) = bench.node.set_parameters([Parameter('velocity_scaling_factor', value=0.9)])
+    assert not raised.successful and 'disarm' in raised.reason
+    (lowered,) = bench.node.set_parameters([Parameter('velocity_scaling_factor', value=0.2)])
+    assert lowered.successful
+    (dry,) = bench.node.set_parameters([Parameter('dry_run', value=True)])
+    assert not dry.successful
+
+
+def test_home_goes_through_the_same_gate(make):
+    bench = make()
+    assert 'disarmed' in bench.ask(topics.GO_HOME).message
+    bench.arm()
+    report = bench.send(bench.chunk())
+    assert report.sent
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.EXECUTING)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+    assert bench.ask(topics.GO_HOME).success
+    for arm, message in bench.sent(2).items():
+        home = ROBOT.arm_command(arm, ROBOT.home)[1]
+        np.testing.assert_allclose(message.points[-1].positions, home, atol=1e-9)
+
+
+# --- the publisher itself dies -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'number', [signal.SIGINT, signal.SIGKILL], ids=['publisher gets SIGINT', 'publisher is killed']
+)
+def test_a_publisher_that_dies_in_mid_motion(graph: Graph, make, number, monkeypatch):
+    started = []
+
+    class Process:
+        """The node in a process of its own, in the place of a NodeThread."""
+
+        refusal = ''
+
+        def __init__(self, *_args, **parameters):
+            given = [f'{key}:={value}' for key, value in parameters.items()]
+            command = [sys.executable, '-m', 'eva_ros.nodes.arm_trajectory_publisher']
+            arguments = [part for text in given for part in ('-p', text)]
+            self.process = subprocess.Popen(
+                [*command, '--ros-args', *arguments], stdout=subprocess.PIPE, env=os.environ
+            )
+            started.append(self.process)
+            assert self.process.stdout.readline().startswith(b'ready:')
+            self.node = None
+
+    monkeypatch.setattr(graph, 'start', Process)
+    monkeypatch.setattr(Bench, 'heard', lambda bench: True)
+    bench = make(LONG)
+    (process,) = started
+    bench.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.05)
+    process.send_signal(number)
+    process.wait(30.0)
+    if number == signal.SIGINT:
+        assert process.returncode == 0
+        both_braked(bench)
+    bench.graph.wait_for(
+        lambda: not any(c.desired().velocities.any() for c in bench.controllers.values())
+    )
+    for control in bench.controllers.values():
+        assert not control.is_moving(bench.now_ns())
+
+
+def test_the_fault_table_has_these_rows_and_these_alone(repository):
+    page = (repository / 'docs' / 'safety.md').read_text()
+    table = page.partition('## What can go wrong')[2].partition('\n## ')[0]
+    rows = re.findall(r'^\| ([^|]+?) \|', table, flags=re.MULTILINE)[1:]
+    tested = [row.name for row in UNARMED + IN_MOTION] + [row[0] for row in REFUSED] + OTHERS
+    assert sorted(rows) == sorted(tested)
+    assert len(rows) >= 40
+
+
+OTHERS = [
+    'use_sim_time on a robot not marked as simulated',
+    'an end effector would leave the workspace',
+    'joint states from the future',
+    'nobody listens on a command topic',
+    'right arm out of limits',
+    'chunk while disarmed',
+    'chunk in mid-motion',
+    'one arm blocked, or its controller inactive',
+    "one arm's message lost",
+    'e-stop publisher vanishes',
+    'clock reset',
+    'clock leaps ahead',
+    'arming while the arms brake',
+    'operator holds',
+    'camera lost, or an upstream node killed',
+    'nobody approves a chunk',
+    'somebody rejects a chunk',
+    'joints move while a chunk waits for approval',
+    'dry_run, or a scaling factor raised, while armed',
+    'publisher gets SIGINT in mid-motion',
+    'publisher is killed (SIGKILL) in mid-motion',
+]
