@@ -1,8 +1,8 @@
 """Episodes of another data set as rosbag2 bags, one an episode."""
 
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
-import functools
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,7 @@ from eva_ros.episodes.import_map import mapped
 from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.imported import PictureWatch
-from eva_ros.errors import UserError
+from eva_ros.episodes.storage import brief
 from eva_ros.robot.spec import Robot
 
 # The data sets count time from the beginning of an episode; a stamp of zero would mean none.
@@ -66,9 +66,25 @@ def write_bags(
         else:
             findings += _write(data, episode, path, robot, found, images, watch)
         step()
+    findings += _unwritten(data, robot)
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
     return bags, [*findings, *watch.findings()]
+
+
+def _unwritten(data: DataSet, robot: Robot | None) -> list[str]:
+    """Say which actions the bags do not hold."""
+    acted = [e for e in data.episodes if e.actions is not None]
+    if robot and acted:
+        return ['The actions are left out: bags of a robot hold what was measured.']
+    odd = [
+        str(e.index) for e in acted if e.actions is not None and e.actions.shape != e.states.shape
+    ]
+    if odd:
+        return [
+            f'Actions that are not shaped as the states are left out: episode {", ".join(odd)}.'
+        ]
+    return []
 
 
 def _write(
@@ -106,39 +122,34 @@ def _rows(
     watch: PictureWatch,
     stamps: list[int],
 ) -> list[str]:
-    """Write all rows in order; returns a sentence for each video that ends too early."""
+    """Write all rows in order; returns a sentence for each video that lacks pictures."""
     topics = camera_topics(data, robot, found)
-    cameras = {key: iter(frames()) for key, frames in episode.frames.items() if key in topics}
+    cameras = {key: frames() for key, frames in episode.frames.items() if key in topics}
+    lacking, broken = Counter[str](), list[str]()
     joints = joint_rows(data, episode, robot, found)
-    findings = []
     for index, stamp_ns in enumerate(stamps):
         for topic, names, values in joints:
             writer.write_joint_state(topic, stamp_ns, names, values[index], np.zeros(0))
         for key in list(cameras):
-            picture = next(_guarded(cameras[key], data, key), None)
-            if picture is None:
+            try:
+                picture = next(cameras[key], None)
+            except Exception as error:  # PyAV has many
                 del cameras[key]
-                findings.append(
-                    f"Episode {episode.index}: the video of '{key}' ends after {index} of "
-                    f'{len(stamps)} frames.'
+                broken.append(
+                    f"Episode {episode.index}: the video of '{key}' cannot be decoded behind "
+                    f'{index} of {len(stamps)} frames ({brief(error)}).'
                 )
+                continue
+            if picture is None:
+                lacking[key] += 1
                 continue
             watch.add(key, index, picture)
             packed = encode(picture, images)
             writer.write_image(topics[key], stamp_ns, key, packed, images)
-    return findings
-
-
-def _guarded(frames, data: DataSet, key: str):
-    """Yield one picture; whatever a damaged video does ends in a sentence."""
-    try:
-        yield from (frame for frame in [next(frames, None)] if frame is not None)
-    except UserError:
-        raise
-    except Exception as error:  # PyAV has many
-        raise UserError(
-            f"{data.path}: the video of '{key}' cannot be decoded ({type(error).__name__})."
-        ) from None
+    return broken + [
+        f"Episode {episode.index}: {count} of {len(stamps)} frames have no picture in '{key}'."
+        for key, count in lacking.items()
+    ]
 
 
 def camera_topics(data: DataSet, robot: Robot | None, found: ImportMap | None) -> dict[str, str]:
@@ -158,11 +169,10 @@ def joint_rows(
             rows.append(('/action', data.joint_names, episode.actions))
         return rows
     names, values = _controllers(mapped(episode.states, found, data, robot), robot)
-    place = functools.partial(robot.arm_indices)
     rows = []
     for topic in robot.joint_state_topics:
-        own = [place(arm.name) for arm in robot.arms.values() if arm.state_topic == topic]
-        index = [i for part in own for i in range(part.start, part.stop)]
+        arms = [arm.name for arm in robot.arms.values() if arm.state_topic == topic]
+        index = [i for arm in arms for i in range(*robot.arm_indices(arm).indices(len(names)))]
         rows.append(('/' + topic, tuple(names[i] for i in index), values[:, index]))
     return rows
 

@@ -77,8 +77,8 @@ class EpisodeBagWriter:
             JOINTS,
             header=self._header(stamp_ns),
             name=list(names),
-            position=np.asarray(positions, np.float64),
-            velocity=np.asarray(velocities, np.float64),
+            position=np.ascontiguousarray(positions, np.float64),
+            velocity=np.ascontiguousarray(velocities, np.float64),
             effort=np.zeros(0),
         )
 
@@ -99,8 +99,8 @@ class EpisodeBagWriter:
             seconds, rest = divmod(round(time_s * 1e9), 10**9)
             points.append(
                 point(
-                    positions=np.asarray(q, np.float64),
-                    velocities=np.asarray(v, np.float64),
+                    positions=np.ascontiguousarray(q, np.float64),
+                    velocities=np.ascontiguousarray(v, np.float64),
                     accelerations=np.zeros(0),
                     effort=np.zeros(0),
                     time_from_start=duration(sec=seconds, nanosec=rest),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.reasons import listed
 
-Frames = Callable[[], Iterator[NDArray[np.uint8]]]
+Frames = Callable[[], Iterator[NDArray[np.uint8] | None]]
 
 # Joints that stay within this share of the largest value do not move.
 _STILL = 1e-6
@@ -32,7 +32,8 @@ class ImportedEpisode:
         stamps_s: from its beginning [T].
         states: measured joints [T, N], in the data set's own units.
         actions: commanded joints [T, N], or None.
-        frames: gives each camera's pictures [H, W, 3], RGB, one for each stamp, in order.
+        frames: gives each camera's pictures [H, W, 3], RGB, one for each stamp, in order; None
+            where there is no picture of that instant.
     """
 
     index: int

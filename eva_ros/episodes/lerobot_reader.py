@@ -61,7 +61,13 @@ class _Reader:
         self.features: dict[str, dict] = {k: v for k, v in features.items() if isinstance(v, dict)}
         self.videos = [k for k, v in self.features.items() if v.get('dtype') == 'video']
         self.joint_names = _names(self.features.get(_STATE, {}))
-        plain = [key for key in self.features if key not in self.videos]
+        inside = [k for k, v in self.features.items() if v.get('dtype') == 'image']
+        if inside:
+            self.findings.append(
+                f'Pictures in the parquet files are left out: {", ".join(inside)}; write them as '
+                'videos first.'
+            )
+        plain = [key for key in self.features if key not in [*self.videos, *inside]]
         self.findings += deviating(plain, _COLUMNS, f'{folder / "meta" / "info.json"}')
         odd = [key for key in self.videos if not key.startswith(_VIDEO)]
         if odd:
@@ -94,7 +100,14 @@ class _Reader:
     def task(self, about: dict[str, Any]) -> str:
         """Return an episode's instruction."""
         tasks = about.get('tasks')
-        return str(tasks[0]) if isinstance(tasks, list) and tasks else ''
+        if not isinstance(tasks, list) or not tasks:
+            self.findings.append(f'Episode {about["episode_index"]} has no task text.')
+            return ''
+        if len(tasks) > 1:
+            self.findings.append(
+                f'Episode {about["episode_index"]} has {len(tasks)} task texts: the first is taken.'
+            )
+        return str(tasks[0])
 
     def inside(self, template: str, **values: Any) -> Path:
         """Return a path within the data set."""
@@ -117,35 +130,68 @@ class _Reader:
             )
             return None
         columns = set(table.column_names)
-        if _STATE not in columns:
-            self.findings.append(f'Episode {index} is left out: it has no {_STATE}.')
+        fault = self._fault(table, columns)
+        if fault:
+            self.findings.append(f'Episode {index} is left out: {fault}.')
             return None
         if 'length' in about and int(about['length']) != table.num_rows:
             self.findings.append(
                 f'Episode {index} has {table.num_rows} rows; its metadata say {about["length"]}.'
             )
-        stamps = _column(table, 'timestamp') if 'timestamp' in columns else None
-        if stamps is None:
-            self.findings.append(f'Episode {index} has no time stamps: they are counted.')
-            stamps = np.arange(table.num_rows) / (self.rate_hz or 1.0)
-        states = _column(table, _STATE)
-        if not self.joint_names:
-            self.joint_names = tuple(f'joint_{i}' for i in range(states.shape[1]))
+        stamps = self._stamps(index, table, columns)
+        actions = _column(table, _ACTION) if _ACTION in columns else None
         return ImportedEpisode(
-            index, self.task(about), stamps.reshape(-1), states,
-            _column(table, _ACTION) if _ACTION in columns else None,
-            self._frames(index, about, table.num_rows),
+            index, self.task(about), stamps, _column(table, _STATE), actions,
+            self._frames(index, about, stamps),
         )  # fmt: skip
 
-    def _frames(self, index: int, about: dict[str, Any], count: int) -> dict[str, Frames]:
+    def _fault(self, table: Any, columns: set[str]) -> str:
+        """Return why an episode's rows cannot be used, '' where they can."""
+        if _STATE not in columns:
+            return f'it has no {_STATE}'
+        if not table.num_rows:
+            return 'it has no rows'
+        for name in sorted({_STATE, _ACTION} & columns):
+            try:
+                values = _column(table, name)
+            except (ValueError, TypeError):
+                return f'the rows of {name} are not all as long, or are no numbers'
+            if values.ndim != 2 or not np.isfinite(values).all():
+                return f'{name} holds values that are no numbers'
+            if name == _STATE:
+                names = self.joint_names = self.joint_names or tuple(
+                    f'joint_{i}' for i in range(values.shape[1])
+                )
+                if len(names) != values.shape[1]:
+                    return f'{name} has {values.shape[1]} values for {len(names)} names'
+        return ''
+
+    def _stamps(self, index: int, table: Any, columns: set[str]) -> NDArray[np.float64]:
+        """Return the time stamps [T]; counted where there are none, which is said."""
+        if 'timestamp' in columns:
+            stamps = _column(table, 'timestamp').reshape(-1)
+            if len(stamps) == table.num_rows and np.isfinite(stamps).all():
+                return stamps
+        if not self.rate_hz:
+            raise UserError(f'{self.folder} has neither time stamps nor a rate (fps).')
+        self.findings.append(f'Episode {index} has no time stamps: they are counted.')
+        return np.arange(table.num_rows) / self.rate_hz
+
+    def _frames(
+        self, index: int, about: dict[str, Any], stamps: NDArray[np.float64]
+    ) -> dict[str, Frames]:
         found: dict[str, Frames] = {}
         for key in self.videos:
-            path, start_s = self.video(key, about)
+            try:
+                path, start_s = self.video(key, about)
+            except (KeyError, TypeError, ValueError) as error:
+                self.findings.append(f"Episode {index}: no place of the video '{key}' ({error}).")
+                continue
             if not path.is_file():
                 self.findings.append(f'Episode {index} lacks the video {path}.')
                 continue
             self._compare(key, path)
-            found[key] = partial(_decode, path, start_s, count)
+            found[key] = partial(_decode, path, start_s, stamps)
         return found
 
     def _compare(self, key: str, path: Path) -> None:
@@ -225,24 +271,27 @@ class _Version3(_Reader):
         return self.inside(self.info['video_path'], video_key=key, **place), start_s
 
 
-def _decode(path: Path, start_s: float, count: int) -> Iterator[NDArray[np.uint8]]:
-    """Yield `count` pictures of a video from an instant on; fewer where it ends before."""
+def _decode(
+    path: Path, start_s: float, stamps: NDArray[np.float64]
+) -> Iterator[NDArray[np.uint8] | None]:
+    """Yield the picture of each stamp, None where the video has none within half a frame."""
     import av
 
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = 'AUTO'
-        rate = float(stream.average_rate or 30)
-        first = start_s - 0.5 / rate
-        if start_s > 0:
+        half_s = 0.5 / float(stream.average_rate or 30)
+        if start_s > 0 and stream.time_base:
             container.seek(int(start_s / stream.time_base), stream=stream)
-        for frame in container.decode(stream):
-            if frame.time is not None and frame.time < first:
-                continue
-            yield frame.to_ndarray(format='rgb24')
-            count -= 1
-            if not count:
-                return
+        frames = (frame for frame in container.decode(stream) if frame.time is not None)
+        frame = next(frames, None)
+        for due_s in (start_s + stamps).tolist():
+            while frame is not None and frame.time < due_s - half_s:
+                frame = next(frames, None)
+            if frame is None or frame.time > due_s + half_s:
+                yield None
+            else:
+                yield frame.to_ndarray(format='rgb24')
 
 
 def _column(table: Any, name: str) -> NDArray[np.float64]:

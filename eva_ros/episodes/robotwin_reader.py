@@ -47,6 +47,13 @@ def read_robotwin(path: Path, rate_hz: float) -> DataSet:
             episodes.append(_episode(file, index, rate_hz))
         except UserError as error:
             findings.append(str(error))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            # What HDF5 and a layout that is not RoboTwin's do to look-ups.
+            reason = ' '.join(str(error).split())[:150]
+            findings.append(f'{file} cannot be read: {reason}.')
+    silent = [str(e.index) for e in episodes if not e.instruction]
+    if silent:
+        findings.append(f'No instruction lies beside episode {", ".join(silent)}.')
     if not episodes:
         raise UserError(findings[0] if findings else f'There is no HDF5 file in {path}.')
     return DataSet(path, 'RoboTwin', rate_hz, JOINTS, episodes, findings)
@@ -79,6 +86,8 @@ def _episode(file: Path, index: int, rate_hz: float) -> ImportedEpisode:
             raise UserError(
                 f'{file}: {_VECTOR} has the shape {joints.shape}, and not [T, {len(JOINTS)}].'
             )
+        if not len(joints) or not np.isfinite(joints).all():
+            raise UserError(f'{file}: {_VECTOR} is empty or holds values that are no numbers.')
         cameras = data.get('observation', {})
         names = [name for name in cameras if 'rgb' in cameras[name]]
         short = [name for name in names if len(cameras[name]['rgb']) != len(joints)]
