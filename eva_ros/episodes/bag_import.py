@@ -77,13 +77,10 @@ def _unwritten(data: DataSet, robot: Robot | None) -> list[str]:
     acted = [e for e in data.episodes if e.actions is not None]
     if robot and acted:
         return ['The actions are left out: bags of a robot hold what was measured.']
-    odd = [
-        str(e.index) for e in acted if e.actions is not None and e.actions.shape != e.states.shape
-    ]
+    shapes = [(e.index, e.actions.shape, e.states.shape) for e in acted if e.actions is not None]
+    odd = ', '.join(str(index) for index, actions, states in shapes if actions != states)
     if odd:
-        return [
-            f'Actions that are not shaped as the states are left out: episode {", ".join(odd)}.'
-        ]
+        return [f'Actions that are not shaped as the states are left out: episode {odd}.']
     return []
 
 

@@ -105,7 +105,7 @@ class _Reader:
             return ''
         if len(tasks) > 1:
             self.findings.append(
-                f'Episode {about["episode_index"]} has {len(tasks)} task texts: the first is taken.'
+                f'Episode {about["episode_index"]} has {len(tasks)} tasks: the first is taken.'
             )
         return str(tasks[0])
 
