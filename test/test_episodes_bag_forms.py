@@ -132,7 +132,8 @@ def metadata_of(path, files):
     )
     (path / 'metadata.yaml').write_text(
         'rosbag2_bagfile_information:\n  version: 9\n  storage_identifier: mcap\n'
-        f'  relative_file_paths: [{", ".join(files)}]\n'
+        f'  relative_file_paths: [{", ".join(files)}]\n  message_count: {len(CONTENT)}\n'
+        '  duration: {nanoseconds: 500000000}\n'
         '  topics_with_message_count:\n' + topics
     )
 

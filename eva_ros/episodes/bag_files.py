@@ -16,6 +16,8 @@ _SUFFIXES = ('.mcap', '.db3')
 # A recording under construction ends in this.
 _UNFINISHED = '.part'
 _SPLIT = re.compile(r'_\d+$')
+# What every version of the metadata has.
+_KEYS = ('relative_file_paths', 'duration', 'message_count', 'topics_with_message_count')
 # A longer metadata.yaml is not believed.
 _LONGEST = 1 << 24
 
@@ -65,7 +67,21 @@ def read_metadata(folder: Path) -> tuple[dict[str, Any], str]:
     except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
         reason = ' '.join(str(error).split())[:120]
         return {}, f'{path} cannot be read ({reason})'
-    return about, ''
+    return about, _incomplete(path, about)
+
+
+def _incomplete(path: Path, about: dict[str, Any]) -> str:
+    """Return what a metadata.yaml lacks: one that was cut off may still be YAML."""
+    lacking = [key for key in _KEYS if key not in about]
+    if lacking:
+        return f'{path} is incomplete: it lacks {", ".join(lacking)}'
+    try:
+        counts = [int(entry['message_count']) for entry in about['topics_with_message_count']]
+    except (KeyError, TypeError, ValueError):
+        return f'{path} does not say how many messages each topic has'
+    if sum(counts) != about['message_count']:
+        return f'{path} counts {about["message_count"]} messages, its topics {sum(counts)}'
+    return ''
 
 
 def find_bags(paths: Sequence[Path]) -> list[Path]:

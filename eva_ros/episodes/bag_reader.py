@@ -179,7 +179,8 @@ class BagReader:
         about, problem = read_metadata(path)
         files = storage_files(path)
         if problem and files:
-            self._on_problem(f'{problem}. Its files are read one by one.')
+            rest = '' if about else ' Its files are read one by one.'
+            self._on_problem(f'{problem}.{rest}')
         if not files:
             why = problem or 'its metadata.yaml names files that are missing'
             raise UserError(

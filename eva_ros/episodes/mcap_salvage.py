@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import struct
 from typing import BinaryIO
+from zlib import crc32
 
 from lz4.frame import LZ4FrameDecompressor
 
@@ -129,7 +130,11 @@ def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     compression, at = _string(body, 28)
     packed = body[at + 8 :]
     data = _unpack(packed, compression, min(size, LONGEST))
-    return data, len(body) == length and len(data) == size
+    if len(body) < length or len(data) < size:
+        return data, False
+    (crc,) = struct.unpack_from('<I', body, 24)
+    # A chunk that is all there and not what was written: nothing in it can be believed.
+    return (b'', False) if crc and crc32(data) != crc else (data, len(data) == size)
 
 
 def _unpack(packed: bytes, compression: str, longest: int) -> bytes:
