@@ -142,6 +142,9 @@ class _Indexed(Part):
                     'read.'
                 )
                 return
+            if not isinstance(received_ns, int) or not isinstance(data, bytes | memoryview):
+                say(f"{self.path}: a row of '{connection.topic}' is damaged and left out.")
+                continue
             count += 1
             yield self._topics[connection.id], received_ns, data
 
