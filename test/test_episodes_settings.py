@@ -8,6 +8,7 @@ from episode_bags import messages
 from episode_bags import record
 from episode_bags import Recording
 from episode_bags import SECOND
+from episode_bags import write_bag
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin
@@ -26,6 +27,7 @@ from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 MS = 1_000_000
+CAMERAS = VIEW.camera_names[:2]
 STATE = 'sensor_msgs/msg/JointState'
 
 
@@ -205,3 +207,19 @@ def test_degrees_are_converted_where_the_robot_says_so_and_nowhere_else():
     assert robot.velocities_from_joint_state(names, values)[0] == pytest.approx(q[0])
     assert ROBOT.from_joint_state(*ROBOT.to_joint_state(q)) == pytest.approx(q)
     assert world_of(robot, VIEW) != world_of(ROBOT, VIEW)
+
+
+def test_a_stamp_centuries_ahead_neither_hangs_nor_costs_the_rest(tmp_path, load):
+    content = messages(Recording(duration_s=3.0, marked=False))
+    late = content[len(content) // 2][0]
+    for stream in ('/joint_states', *(f'/{name}/image_raw/compressed' for name in CAMERAS)):
+        bad = [
+            (entry[0] + 60 * 10**9 * 10**6, *entry[1:])
+            if entry[0] == late and entry[1] == stream
+            else entry
+            for entry in content
+        ]
+        name = stream.strip('/').replace('/', '_')
+        episodes, said = load(write_bag(tmp_path / name, bad))
+        assert sum(map(len, episodes)) >= 20
+        assert 'jumped back' in said or 'in the future' in said

@@ -231,13 +231,14 @@ class _Aligner:
         newest = self._builder.newest()
         if not newest:
             return
+        due_ns = self._due_until(newest, final)
         while True:
             tick_ns = self._next_tick()
             if tick_ns is None or (self._end_ns is not None and tick_ns > self._end_ns):
                 return
-            if not self._is_due(tick_ns, newest, final):
+            if tick_ns > due_ns:
                 return
-            self._take(tick_ns)
+            self._take(tick_ns, due_ns)
 
     def _next_tick(self) -> int | None:
         if self._anchor is not None:
@@ -246,20 +247,21 @@ class _Aligner:
             self._candidates.pop(0)
         return self._candidates[0] if self._candidates else None
 
-    def _is_due(self, tick_ns: int, newest: dict[str, int], final: bool) -> bool:
+    def _due_until(self, newest: dict[str, int], final: bool) -> int:
+        """Return the last instant that no later message can change."""
         if final:
-            return tick_ns <= newest.get(self._reference, 0)
-        heard = all(newest.get(stream, 0) > tick_ns + _LATE_NS for stream in self._streams)
-        return heard or max(newest.values()) >= tick_ns + _PATIENCE_NS
+            return newest.get(self._reference, 0)
+        heard = min(newest.get(stream, 0) for stream in self._streams) - _LATE_NS - 1
+        return max(heard, max(newest.values()) - _PATIENCE_NS)
 
-    def _take(self, tick_ns: int) -> None:
+    def _take(self, tick_ns: int, due_ns: int) -> None:
         """Make the sample of a tick, or cut the attempt there."""
         try:
             observation = self._builder.latest(tick_ns)
             stamp_ns = observation.image_stamps[self._reference]
             joints = self._builder.joints_between(stamp_ns)
         except NotReady as reason:
-            self._skip(tick_ns, str(reason))
+            self._skip(tick_ns, due_ns, str(reason))
             return
         if self._anchor is None:
             self._anchor = tick_ns
@@ -282,13 +284,25 @@ class _Aligner:
         if tick_ns - before[-1].ticks[-1].observation.stamp_ns >= gap_s * 1e9:
             self._pieces[-1].number, self._count = self._count, self._count + 1
 
-    def _skip(self, tick_ns: int, reason: str) -> None:
+    def _skip(self, tick_ns: int, due_ns: int, reason: str) -> None:
         if self._anchor is None:
             self._missing = reason
             self._candidates.pop(0)
             return
         self._step += 1
         self._cut(f'cut at {(tick_ns - self._anchor) * 1e-9:.2f} s: {reason}')
+        self._leap(due_ns)
+
+    def _leap(self, due_ns: int) -> None:
+        """Pass over ticks without an image: a damaged stamp may lie centuries ahead."""
+        assert self._anchor is not None
+        tick_ns = self._anchor + round(self._step * self._period_s * 1e9)
+        next_ns = self._builder.next_fresh(self._reference, tick_ns)
+        if next_ns == tick_ns:
+            return
+        goal_ns = due_ns if next_ns is None else min(next_ns, due_ns)
+        steps = int((goal_ns - self._anchor) * 1e-9 / self._period_s) - 1
+        self._step = max(self._step, steps)
 
     def _cut(self, reason: str) -> None:
         """Begin another piece, unless nothing was taken since the last cut."""

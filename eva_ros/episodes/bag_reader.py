@@ -30,6 +30,8 @@ from eva_ros.episodes.typestore import store_for
 from eva_ros.episodes.unpack import unpack_message
 from eva_ros.errors import UserError
 
+# Nanoseconds that a signed number of 64 bits holds.
+_LATEST_NS = 1 << 63
 _log = logging.getLogger(__name__)
 
 
@@ -143,20 +145,27 @@ class BagReader:
         """
         wanted = set(self.topics if topics is None else topics)
         unreadable = self._unreadable()
-        left_out, read = Counter[StoredTopic](), Counter[str]()
+        left_out, read, broken = Counter[StoredTopic](), Counter[str](), Counter[str]()
         for part in self._parts:
             for topic, received_ns, data in part.messages(wanted, self._on_problem):
                 read[topic.name] += 1
-                if topic in unreadable:
+                if not 0 <= received_ns < _LATEST_NS:
+                    broken[topic.name] += 1
+                elif topic in unreadable:
                     left_out[topic] += 1
                 else:
                     yield topic, received_ns, data
+        for name, count in broken.items():
+            self._on_problem(
+                f"{self.path}: {count} messages on '{name}' are left out: the times when they "
+                'were received are damaged.'
+            )
         for topic, count in left_out.items():
             what = 'a message is' if count == 1 else f'{count} messages are'
             self._on_problem(
                 f"{self.path}: {what} left out on '{topic.name}': {unreadable[topic]}."
             )
-        self._count_losses(wanted, read)
+        self._count_losses(wanted, read - broken)
 
     def decode(self, topic: StoredTopic, received_ns: int, data: bytes) -> Record:
         """Return a message of one of the types in KINDS as a record.

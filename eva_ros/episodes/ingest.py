@@ -157,6 +157,17 @@ class ObservationBuilder:
         images = {name: sample.stamp_ns for name, sample in found.items() if sample}
         return {**images, **self._joints.newest}
 
+    def next_fresh(self, camera: str, now_ns: int) -> int | None:
+        """Return the first instant from `now_ns` on at which an image is there and not too old.
+
+        None where no image that has been heard so far is.
+        """
+        buffer = self._images[camera]
+        sample, after = buffer.at(now_ns), buffer.after(now_ns)
+        if sample and now_ns - sample.stamp_ns <= self._max_image_age_ns[camera]:
+            return now_ns
+        return after.stamp_ns if after else None
+
     def latest(self, now_ns: int) -> Observation:
         """Return the observation as of an instant: of each stream the newest sample not after it.
 
