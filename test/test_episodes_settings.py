@@ -19,6 +19,7 @@ from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.settings import load_settings
 from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.views import load_view
@@ -223,3 +224,10 @@ def test_a_stamp_centuries_ahead_neither_hangs_nor_costs_the_rest(tmp_path, load
         episodes, said = load(write_bag(tmp_path / name, bad))
         assert sum(map(len, episodes)) >= 20
         assert 'jumped back' in said or 'in the future' in said
+
+
+def test_a_robot_whose_drivers_stamps_are_of_another_clock_is_aligned_by_reception():
+    piper = load_robot('piper_dual')
+    assert by_reception(AlignSettings(), piper) == set(piper.joint_state_topics)
+    stated = AlignSettings(clock=dict.fromkeys(piper.joint_state_topics, 'header'))
+    assert by_reception(stated, piper) == by_reception(AlignSettings(), ROBOT) == set()

@@ -21,6 +21,7 @@ from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.records import TextRecord
 from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
@@ -123,6 +124,7 @@ class _Aligner:
         self._check(settings, robot, view)
         self._keep = keep
         self._settings = settings
+        self._by_reception = by_reception(settings, robot)
         self._period_s = 1.0 / view.rate_hz
         self._robot = robot
         self._cameras = {robot.cameras[name].topic: name for name in view.camera_names}
@@ -223,8 +225,7 @@ class _Aligner:
             self._advance(final=False)
 
     def _stamp(self, stream: str, record: Record) -> int:
-        received = self._settings.clock.get(stream) == 'receive'
-        return record.received_ns if received else record.stamp_ns
+        return record.received_ns if stream in self._by_reception else record.stamp_ns
 
     def _advance(self, *, final: bool) -> None:
         """Take all ticks that no later message can change."""

@@ -19,6 +19,7 @@ from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import ARM_NAMES
@@ -46,6 +47,9 @@ def world_of(
     extra: dict[str, Any] = {}
     if settings and settings != AlignSettings():
         extra['align'] = settings.model_dump(mode='json')
+    received = sorted(by_reception(AlignSettings(), robot))
+    if received:
+        extra['by_reception'] = received
     units = {arm.name: arm.state_unit for arm in robot.arms.values() if arm.state_unit != 'rad'}
     if units:
         extra['state_units'] = units

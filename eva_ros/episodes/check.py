@@ -28,6 +28,7 @@ from eva_ros.episodes.records import Record
 from eva_ros.episodes.records import TEXT
 from eva_ros.episodes.records import TextRecord
 from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.storage import brief
 from eva_ros.episodes.streams import Stream
 from eva_ros.episodes.video import Pictures
@@ -211,7 +212,9 @@ class _Look:
         simulated = self._robot.simulated or any(
             stream.type == _CLOCK and stream.count for stream in self._streams.values()
         )
-        for topic in (topic for topic in wanted if self._count(topic)):
+        received = by_reception(self._settings, self._robot)
+        received |= {self._robot.cameras[n].topic for n in self._cameras.values() if n in received}
+        for topic in (t for t in wanted if self._count(t) and t not in received):
             faults = self._streams[topic].faults(simulated=simulated)
             hint = ' (align it by the time of reception: clock: receive)' if faults else ''
             for fault in faults:

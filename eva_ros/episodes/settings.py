@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from eva_ros.robot.spec import Robot
 from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
 
@@ -26,6 +27,17 @@ class AlignSettings(StrictModel):
     max_age_s: dict[str, float] = {}
     task_topic: str | None = None
     gap_s: float | None = Field(default=None, gt=0)
+
+
+def by_reception(settings: AlignSettings, robot: Robot) -> set[str]:
+    """Return the streams whose samples are as old as their reception says.
+
+    Those of the settings' clock, and where that says nothing, joint-state topics of arms whose
+    stamp_source is `receive` in the robot YAML.
+    """
+    found = {name for name, clock in settings.clock.items() if clock == 'receive'}
+    topics = {arm.state_topic for arm in robot.arms.values() if arm.stamp_source == 'receive'}
+    return found | {topic for topic in topics if topic not in settings.clock}
 
 
 def load_settings(path: str | Path) -> AlignSettings:

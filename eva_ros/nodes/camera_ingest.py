@@ -12,6 +12,8 @@ from sensor_msgs.msg import JointState
 from eva_msgs.msg import Observation
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import load_view
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -54,6 +56,7 @@ class CameraIngest(EvaNode):
             self.robot, self._view, on_clock_jump=self._on_clock_jump
         )
         self._count = 0
+        self._by_reception = by_reception(AlignSettings(), self.robot)
         self._heard_ns: dict[str, int] = {}
         self._publisher = self.publish_on(Observation, topics.OBSERVATION, qos.PIPELINE)
         self._streams = [self.robot.cameras[name].topic for name in self._view.camera_names]
@@ -85,8 +88,10 @@ class CameraIngest(EvaNode):
         self._builder.add_image_message(camera, to_ns(stamp), message)
 
     def _on_joint_state(self, topic: str, message: JointState) -> None:
+        received = topic in self._by_reception
+        stamp_ns = self.now_ns() if received else to_ns(message.header.stamp)
         self._builder.add_joint_state(
-            to_ns(message.header.stamp), message.name, message.position, message.velocity, topic
+            stamp_ns, message.name, message.position, message.velocity, topic
         )
 
     def _on_clock_jump(self, sentence: str) -> None:
