@@ -207,7 +207,7 @@ def feeding(folder: Path, args: argparse.Namespace) -> None:
     for number in range(args.repeats):
         step_s = timed(trainer.run_step)
         size = settings.batch_clips
-        batch_s = timed(lambda first=50 * number: [
+        batch_s = timed(lambda first=50 * number, size=size: [
             trainer.sampler.batch(first + i, size) for i in range(10)])  # fmt: skip
         ratios.append(step_s / (batch_s / 10))
     say('training steps in the time of reading a batch', ratios, '20')

@@ -1,10 +1,16 @@
 """A quick run of what `make soak-bags` runs twenty thousand times."""
 
 from collections import Counter
+import json
 import shutil
 
 import bag_cases
+from episode_bags import record
+import numpy as np
 import pytest
+from test_bags_import import version2
+
+from eva_ros.cli.main import main
 
 
 @pytest.mark.parametrize('begin', range(0, 320, 80))
@@ -35,14 +41,15 @@ def test_a_value_that_was_made_up_is_found(tmp_path):
 
 
 def test_a_changed_byte_in_a_file_without_an_index_is_not_taken_for_a_value(tmp_path):
-    whole = bag_cases.contents(bag_cases.original(0))
-    bag = shutil.copytree(bag_cases.original(0), tmp_path / 'bag')
+    whole = bag_cases.contents(bag_cases.original(8))
+    bag = shutil.copytree(bag_cases.original(8), tmp_path / 'bag')
     (file,) = bag.glob('*.mcap')
     data = bytearray(file.read_bytes()[:-40])
-    key = next(key for key in whole if key[0] == 'joint_states')
+    key = [key for key in whole if key[0] == 'joint_states'][40]
     data[data.index(whole[key]) + 3] ^= 64
     file.write_bytes(data)
     found = bag_cases.contents(bag)
+    assert 0 < len(found) < len(whole)
     assert all(whole[key] == value for key, value in found.items())
 
 
@@ -52,3 +59,37 @@ def test_metadata_that_were_cut_off_and_are_still_yaml_are_a_finding(tmp_path):
     (bag / 'metadata.yaml').write_text(text[: text.index('  topics_with_message_count')])
     check = bag_cases.check_bag(bag, bag_cases.ROBOT, bag_cases.VIEW)
     assert check.verdict == 'partial' and 'lacks topics_with_message_count' in check.reasons[0]
+
+
+@pytest.fixture(scope='module')
+def data_sets(tmp_path_factory):
+    """Return a LeRobot data set of each version."""
+    base = tmp_path_factory.mktemp('data_sets')
+    bag = record(base / 'bag', duration_s=0.6)
+    cache = ['--cache', str(base / 'cache')]
+    assert main(['bags', 'export', str(bag), '--out', str(base / 'v3'), *cache]) == 0
+    return version2(base / 'v2'), base / 'v3'
+
+
+@pytest.mark.parametrize('begin', range(0, 60, 20))
+def test_a_damaged_data_set_ends_in_findings_or_a_sentence(data_sets, tmp_path, capsys, begin):
+    for number in range(begin, begin + 20):
+        rng = np.random.default_rng([number, 9])
+        source = shutil.copytree(data_sets[number % 2], tmp_path / f'set_{number}')
+        files = sorted(path for path in source.rglob('*') if path.is_file())
+        file = files[rng.integers(len(files))]
+        data, kind = bytearray(file.read_bytes()), ('cut', 'flip', 'number', 'block')[number % 4]
+        if kind == 'cut':
+            del data[int(rng.integers(len(data))) :]
+        for _ in range(0 if kind == 'cut' else int(rng.integers(1, 9))):
+            bag_cases.change(data, kind, rng)
+        file.write_bytes(data)
+        out = tmp_path / f'bags_{number}'
+        with bag_cases.bounded():
+            code = main(['bags', 'import', str(source), '--out', str(out), '--json'])
+        said = capsys.readouterr()
+        if code == 2:
+            bag_cases.assert_sentence(said.err.strip())
+            assert str(source) in said.err
+        else:
+            assert all(map(len, json.loads(said.out)['findings']))

@@ -146,7 +146,7 @@ class _Indexed(Part):
                 say(f"{self.path}: a row of '{connection.topic}' is damaged and left out.")
                 continue
             count += 1
-            yield self._topics[connection.id], received_ns, data
+            yield self._topics[connection.id], received_ns, bytes(data)
 
 
 def _topic(connection: object) -> StoredTopic:
