@@ -5,12 +5,16 @@ import json
 import shutil
 
 import bag_cases
+from episode_bags import messages
 from episode_bags import record
+from episode_bags import Recording
+from episode_bags import serialize
 import numpy as np
 import pytest
 from test_bags_import import version2
 
 from eva_ros.cli.main import main
+from eva_ros.episodes.recorded_bag import RecordedBag
 
 
 @pytest.mark.parametrize('begin', range(0, 320, 80))
@@ -93,3 +97,38 @@ def test_a_damaged_data_set_ends_in_findings_or_a_sentence(data_sets, tmp_path, 
             assert str(source) in said.err
         else:
             assert all(map(len, json.loads(said.out)['findings']))
+
+
+def test_one_damaged_chunk_does_not_cost_what_is_behind_it(tmp_path):
+    content = messages(Recording(duration_s=4.0, marked=False))
+    bag = RecordedBag(tmp_path / 'bag', {})
+    for topic, kind in {entry[1]: entry[2] for entry in content}.items():
+        bag.add_topic(topic, kind)
+    for index, (stamp_ns, topic, kind, fields) in enumerate(content):
+        bag.write(topic, stamp_ns, serialize(kind, stamp_ns, fields))
+        if index % 25 == 24:
+            bag.flush()
+    bag.close({})
+    whole = bag_cases.contents(tmp_path / 'bag')
+    (file,) = (tmp_path / 'bag').glob('*.mcap')
+    data = bytearray(file.read_bytes())
+    key = [key for key in whole if key[0] == 'joint_states'][180]
+    data[data.index(whole[key]) + 3] ^= 64
+    file.write_bytes(data)
+    found = bag_cases.contents(tmp_path / 'bag')
+    assert len(whole) - 25 <= len(found) < len(whole) and found.items() <= whole.items()
+    check = bag_cases.check_bag(tmp_path / 'bag', bag_cases.ROBOT, bag_cases.VIEW)
+    assert check.verdict == 'partial' and sum(e['frames'] for e in check.episodes) >= 30
+    assert 'The first damage is at byte' in ' '.join(check.reasons)
+    assert check.lost_messages == len(whole) - len(found)
+
+
+def test_a_definition_with_a_wrong_letter_is_said_and_costs_nothing(tmp_path):
+    bag = shutil.copytree(bag_cases.original(0), tmp_path / 'bag')
+    (file,) = bag.glob('*.mcap')
+    file.write_bytes(file.read_bytes().replace(b'string format', b'string formau'))
+    whole = bag_cases.contents(bag_cases.original(0))
+    assert bag_cases.judge(bag, tmp_path, whole) == 'partial'
+    assert bag_cases.contents(bag) == whole
+    check = bag_cases.check_bag(bag, bag_cases.ROBOT, bag_cases.VIEW)
+    assert "definition of 'sensor_msgs/msg/CompressedImage' is damaged" in ' '.join(check.reasons)

@@ -26,6 +26,7 @@ from eva_ros.episodes.storage import open_part
 from eva_ros.episodes.storage import Part
 from eva_ros.episodes.storage import RawMessage
 from eva_ros.episodes.storage import StoredTopic
+from eva_ros.episodes.typestore import deviates
 from eva_ros.episodes.typestore import store_for
 from eva_ros.episodes.unpack import unpack_message
 from eva_ros.errors import UserError
@@ -103,6 +104,11 @@ class BagReader:
         self.promised = _promised(about) or _indexed(self._parts)
         self._texts = _texts(self._parts)
         self._formats = _formats(about)
+        for kind, text in self._texts.items():
+            if deviates(kind, text):
+                on_problem(
+                    f"{path}: its definition of '{kind}' is damaged; it is read as ROS 2 has it."
+                )
 
     def __enter__(self) -> 'BagReader':
         return self

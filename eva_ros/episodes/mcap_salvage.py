@@ -3,9 +3,12 @@
 Records of the format: https://mcap.dev/spec
 """
 
+from collections import deque
 from collections.abc import Generator
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import struct
 from typing import BinaryIO
@@ -39,9 +42,10 @@ class SalvagedMessage:
 class McapSalvage:
     """An MCAP file read without its index.
 
-    After `messages` has ended, `damaged_at` is the offset of the first record that could not be
-    read whole, or None where the file ends as it should; `cut_messages` counts the messages of
-    which only a part was there.
+    After `messages` has ended, `damaged_at` is the offset of the record behind which nothing could
+    be read, or None where the file ends as it should; `broken` has the offsets of damaged chunks
+    that were passed over, `broken_bytes` their size; `cut_messages` counts the messages that are
+    known to be lost, at least one for each damaged chunk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +55,8 @@ class McapSalvage:
         self.size = path.stat().st_size
         self.damaged_at: int | None = None
         self.cut_messages = 0
+        self.broken: list[int] = []
+        self.broken_bytes = 0
 
     def messages(self) -> Iterator[SalvagedMessage]:
         """Yield messages in the order of the file, up to the damage."""
@@ -58,6 +64,7 @@ class McapSalvage:
             if file.read(len(_MAGIC)) != _MAGIC:
                 self.damaged_at = 0
                 return
+            self._survey(file)
             while True:
                 offset = file.tell()
                 head = file.read(9)
@@ -71,6 +78,20 @@ class McapSalvage:
                     self.damaged_at = offset
                     return
 
+    def _survey(self, file: BinaryIO) -> None:
+        """Learn the topics from the end of the file: those in a damaged chunk are there again."""
+        begin = file.tell()
+        while len(head := file.read(9)) == 9:
+            code, length = struct.unpack('<BQ', head)
+            if length > self.size:
+                break
+            if code not in (_SCHEMA, _CHANNEL):
+                file.seek(length, os.SEEK_CUR)
+                continue
+            with suppress(struct.error, UnicodeDecodeError):
+                deque(self._take(code, file.read(length)), maxlen=0)
+        file.seek(begin)
+
     def _record(self, head: bytes, file: BinaryIO) -> Generator[SalvagedMessage, None, bool]:
         """Read a top-level record; returns whether it was whole."""
         code, length = struct.unpack('<BQ', head)
@@ -78,10 +99,17 @@ class McapSalvage:
             return False
         body = file.read(length)
         if code == _CHUNK:
-            inner, whole = _chunk(body, length)
-            whole = (yield from self._records(inner)) and whole
+            try:
+                inner, whole = _chunk(body, length)
+                whole = (yield from self._records(inner)) and whole
+            except (struct.error, UnicodeDecodeError, EOFError, OverflowError):
+                whole = False
             # A chunk is written because it holds messages: at least one was in what is gone.
             self.cut_messages += not whole
+            if not whole and len(body) == length:
+                self.broken.append(file.tell() - length - 9)
+                self.broken_bytes += length
+                return True
             return whole
         if len(body) < length:
             self.cut_messages += code == _MESSAGE
@@ -113,6 +141,9 @@ class McapSalvage:
             self._channels[number] = (topic, _string(body, at)[0], schema)
         elif code == _MESSAGE:
             number, _, received_ns = struct.unpack_from('<HIQ', body)
+            if number not in self._channels:
+                self.cut_messages += 1
+                return
             topic, form, schema = self._channels[number]
             name, encoding, text = self._schemas.get(schema, ('', '', ''))
             yield SalvagedMessage(topic, name, text, encoding, form, received_ns, body[22:])

@@ -109,7 +109,7 @@ class _Indexed(Part):
     """A file that opens as it should."""
 
     def __init__(self, path: Path, shown: Path) -> None:
-        self.path = shown
+        self.path, self._file, self._place = shown, path, ''
         try:
             self._reader = Reader(path)
             self._reader.open()
@@ -130,6 +130,8 @@ class _Indexed(Part):
         if self._wal.is_file() and self._wal.stat().st_size:
             say(f'{self._wal} holds messages that were never put into the bag: they are lost.')
         messages, count = self._reader.messages(found), 0
+        # What was read last, and all that was received at that instant.
+        last_ns, same = -1, list[tuple[str, bytes]]()
         while True:
             try:
                 connection, received_ns, data = next(messages)
@@ -137,16 +139,43 @@ class _Indexed(Part):
                 return
             except Exception as error:  # a damaged chunk or page
                 total = sum(connection.msgcount for connection in found)
+                for later in self._behind(last_ns, same, wanted):
+                    count += 1
+                    yield later
                 say(
                     f'{self.path} is damaged: {brief(error)}; {count} of {total} messages were '
-                    'read.'
+                    f'read.{self._place}'
                 )
                 return
             if not isinstance(received_ns, int) or not isinstance(data, bytes | memoryview):
                 say(f"{self.path}: a row of '{connection.topic}' is damaged and left out.")
                 continue
             count += 1
+            if received_ns != last_ns:
+                last_ns = received_ns
+                same.clear()
+            same.append((connection.topic, bytes(data)))
             yield self._topics[connection.id], received_ns, bytes(data)
+
+    def _behind(
+        self, last_ns: int, same: list[tuple[str, bytes]], wanted: Collection[str]
+    ) -> Iterator[RawMessage]:
+        """Yield what the other chunks of a damaged MCAP file hold of later times."""
+        if self._file.suffix != '.mcap':
+            return
+        salvage = McapSalvage(self._file)
+        known = {(topic.name, topic.type): topic for topic in self.topics}
+        for found in salvage.messages():
+            topic = known.get((found.topic.lstrip('/'), full_name(found.type)))
+            if topic is None or topic.name not in wanted or found.received_ns < last_ns:
+                continue
+            if found.received_ns > last_ns or (found.topic, found.data) not in same:
+                yield topic, found.received_ns, found.data
+        places = [*salvage.broken, *([salvage.damaged_at] if salvage.damaged_at else [])]
+        self._place = f' The first damage is at byte {places[0]}.' if places else ''
+        self.lost_bytes = salvage.broken_bytes
+        if salvage.damaged_at is not None:
+            self.lost_bytes += salvage.size - salvage.damaged_at
 
 
 def _topic(connection: object) -> StoredTopic:
@@ -183,8 +212,14 @@ class _SalvagedMcap(Part):
         if salvage.damaged_at is not None:
             end = f'is cut off or damaged at byte {salvage.damaged_at} of {salvage.size}'
             self.lost_bytes = salvage.size - salvage.damaged_at
-            self.lost_messages = salvage.cut_messages
+        self.lost_messages = salvage.cut_messages
+        self.lost_bytes += salvage.broken_bytes
         say(f'{self.path} {end}: {count} messages before that were read.')
+        if salvage.broken:
+            say(
+                f'{self.path}: {len(salvage.broken)} damaged chunks were passed over, the first '
+                f'at byte {salvage.broken[0]}.'
+            )
 
 
 def _salvaged(found: SalvagedMessage | SavedTopic) -> StoredTopic:

@@ -13,6 +13,15 @@ from rosbags.typesys.store import Typestore
 
 TEXTS = Path(__file__).resolve().parent / 'eva_msgs_texts'
 VIDEO = 'foxglove_msgs/msg/CompressedVideo'
+# Never changed since the first ROS 2.
+FIXED = (
+    'sensor_msgs/msg/Image',
+    'sensor_msgs/msg/CompressedImage',
+    'sensor_msgs/msg/JointState',
+    'trajectory_msgs/msg/JointTrajectory',
+    'std_msgs/msg/String',
+    VIDEO,
+)
 # The fields of a type that is in no ROS distribution; recorders often leave its text out.
 _VIDEO_TEXT = 'builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n'
 
@@ -32,6 +41,7 @@ def typestore() -> Typestore:
 def store_for(kind: str, definition: MessageDefinition) -> Typestore | None:
     """Return the types to read a message with: as the bag defines them, else our own.
 
+    Types that have been the same in every ROS 2 are read as ROS 2 has them, whatever the bag says.
     None where neither the bag nor this package knows the type. A definition that cannot be
     parsed, or that leaves out a type it needs, counts as none.
     """
@@ -39,11 +49,23 @@ def store_for(kind: str, definition: MessageDefinition) -> Typestore | None:
         try:
             store = _embedded(kind, definition)
             store.generate_msgdef(kind)
-            return store
+            if kind not in FIXED or not deviates(kind, definition):
+                return store
         except Exception:  # damaged text fails in any way
             pass
     own = typestore()
     return own if kind in own.types else None
+
+
+@lru_cache(maxsize=512)
+def deviates(kind: str, definition: MessageDefinition) -> bool:
+    """Return whether a bag defines one of the FIXED types otherwise than ROS 2 does: damage."""
+    if kind not in FIXED or definition.format == MessageDefinitionFormat.NONE:
+        return False
+    try:
+        return _embedded(kind, definition).hash_rihs01(kind) != typestore().hash_rihs01(kind)
+    except Exception:  # damaged text fails in any way
+        return True
 
 
 def full_name(kind: str) -> str:
