@@ -4,7 +4,8 @@
 
 Bags of three 640x480 JPEG cameras and joint states at 100 Hz are made in a temporary folder.
 Each ratio is of two measurements taken in turn; the median of the repeats is printed with its
-least and greatest value. Figures depend on what else the machine does.
+least and greatest value. They suffer from whatever else the machine does: the plain loop runs on one core, ours
+and the bare limit on all of them. CPU seconds, which do not, are printed beside them.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import multiprocessing
 import os
 from pathlib import Path
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -138,18 +140,23 @@ def run_plain(bags: list[Path]) -> int:
     return ticks
 
 
-def timed(act: Callable[[], object]) -> float:
-    """Return how long something takes, s."""
-    began = time.perf_counter()
+def timed(act: Callable[[], object]) -> np.ndarray:
+    """Return how long something takes, and the CPU time it needs in all its processes, s."""
+    began, used = time.perf_counter(), _cpu_s()
     act()
-    return time.perf_counter() - began
+    return np.array([time.perf_counter() - began, _cpu_s() - used])
 
 
-def say(name: str, ratios: list[float], target: str, more: str = '') -> None:
-    """Print a ratio."""
-    low, high = min(ratios), max(ratios)
-    print(f'{name}: {np.median(ratios):.2f} [{low:.2f}, {high:.2f}] (target {target}){more}',
-          flush=True)  # fmt: skip
+def _cpu_s() -> float:
+    whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(r.ru_utime + r.ru_stime for r in map(resource.getrusage, whose))
+
+
+def say(name: str, ratios: list[np.ndarray], target: str, more: str = '') -> None:
+    """Print a ratio of times and one of CPU times."""
+    wall, cpu = np.array(ratios).T
+    print(f'{name}: {np.median(wall):.2f} [{wall.min():.2f}, {wall.max():.2f}] (target {target}), '
+          f'by CPU seconds {np.median(cpu):.2f}{more}', flush=True)  # fmt: skip
 
 
 def speed(folder: Path, args: argparse.Namespace, jpegs: list[bytes], workers: int) -> None:
@@ -159,18 +166,18 @@ def speed(folder: Path, args: argparse.Namespace, jpegs: list[bytes], workers: i
     count = sum(write_bag(bag, args.seconds, hz, jpegs) for bag in bags)
     ratios, seconds = [], []
     for _ in range(args.repeats):
-        limit_s = timed(lambda: run_bare(jpegs, count, workers))
+        limit = timed(lambda: run_bare(jpegs, count, workers))
         seconds.append(timed(lambda: run_ours(bags, folder / 'cache', workers)))
-        ratios.append(limit_s / seconds[-1])
-    rate = count / np.median(seconds)
+        ratios.append(limit / seconds[-1])
+    rate = count / np.median([wall for wall, _ in seconds])
     say('bags to tensors, of the bare limit', ratios, '0.7', f', {rate:.0f} pictures a second')
     fast = [folder / f'fast_{i}' for i in range(max(6, args.bags // 2))]
     for bag in fast:
-        write_bag(bag, args.seconds / 2, 30.0, jpegs)
+        write_bag(bag, args.seconds, 30.0, jpegs)
     ratios = []
     for _ in range(args.repeats):
-        plain_s = timed(lambda: run_plain(fast))
-        ratios.append(plain_s / timed(lambda: run_ours(fast, folder / 'fast_cache', workers)))
+        plain = timed(lambda: run_plain(fast))
+        ratios.append(plain / timed(lambda: run_ours(fast, folder / 'fast_cache', workers)))
     say('times faster than the plain loop, cameras at 30 Hz', ratios, '3')
 
 
@@ -205,11 +212,11 @@ def feeding(folder: Path, args: argparse.Namespace) -> None:
     trainer.run_step()
     ratios = []
     for number in range(args.repeats):
-        step_s = timed(trainer.run_step)
+        step = timed(trainer.run_step)
         size = settings.batch_clips
-        batch_s = timed(lambda first=50 * number, size=size: [
+        batch = timed(lambda first=50 * number, size=size: [
             trainer.sampler.batch(first + i, size) for i in range(10)])  # fmt: skip
-        ratios.append(step_s / (batch_s / 10))
+        ratios.append(step / (batch / 10))
     say('training steps in the time of reading a batch', ratios, '20')
 
 
