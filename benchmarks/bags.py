@@ -4,8 +4,8 @@
 
 Bags of three 640x480 JPEG cameras and joint states at 100 Hz are made in a temporary folder.
 Each ratio is of two measurements taken in turn; the median of the repeats is printed with its
-least and greatest value. They suffer from whatever else the machine does: the plain loop runs on one core, ours
-and the bare limit on all of them. CPU seconds, which do not, are printed beside them.
+least and greatest value. The plain loop runs on one core, ours and the bare limit on
+all of them: whatever else the machine does shows. CPU seconds are printed beside them.
 """
 
 import argparse

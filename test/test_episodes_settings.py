@@ -18,6 +18,7 @@ from eva_ros.episodes.cache import world_of
 from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.settings import load_settings
@@ -231,3 +232,24 @@ def test_a_robot_whose_drivers_stamps_are_of_another_clock_is_aligned_by_recepti
     assert by_reception(AlignSettings(), piper) == set(piper.joint_state_topics)
     stated = AlignSettings(clock=dict.fromkeys(piper.joint_state_topics, 'header'))
     assert by_reception(stated, piper) == by_reception(AlignSettings(), ROBOT) == set()
+
+
+@pytest.mark.parametrize('robot', ['aloha_sim', 'piper_dual'])
+def test_joints_of_known_names_are_read_as_those_of_new_ones(robot):
+    robot = load_robot(robot)
+    track = JointTrack(robot, 1.0)
+    names, _ = robot.to_joint_state(robot.home)
+    rng = np.random.default_rng(0)
+    for topic in robot.joint_state_topics:
+        own = [n for a in robot.arms.values() if a.state_topic == topic for n in a.state_joints]
+        for mixed in (own, own[::-1], ['other', *own]):
+            values, rates = rng.normal(size=(2, len(mixed)))
+            for given in (rates, ()):
+                fast = track._whole(topic, mixed, values, given)
+                slow = track._value(topic, mixed, values, given)
+                assert fast[0] == slow[0]
+                np.testing.assert_array_equal(fast[1], slow[1])
+        assert track._whole(topic, own[1:], values, ()) is None
+        assert track._whole(topic, own, np.full(len(own), -1.0), ()) is None
+        assert track._whole(topic, own, np.full(len(own), np.nan), ()) is None
+        assert track._whole(topic, own, values[:3], ()) is None

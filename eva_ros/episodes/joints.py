@@ -23,6 +23,8 @@ _SENTINEL = -1.0
 
 # Rest is judged by how far the joints went in this time.
 _REST_WINDOW_NS = 100_000_000
+# Messages of so many kinds of content are known by heart.
+_MOST_LAYOUTS = 256
 
 
 class NotReady(UserError):  # noqa: N818
@@ -42,6 +44,30 @@ class JointReading:
     stamp_ns: int
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where a message holds all joints of a topic: (number - zero) / scale is the joint."""
+
+    held: Joints
+    index: NDArray[np.int64]
+    zero: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def _layout(arms: Sequence[Arm], names: Sequence[str]) -> _Layout | None:
+    """Return the layout of messages with these names; None where one lacks or is there twice."""
+    wanted = [name for arm in arms for name in arm.state_joints]
+    place = {name: index for index, name in enumerate(names)}
+    if len(place) < len(names) or not all(name in place for name in wanted):
+        return None
+    zero, scale = list[float](), list[float]()
+    for arm in arms:
+        zero += [0.0] * len(arm.joints) + [arm.gripper.closed]
+        scale += [arm.state_scale] * len(arm.joints) + [arm.gripper.scale]
+    index = np.array([place[name] for name in wanted])
+    return _Layout(tuple(range(len(wanted))), index, np.array(zero), np.array(scale))
 
 
 class JointTrack:
@@ -76,6 +102,7 @@ class JointTrack:
             topic: {} for topic in robot.joint_state_topics
         }
         self._complaints: dict[str, str] = {}
+        self._layouts: dict[tuple[str, tuple[str, ...]], _Layout | None] = {}
 
     @property
     def newest(self) -> dict[str, int]:
@@ -114,7 +141,8 @@ class JointTrack:
         """
         topic = self._topic(topic)
         try:
-            held, value = self._value(topic, names, positions, velocities)
+            whole = self._whole(topic, names, positions, velocities)
+            held, value = whole or self._value(topic, names, positions, velocities)
         except UserError as error:
             self._complaints[topic] = str(error)
             return 0
@@ -124,6 +152,30 @@ class JointTrack:
             for other in [other for other in buffers if other != held]:
                 del buffers[other]
         return jump_ns
+
+    def _whole(
+        self, topic: str, names: Sequence[str], positions: Floats, velocities: Floats
+    ) -> tuple[Joints, NDArray[np.float64]] | None:
+        """Return what `_value` does, without a look at names that were seen before.
+
+        None where the message is not as it should be: `_value` says why.
+        """
+        key = (topic, tuple(names))
+        if key not in self._layouts:
+            if len(self._layouts) > _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = _layout(self._arms(topic), names)
+        layout = self._layouts[key]
+        raw = np.asarray(positions, np.float64)
+        if layout is None or len(raw) != len(names) or len(velocities) not in (0, len(names)):
+            return None
+        values = np.full((2, len(layout.index)), np.nan)
+        values[0] = (raw[layout.index] - layout.zero) / layout.scale
+        if len(velocities):
+            values[1] = np.asarray(velocities, np.float64)[layout.index] / layout.scale
+        if not np.isfinite(values[0]).all() or (raw[0] == _SENTINEL and is_sentinel(raw)):
+            return None
+        return layout.held, values
 
     def _value(
         self, topic: str, names: Sequence[str], positions: Floats, velocities: Floats
