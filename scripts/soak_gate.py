@@ -1,96 +1,14 @@
-"""Run adversarial cases through the command gate, a million by default, and go on where it ended.
+"""Run adversarial cases through the command gate, a million by default; goes on where it ended.
 
     python scripts/soak_gate.py [--cases 1000000] [--processes 2] [--state runs/soak_gate.json]
 
-Each case is a number, so that a failure can be run again alone: `--only NUMBER`. What must be true
-of every command stands in test/gate_cases.py. Prints the 95 % bound on the rate of failures that
-the number of cases without one allows (3 / n, the rule of three).
+What must be true of every command stands in test/gate_cases.py;
+`--only NUMBER` runs a failure again alone.
 """
 
-import argparse
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-import json
-import multiprocessing
-import os
-from pathlib import Path
 import sys
-import traceback
 
-ROOT = Path(__file__).resolve().parent.parent
-BLOCK = 500
-
-
-def main() -> int:
-    """Run what is left and return 1 if a case failed."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--cases', type=int, default=1_000_000)
-    parser.add_argument('--processes', type=int, default=2)
-    parser.add_argument('--state', type=Path, default=ROOT / 'runs' / 'soak_gate.json')
-    parser.add_argument('--only', type=int, help='run this case alone, its error in full')
-    args = parser.parse_args()
-    if args.only is not None:
-        print(_cases().run(args.only))
-        return 0
-    state = {'done': 0, 'found': {}, 'failures': []}
-    if args.state.is_file():
-        state = json.loads(args.state.read_text())
-    _run(args, state)
-    _report(state)
-    return 1 if state['failures'] else 0
-
-
-def _run(args: argparse.Namespace, state: dict) -> None:
-    begins = range(state['done'], args.cases, BLOCK)
-    ends = [min(begin + BLOCK, args.cases) for begin in begins]
-    context = multiprocessing.get_context('spawn')
-    args.state.parent.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(args.processes, mp_context=context) as pool:
-        for end, (found, failures) in zip(ends, pool.map(_block, begins, ends)):
-            counts = Counter(state['found'])
-            counts.update(found)
-            state.update(done=end, found=dict(counts))
-            state['failures'] += failures
-            part = args.state.with_suffix('.part')
-            part.write_text(json.dumps(state))
-            part.replace(args.state)
-            print(f'\r{end} of {args.cases}, {len(state["failures"])} failed', end='', flush=True)
-    print()
-
-
-def _cases():
-    os.environ.setdefault('OMP_NUM_THREADS', '1')
-    sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
-    import gate_cases
-
-    return gate_cases
-
-
-def _block(begin: int, end: int) -> tuple[dict[str, int], list[dict]]:
-    cases = _cases()
-    found: Counter[str] = Counter()
-    failures = []
-    for number in range(begin, end):
-        try:
-            found[cases.run(number)] += 1
-        except Exception as error:
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            sentence = str(error).strip().splitlines()[0] if str(error).strip() else ''
-            failures.append({'case': number, 'error': f'{where.name}: {sentence}'})
-    return dict(found), failures
-
-
-def _report(state: dict) -> None:
-    done, failed = state['done'], len(state['failures'])
-    for name, count in sorted(state['found'].items(), key=lambda item: -item[1]):
-        print(f'{name:28} {count}')
-    for failure in state['failures'][:20]:
-        print(f'case {failure["case"]}: {failure["error"]}')
-    print(f'{done} cases, {failed} failed', end='')
-    if not failed and done:
-        print(f'; at most {3.0 / done:.2g} of all cases fail (95 %)', end='')
-    print()
-
+from soaking import soak
 
 if __name__ == '__main__':
-    sys.exit(main())
+    sys.exit(soak('gate_cases', 1_000_000, 'soak_gate.json', __doc__))

@@ -11,12 +11,14 @@ from eva_ros.errors import UserError
 from eva_ros.nodes.composed import node_class
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import topics
+from eva_ros.ros.bringup import ALL_NODES
 from eva_ros.ros.bringup import Argument
 from eva_ros.ros.bringup import ARGUMENTS
 from eva_ros.ros.bringup import check_parameter_file
 from eva_ros.ros.bringup import NODES
 from eva_ros.ros.bringup import parse
 from eva_ros.ros.bringup import plan
+from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import STACK
 from eva_ros.ros.lifecycle import COMMON_PARAMS
 
@@ -27,7 +29,7 @@ NOT_ON_THE_PAGE = ('robot_description', 'ghost_description', 'ghost/')
 
 
 def class_of(node):
-    if node in STACK:
+    if node in (*STACK, *RECORDERS):
         return node_class(node)
     return importlib.import_module(f'eva_ros.nodes.{node}').SimRobotNode
 
@@ -48,7 +50,7 @@ def test_every_key_of_the_parameter_file_is_a_parameter_of_its_node():
         for name, value in body['ros__parameters'].items():
             assert name in known, f'{section}: {name}'
             assert type(value) is type(known[name].default), f'{section}: {name}'
-    for node in NODES:
+    for node in ALL_NODES:
         assert set(everywhere) <= set(declared(node))
 
 
@@ -69,7 +71,7 @@ def test_every_argument_sets_a_declared_parameter_of_its_kind():
 
 
 def test_every_parameter_has_a_sentence_of_description():
-    for node in NODES:
+    for node in ALL_NODES:
         for param in declared(node).values():
             assert param.description.endswith('.'), f'{node}: {param.name}'
             if isinstance(param.default, float):
@@ -155,7 +157,7 @@ def test_the_rviz_file_shows_the_frames_that_there_are():
 
 def test_the_page_on_the_nodes_names_every_parameter_topic_and_argument():
     page = (ROOT / 'docs' / 'nodes.md').read_text()
-    for node in NODES:
+    for node in ALL_NODES:
         section = page.partition(f'### {node}\n')[2].partition('\n### ')[0]
         for param in class_of(node).PARAMS:
             (row,) = [

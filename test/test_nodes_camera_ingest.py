@@ -2,6 +2,9 @@
 
 import cv2
 from diagnostic_msgs.msg import DiagnosticArray
+from episode_bags import messages
+from episode_bags import Recording
+from episode_bags import write_bag
 import numpy as np
 import pytest
 from ros_harness import Graph
@@ -9,7 +12,9 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation
+from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.views import load_view
 from eva_ros.nodes.camera_ingest import CameraIngest
 from eva_ros.robot.spec import load_robot
@@ -119,6 +124,52 @@ def test_an_observation_is_what_the_same_messages_give_offline(graph: Graph):
     offline = builder.latest(live.stamp_ns)
     np.testing.assert_array_equal(live.view, offline.view)
     np.testing.assert_array_equal(live.joint_positions, offline.joint_positions)
+
+
+def test_a_bag_played_through_ros_gives_the_same_tensors_as_the_reader(graph: Graph, tmp_path):
+    content = messages(Recording(duration_s=1.0, marked=False))
+    graph.start(CameraIngest, stale_after_s=30.0)
+    observations = graph.collect(Observation, topics.OBSERVATION, qos.PIPELINE)
+    kinds = {entry[1]: entry[2] for entry in content}
+    publishers = {
+        topic: graph.publisher(
+            JointState if 'Joint' in kind else CompressedImage, topic.lstrip('/')
+        )
+        for topic, kind in kinds.items()
+    }
+    graph.wait_for(lambda: all(p.get_subscription_count() for p in publishers.values()))
+    # Stamped as if the last message were of this moment.
+    shift_ns = graph.probe.get_clock().now().nanoseconds - content[-1][0]
+    bag = write_bag(tmp_path / 'bag', [(entry[0] + shift_ns, *entry[1:]) for entry in content])
+    builder, last = ObservationBuilder(ROBOT, VIEW), {}
+    with BagReader(bag) as reader:
+        for topic, received_ns, data in reader.messages():
+            publishers['/' + topic.name].publish(bytes(data))
+            record = reader.decode(topic, received_ns, data)
+            last[record.topic] = record.stamp_ns
+            if isinstance(record, JointStateRecord):
+                builder.add_joint_state(record.stamp_ns, record.names, record.positions)
+            else:
+                camera = record.topic.split('/')[0]
+                builder.add_image_message(camera, record.stamp_ns, record.message)
+    newest = [last[ROBOT.cameras[name].topic] for name in VIEW.camera_names]
+
+    def played():
+        return next(
+            (
+                message
+                for message in observations
+                if [to_ns(stamp) for stamp in message.image_stamps] == newest
+                and to_ns(message.joint_state.header.stamp) == last['joint_states']
+            ),
+            None,
+        )
+
+    live = received_observation(graph.wait_for(played), ROBOT).observation
+    offline = builder.latest(live.stamp_ns)
+    np.testing.assert_array_equal(live.view, offline.view)
+    np.testing.assert_array_equal(live.joint_positions, offline.joint_positions)
+    assert live.image_stamps == offline.image_stamps
 
 
 def test_a_camera_that_never_publishes_is_named_and_nothing_is_published(graph: Graph):

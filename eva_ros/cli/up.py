@@ -16,6 +16,7 @@ from typing import Any
 
 from eva_ros.errors import UserError
 from eva_ros.ros import topics
+from eva_ros.ros.bringup import ALL_NODES
 from eva_ros.ros.bringup import Argument
 from eva_ros.ros.bringup import ARGUMENTS
 from eva_ros.ros.bringup import NODES
@@ -23,6 +24,7 @@ from eva_ros.ros.bringup import overrides_folder
 from eva_ros.ros.bringup import plan
 from eva_ros.ros.bringup import Process
 from eva_ros.ros.bringup import READY
+from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import STACK
 
 HELP = 'start the nodes of a robot, or of the simulated one (--sim), until Ctrl-C'
@@ -62,9 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--nodes',
         nargs='+',
-        choices=NODES,
+        choices=ALL_NODES,
         metavar='NODE',
-        help=f'Only these: {", ".join(NODES)}.',
+        help=f'Only these: {", ".join(ALL_NODES)}.',
+    )
+    parser.add_argument(
+        '--record', action='store_true', help='Start the episode recorder beside them.'
     )
 
 
@@ -87,9 +92,8 @@ def _metavar(argument: Argument) -> str:
 
 
 def _nodes(args: argparse.Namespace) -> Iterable[str]:
-    if args.nodes:
-        return args.nodes
-    return NODES if args.sim else STACK
+    nodes = args.nodes or (NODES if args.sim else STACK)
+    return (*nodes, *RECORDERS) if args.record else nodes
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:

@@ -4,8 +4,10 @@ from bisect import insort
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
+from eva_ros.episodes.records import TextRecord
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
@@ -28,6 +33,7 @@ _LATE_NS = 250_000_000
 _NEVER = 1 << 63
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
+_PUT_AWAY = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +43,12 @@ class Tick:
     Attributes:
         observation: as of the tick.
         joints: [J] at the stamp of the image that stands for the view, interpolated.
+        frame: what `keep` returned for the view, which the observation then holds no more.
     """
 
     observation: Observation
     joints: NDArray[np.float64]
+    frame: int = -1
 
 
 @dataclass
@@ -61,6 +69,9 @@ def align(
     on_problem: Callable[[str], None],
     *,
     marked: bool,
+    settings: AlignSettings | None = None,
+    facts: Mapping[str, str] | None = None,
+    keep: Callable[[Observation], int] | None = None,
 ) -> Iterator[Piece]:
     """Yield the attempts in a recording, cut where a stream is missing or too old.
 
@@ -71,23 +82,49 @@ def align(
         robot: whose joints and topics.
         view: how cameras are tiled, and the rate.
         on_problem: is given a sentence for whatever was cut or left out.
-        marked: whether Episode markers say where attempts begin and end; otherwise all is one.
+        marked: whether Episode markers say where attempts begin and end; otherwise the texts on
+            the task topic do, and where there is none all is one.
+        settings: clocks, tolerances and the task topic.
+        facts: what the bag says about itself: `eva.task`, `eva.instruction`, `eva.success`.
+        keep: puts the view of each tick away and returns its number, so that memory stays flat
+            however long an attempt is; ticks hold their views where None.
     """
-    aligner = _Aligner(robot, view, on_problem)
-    if not marked:
-        aligner.begin(Piece(), 0)
+    settings = settings or AlignSettings()
+    aligner = _Aligner(robot, view, on_problem, settings, keep)
+    topic = settings.task_topic.lstrip('/') if settings.task_topic else None
+    if not marked and topic is None:
+        aligner.begin(_whole_bag(facts or {}), 0)
     for record in records:
         if isinstance(record, EpisodeRecord):
             yield from aligner.mark(record)
+        elif isinstance(record, TextRecord):
+            if not marked and record.topic == topic:
+                yield from aligner.tell(record)
         else:
             aligner.feed(record)
     yield from aligner.finish()
 
 
+def _whole_bag(facts: Mapping[str, str]) -> Piece:
+    success = {'true': True, 'false': False}.get(facts.get('eva.success', '').lower())
+    return Piece(facts.get('eva.task', ''), facts.get('eva.instruction', ''), success)
+
+
 class _Aligner:
     """Walks through a recording once, holding the attempt it is in."""
 
-    def __init__(self, robot: Robot, view: ViewSpec, on_problem: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        view: ViewSpec,
+        on_problem: Callable[[str], None],
+        settings: AlignSettings,
+        keep: Callable[[Observation], int] | None,
+    ) -> None:
+        self._check(settings, robot, view)
+        self._keep = keep
+        self._settings = settings
+        self._by_reception = by_reception(settings, robot)
         self._period_s = 1.0 / view.rate_hz
         self._robot = robot
         self._cameras = {robot.cameras[name].topic: name for name in view.camera_names}
@@ -96,11 +133,26 @@ class _Aligner:
         self._on_problem = on_problem
         age_s = 1.5 * self._period_s
         self._builder = ObservationBuilder(
-            robot, view, max_image_age_s=age_s, max_joint_age_s=age_s, on_clock_jump=self._jumped
+            robot,
+            view,
+            max_image_age_s=age_s,
+            max_joint_age_s=age_s,
+            max_age_s=settings.max_age_s,
+            on_clock_jump=self._jumped,
         )
+        self._told = ''
         self._count = 0
         self._piece: Piece | None = None
         self._pieces: list[Piece] = []
+
+    def _check(self, settings: AlignSettings, robot: Robot, view: ViewSpec) -> None:
+        streams = {*view.camera_names, *robot.joint_state_topics}
+        unknown = sorted({*settings.clock, *settings.max_age_s} - streams)
+        if unknown:
+            raise UserError(
+                f'The alignment settings name {", ".join(unknown)}, which is none of the streams '
+                f'{", ".join(sorted(streams))}.'
+            )
 
     # Attempts.
 
@@ -128,6 +180,16 @@ class _Aligner:
             for piece in self._pieces:
                 piece.success = record.success
 
+    def tell(self, record: TextRecord) -> Iterator[Piece]:
+        """Begin another attempt where the robot is told something else."""
+        text = record.text.strip()
+        if text == self._told:
+            return
+        self._told = text
+        yield from self.finish()
+        if text:
+            self.begin(Piece(text, text), record.stamp_ns)
+
     def finish(self) -> Iterator[Piece]:
         """End the attempt: take the ticks that are left and hand out its pieces."""
         if self._piece is None:
@@ -147,28 +209,37 @@ class _Aligner:
     def feed(self, record: Record) -> None:
         if isinstance(record, JointStateRecord):
             self._builder.add_joint_state(
-                record.stamp_ns, record.names, record.positions, record.velocities, record.topic
+                self._stamp(record.topic, record),
+                record.names,
+                record.positions,
+                record.velocities,
+                record.topic,
             )
         elif isinstance(record, ImageRecord) and record.topic in self._cameras:
             camera = self._cameras[record.topic]
-            self._builder.add_image_message(camera, record.stamp_ns, record.message)
+            stamp_ns = self._stamp(camera, record)
+            self._builder.add_image_message(camera, stamp_ns, record.message)
             if camera == self._reference and self._piece is not None and self._anchor is None:
-                insort(self._candidates, record.stamp_ns)
+                insort(self._candidates, stamp_ns)
         if self._piece is not None:
             self._advance(final=False)
+
+    def _stamp(self, stream: str, record: Record) -> int:
+        return record.received_ns if stream in self._by_reception else record.stamp_ns
 
     def _advance(self, *, final: bool) -> None:
         """Take all ticks that no later message can change."""
         newest = self._builder.newest()
         if not newest:
             return
+        due_ns = self._due_until(newest, final)
         while True:
             tick_ns = self._next_tick()
             if tick_ns is None or (self._end_ns is not None and tick_ns > self._end_ns):
                 return
-            if not self._is_due(tick_ns, newest, final):
+            if tick_ns > due_ns:
                 return
-            self._take(tick_ns)
+            self._take(tick_ns, due_ns)
 
     def _next_tick(self) -> int | None:
         if self._anchor is not None:
@@ -177,34 +248,62 @@ class _Aligner:
             self._candidates.pop(0)
         return self._candidates[0] if self._candidates else None
 
-    def _is_due(self, tick_ns: int, newest: dict[str, int], final: bool) -> bool:
+    def _due_until(self, newest: dict[str, int], final: bool) -> int:
+        """Return the last instant that no later message can change."""
         if final:
-            return tick_ns <= newest.get(self._reference, 0)
-        heard = all(newest.get(stream, 0) > tick_ns + _LATE_NS for stream in self._streams)
-        return heard or max(newest.values()) >= tick_ns + _PATIENCE_NS
+            return newest.get(self._reference, 0)
+        heard = min(newest.get(stream, 0) for stream in self._streams) - _LATE_NS - 1
+        return max(heard, max(newest.values()) - _PATIENCE_NS)
 
-    def _take(self, tick_ns: int) -> None:
+    def _take(self, tick_ns: int, due_ns: int) -> None:
         """Make the sample of a tick, or cut the attempt there."""
         try:
             observation = self._builder.latest(tick_ns)
             stamp_ns = observation.image_stamps[self._reference]
-            tick = Tick(observation, self._builder.joints_between(stamp_ns))
+            joints = self._builder.joints_between(stamp_ns)
         except NotReady as reason:
-            self._skip(tick_ns, str(reason))
+            self._skip(tick_ns, due_ns, str(reason))
             return
         if self._anchor is None:
             self._anchor = tick_ns
             self._candidates.clear()
         self._step += 1
-        self._pieces[-1].ticks.append(tick)
+        self._number(tick_ns)
+        self._pieces[-1].ticks.append(self._kept(observation, joints))
 
-    def _skip(self, tick_ns: int, reason: str) -> None:
+    def _kept(self, observation: Observation, joints: NDArray[np.float64]) -> Tick:
+        if self._keep is None:
+            return Tick(observation, joints)
+        frame = self._keep(observation)
+        return Tick(replace(observation, view=_PUT_AWAY), joints, frame)
+
+    def _number(self, tick_ns: int) -> None:
+        """Count another attempt where a piece begins behind a long gap."""
+        gap_s, before = self._settings.gap_s, [p for p in self._pieces if p.ticks]
+        if gap_s is None or not before or self._pieces[-1].ticks or self._pieces[-1].task:
+            return
+        if tick_ns - before[-1].ticks[-1].observation.stamp_ns >= gap_s * 1e9:
+            self._pieces[-1].number, self._count = self._count, self._count + 1
+
+    def _skip(self, tick_ns: int, due_ns: int, reason: str) -> None:
         if self._anchor is None:
             self._missing = reason
             self._candidates.pop(0)
             return
         self._step += 1
         self._cut(f'cut at {(tick_ns - self._anchor) * 1e-9:.2f} s: {reason}')
+        self._leap(due_ns)
+
+    def _leap(self, due_ns: int) -> None:
+        """Pass over ticks without an image: a damaged stamp may lie centuries ahead."""
+        assert self._anchor is not None
+        tick_ns = self._anchor + round(self._step * self._period_s * 1e9)
+        next_ns = self._builder.next_fresh(self._reference, tick_ns)
+        if next_ns == tick_ns:
+            return
+        goal_ns = due_ns if next_ns is None else min(next_ns, due_ns)
+        steps = int((goal_ns - self._anchor) * 1e-9 / self._period_s) - 1
+        self._step = max(self._step, steps)
 
     def _cut(self, reason: str) -> None:
         """Begin another piece, unless nothing was taken since the last cut."""

@@ -1,35 +1,39 @@
 """Rosbag2 recordings, MCAP or SQLite3, as typed records; damaged ones as far as they go."""
 
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import lru_cache
+from dataclasses import dataclass
 import logging
 from pathlib import Path
+from pathlib import PurePath
+from typing import Any
 
 from rosbags.interfaces import MessageDefinition
 from rosbags.interfaces import MessageDefinitionFormat
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import get_types_from_idl
-from rosbags.typesys import get_types_from_msg
-from rosbags.typesys import get_typestore
-from rosbags.typesys import Stores
-from rosbags.typesys.store import Typestore
 
+from eva_ros.episodes.bag_files import METADATA
+from eva_ros.episodes.bag_files import read_metadata
 from eva_ros.episodes.bag_files import storage_files
-from eva_ros.episodes.mcap_salvage import McapSalvage
+from eva_ros.episodes.bag_files import storage_name
 from eva_ros.episodes.records import KINDS
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.records import to_record
-from eva_ros.episodes.typestore import typestore
+from eva_ros.episodes.storage import brief
+from eva_ros.episodes.storage import CDR
+from eva_ros.episodes.storage import open_part
+from eva_ros.episodes.storage import Part
+from eva_ros.episodes.storage import RawMessage
+from eva_ros.episodes.storage import StoredTopic
+from eva_ros.episodes.typestore import deviates
+from eva_ros.episodes.typestore import store_for
+from eva_ros.episodes.unpack import unpack_message
 from eva_ros.errors import UserError
 
+# Nanoseconds that a signed number of 64 bits holds.
+_LATEST_NS = 1 << 63
 _log = logging.getLogger(__name__)
-_NO_TEXT = MessageDefinition(MessageDefinitionFormat.NONE, '')
-
-
-_Raw = tuple[str, str, MessageDefinition, int, bytes]
 
 
 def read_bag(
@@ -37,7 +41,7 @@ def read_bag(
     topics: Collection[str] | None = None,
     on_problem: Callable[[str], None] = _log.warning,
 ) -> Iterator[Record]:
-    """Yield a bag's images, joint states, trajectories and episode markers as received.
+    """Yield a bag's images, joint states, trajectories, texts and episode markers as received.
 
     Args:
         path: folder or file of the bag.
@@ -51,11 +55,30 @@ def read_bag(
         yield from bag.records(topics)
 
 
+@dataclass
+class Losses:
+    """What a bag is known to have lost.
+
+    Attributes:
+        messages: that its index or metadata promise and that are not there, that are there in
+            part, or that cannot be decoded.
+        bytes: of its files, behind the place of a damage.
+    """
+
+    messages: int = 0
+    bytes: int = 0
+
+
 class BagReader:
     """An open bag; damage is reported, and what was not damaged is read.
 
     Attributes:
         topics: the type of each topic, names without the leading slash.
+        promised: how many messages each topic holds by the metadata or the files' indexes; a
+            topic of which neither says so is missing.
+        declared_s: how long the metadata say that the bag is, s; 0 where they do not.
+        facts: what the bag says about itself (custom data in its metadata).
+        losses: complete when the messages have been read.
     """
 
     def __init__(self, path: Path, on_problem: Callable[[str], None] = _log.warning) -> None:
@@ -70,11 +93,22 @@ class BagReader:
         """
         if not path.exists():
             raise UserError(f'There is no bag {path}.')
+        self.path = path
+        self.losses = Losses()
         self._on_problem = on_problem
-        self._parts = self._open(path)
-        self.topics: dict[str, str] = {}
-        for part in self._parts:
-            self.topics.update(part.topics)
+        about, files = self._look(path)
+        self._parts = self._open(files)
+        self.topics = {topic.name: topic.type for part in self._parts for topic in part.topics}
+        self.facts = _facts(about)
+        self.declared_s = _duration_s(about)
+        self.promised = _promised(about) or _indexed(self._parts)
+        self._texts = _texts(self._parts)
+        self._formats = _formats(about)
+        for kind, text in self._texts.items():
+            if deviates(kind, text):
+                on_problem(
+                    f"{path}: its definition of '{kind}' is damaged; it is read as ROS 2 has it."
+                )
 
     def __enter__(self) -> 'BagReader':
         return self
@@ -88,36 +122,123 @@ class BagReader:
             part.close()
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
-        """Yield the records on some topics, or on all, as received; see read_bag."""
+        """Yield the records on some topics, or on all, as received; see read_bag.
+
+        Types that are no records (see records.KINDS) are passed over.
+        """
         wanted = set(self.topics) if topics is None else {t.lstrip('/') for t in topics}
+        if topics is not None:
+            wanted = {topic for topic in wanted if self.topics.get(topic) in KINDS}
+        broken: dict[str, tuple[int, str]] = {}
+        for topic, received_ns, data in self.messages(wanted):
+            if topic.type not in KINDS:
+                continue
+            try:
+                yield self.decode(topic, received_ns, data)
+            except Exception as error:  # damaged bytes fail in any way
+                count, first = broken.get(topic.name, (0, ''))
+                first = first or f'the first, received at {received_ns} ns: {brief(error)}'
+                broken[topic.name] = (count + 1, first)
+        for name, (count, first) in broken.items():
+            self.losses.messages += count
+            what = 'a message' if count == 1 else f'{count} messages'
+            self._on_problem(f"{self.path}: {what} on '{name}' cannot be read: {first}.")
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Yield topic, time received and bytes of each message of a known type, as received.
+
+        Those of types that nobody knows, or that are not serialized as CDR, are counted and said.
+        """
+        wanted = set(self.topics if topics is None else topics)
+        unreadable = self._unreadable()
+        left_out, read, broken = Counter[StoredTopic](), Counter[str](), Counter[str]()
         for part in self._parts:
-            for topic, kind, text, received_ns, data in part.messages(wanted, self._on_problem):
-                try:
-                    message = _store(kind, text).deserialize_cdr(data, kind)
-                    yield to_record(topic, received_ns, message, kind)
-                except Exception as error:  # damaged bytes fail in any way
-                    self._on_problem(
-                        f"{part.path}: a message on '{topic}' cannot be read: {_brief(error)}."
-                    )
+            for topic, received_ns, data in part.messages(wanted, self._on_problem):
+                read[topic.name] += 1
+                if not 0 <= received_ns < _LATEST_NS:
+                    broken[topic.name] += 1
+                elif topic in unreadable:
+                    left_out[topic] += 1
+                else:
+                    yield topic, received_ns, data
+        for name, count in broken.items():
+            self._on_problem(
+                f"{self.path}: {count} messages on '{name}' are left out: the times when they "
+                'were received are damaged.'
+            )
+        for topic, count in left_out.items():
+            what = 'a message is' if count == 1 else f'{count} messages are'
+            self._on_problem(
+                f"{self.path}: {what} left out on '{topic.name}': {unreadable[topic]}."
+            )
+        self._count_losses(wanted, read - broken)
 
-    def _open(self, path: Path) -> list['_Indexed | _Salvaged']:
-        try:
-            return [_Indexed(path)]
-        except UserError as error:
-            files = storage_files(path)
-            if path.is_dir() and files:
-                self._on_problem(f'{error} Its files are read one by one.')
-                return self._open_files(files)
-            if path.suffix != '.mcap':
-                raise
-            return [_Salvaged(path, str(error))]
+    def decode(self, topic: StoredTopic, received_ns: int, data: bytes) -> Record:
+        """Return a message of one of the types in KINDS as a record.
 
-    def _open_files(self, files: list[Path]) -> list['_Indexed | _Salvaged']:
+        Raises:
+            Exception: of any kind, where the bytes are damaged.
+        """
+        store = store_for(topic.type, self._texts.get(topic.type, topic.definition))
+        if store is None:
+            raise UserError(f"the type '{topic.type}' is not known")
+        message = store.deserialize_cdr(unpack_message(data), topic.type)
+        return to_record(topic.name, received_ns, message, topic.type)
+
+    # Opening.
+
+    def _look(self, path: Path) -> tuple[dict[str, Any], list[Path]]:
+        """Return what the metadata say, and the files to read."""
+        if path.is_file():
+            return {}, [path]
+        about, problem = read_metadata(path)
+        files = storage_files(path)
+        if problem and files:
+            rest = '' if about else ' Its files are read one by one.'
+            self._on_problem(f'{problem}.{rest}')
+        if not files:
+            why = problem or 'its metadata.yaml names files that are missing'
+            raise UserError(
+                f'There is no bag in {path}: {why}, and no .mcap or .db3 file lies there.'
+            )
+        return about, self._listed(path, about, files)
+
+    def _listed(self, path: Path, about: dict[str, Any], files: list[Path]) -> list[Path]:
+        """Return the files in the order of the metadata, and say which are missing or new."""
+        named = about.get('relative_file_paths')
+        names = [PurePath(str(n)).name for n in named] if isinstance(named, list) else []
+        if not names:
+            return files
+        there = {file.name: file for file in files}
+        # A file may have been packed or unpacked after it was recorded.
+        there = {storage_name(file).name: file for file in files} | there
+        listed = [there[name] for name in dict.fromkeys(names) if name in there]
+        missing = [name for name in names if name not in there]
+        other = [file for file in files if file not in listed]
+        if missing:
+            shown = ', '.join(missing[:3]) + (' and more' if len(missing) > 3 else '')
+            self._on_problem(
+                f'{len(missing)} of the {len(names)} files that {path / METADATA} names are '
+                f'missing ({shown}).'
+            )
+        if missing and other:
+            self._on_problem(
+                f'{", ".join(file.name for file in other)} in {path} are read in their place.'
+            )
+            return [*listed, *other]
+        if other:
+            self._on_problem(
+                f'{path / METADATA} does not name {", ".join(file.name for file in other)}: '
+                'they are left out; name them as bags of their own if they belong here.'
+            )
+        return listed
+
+    def _open(self, files: list[Path]) -> list[Part]:
         """Open the files that can be opened; if none can, say why the first one cannot."""
         parts, errors = [], []
         for file in files:
             try:
-                parts += self._open(file)
+                parts.append(open_part(file, self._on_problem))
             except UserError as error:
                 errors.append(error)
         if not parts:
@@ -126,106 +247,75 @@ class BagReader:
             self._on_problem(str(refusal))
         return parts
 
+    def _unreadable(self) -> dict[StoredTopic, str]:
+        """Return why the messages of a topic cannot be read."""
+        reasons = {}
+        for topic in (topic for part in self._parts for topic in part.topics):
+            form = self._formats.get(topic.name, topic.format)
+            if {form, topic.format} != {CDR}:
+                reasons[topic] = f"they are serialized as '{form}', and only CDR can be read"
+            elif topic.type not in self._texts and store_for(topic.type, _NONE) is None:
+                reasons[topic] = f"neither the bag nor this package knows the type '{topic.type}'"
+        return reasons
 
-class _Indexed:
-    """A bag that opens as it should."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._reader = Reader(path)
-            self._reader.open()
-        except Exception as error:  # whatever damage does to the library's parsing
-            raise UserError(f'The bag {path} cannot be opened: {_brief(error)}.') from None
-        found = self._reader.connections
-        self.topics = {connection.topic.lstrip('/'): connection.msgtype for connection in found}
-
-    def close(self) -> None:
-        with suppress(Exception):
-            self._reader.close()
-
-    def messages(self, wanted: set[str], on_problem: Callable[[str], None]) -> Iterator[_Raw]:
-        """Yield topic, type, definition, time and bytes of each message of a known type."""
-        connections = [
-            connection
-            for connection in self._reader.connections
-            if connection.msgtype in KINDS and connection.topic.lstrip('/') in wanted
-        ]
-        if not connections:
-            return
-        messages, count = self._reader.messages(connections), 0
-        while True:
-            try:
-                connection, received_ns, data = next(messages)
-            except StopIteration:
-                return
-            except Exception as error:  # a damaged chunk or page
-                total = sum(found.msgcount for found in connections)
-                on_problem(
-                    f'{self.path} is damaged: {_brief(error)}; {count} of {total} messages were '
-                    'read.'
-                )
-                return
-            count += 1
-            yield connection.topic, connection.msgtype, connection.msgdef, received_ns, data
+    def _count_losses(self, wanted: set[str], read: Counter[str]) -> None:
+        """Compare what was read with what was promised."""
+        self.losses.bytes = sum(part.lost_bytes for part in self._parts)
+        promised = {name: count for name, count in self.promised.items() if name in wanted}
+        lost = sum(max(0, count - read[name]) for name, count in promised.items())
+        self.losses.messages = max(lost, sum(part.lost_messages for part in self._parts))
 
 
-class _Salvaged:
-    """An MCAP file that cannot be opened: read from front to back."""
+_NONE = MessageDefinition(MessageDefinitionFormat.NONE, '')
 
-    def __init__(self, path: Path, reason: str) -> None:
-        self.path = path
-        self.topics = {
-            found.topic.lstrip('/'): found.type for found in McapSalvage(path).messages()
+
+def _facts(about: dict[str, Any]) -> dict[str, str]:
+    found = about.get('custom_data')
+    return (
+        {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+    )
+
+
+def _duration_s(about: dict[str, Any]) -> float:
+    try:
+        return max(0, int(about['duration']['nanoseconds'])) * 1e-9
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _promised(about: dict[str, Any]) -> dict[str, int]:
+    """Return each topic's number of messages as the metadata have it."""
+    try:
+        return {
+            str(entry['topic_metadata']['name']).lstrip('/'): int(entry['message_count'])
+            for entry in about['topics_with_message_count']
         }
-        if not self.topics:
-            raise UserError(f'{reason} Nothing of it can be read.')
-
-    def close(self) -> None:
-        pass
-
-    def messages(self, wanted: set[str], on_problem: Callable[[str], None]) -> Iterator[_Raw]:
-        salvage, count = McapSalvage(self.path), 0
-        for found in salvage.messages():
-            count += 1
-            if found.type in KINDS and found.topic.lstrip('/') in wanted:
-                text = MessageDefinition(MessageDefinitionFormat.MSG, found.definition)
-                definition = text if found.definition else _NO_TEXT
-                yield found.topic, found.type, definition, found.received_ns, found.data
-        at = salvage.damaged_at
-        end = (
-            'has no index'
-            if at is None
-            else f'is cut off or damaged at byte {at} of {salvage.size}'
-        )
-        on_problem(f'{self.path} {end}: {count} messages before that were read.')
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
-@lru_cache(maxsize=64)
-def _store(kind: str, definition: MessageDefinition) -> Typestore:
-    """Return the types to read a message with: as the bag defines them, else our own."""
-    if definition.format == MessageDefinitionFormat.NONE:
-        return typestore()
-    store = get_typestore(Stores.EMPTY)
-    if definition.format == MessageDefinitionFormat.MSG:
-        store.register(get_types_from_msg(definition.data, kind))
-    else:
-        store.register(_idl_types(definition.data))
-    return store
+def _formats(about: dict[str, Any]) -> dict[str, str]:
+    """Return how each topic's messages are serialized as the metadata have it."""
+    try:
+        entries = [entry['topic_metadata'] for entry in about['topics_with_message_count']]
+        return {str(e['name']).lstrip('/'): str(e['serialization_format']) for e in entries}
+    except (KeyError, TypeError):
+        return {}
 
 
-def _idl_types(text: str) -> dict:
-    """Return the types of an IDL definition, or of several behind each other."""
-    line = '=' * 80 + '\n'
-    if not text.startswith(f'{line}IDL: '):
-        return get_types_from_idl(text)
-    types: dict = {}
-    for part in text.split(line)[1:]:
-        types.update(get_types_from_idl(part.split('\n', 1)[1]))
-    return types
+def _indexed(parts: list[Part]) -> dict[str, int]:
+    counts = Counter[str]()
+    for topic in (topic for part in parts for topic in part.topics):
+        if topic.count is not None:
+            counts[topic.name] += topic.count
+    return dict(counts)
 
 
-def _brief(error: Exception) -> str:
-    """Return an error as one line without a full stop."""
-    text = ' '.join(str(error).split()) or type(error).__name__
-    return text[:200].rstrip('.')
+def _texts(parts: list[Part]) -> dict[str, MessageDefinition]:
+    """Return the definition of each type that some file of the bag has."""
+    return {
+        topic.type: topic.definition
+        for part in parts
+        for topic in part.topics
+        if topic.definition.format != MessageDefinitionFormat.NONE
+    }

@@ -49,11 +49,18 @@ class EpisodeBagWriter:
         for key, value in {'eva.robot': robot, **facts}.items():
             self._writer.set_custom_data(key, value)
 
-    def write_image(self, topic: str, stamp_ns: int, frame_id: str, jpeg: bytes) -> None:
-        """Write a camera's JPEG bytes as they were published."""
-        data = np.frombuffer(jpeg, np.uint8)
+    def write_image(
+        self,
+        topic: str,
+        stamp_ns: int,
+        frame_id: str,
+        picture: bytes,
+        form: str = 'jpeg',
+    ) -> None:
+        """Write a camera's JPEG (or PNG) bytes as they were published."""
+        data = np.frombuffer(picture, np.uint8)
         header = self._header(stamp_ns, frame_id)
-        self._write(topic, stamp_ns, IMAGE, header=header, format='jpeg', data=data)
+        self._write(topic, stamp_ns, IMAGE, header=header, format=form, data=data)
 
     def write_joint_state(
         self,
@@ -70,8 +77,8 @@ class EpisodeBagWriter:
             JOINTS,
             header=self._header(stamp_ns),
             name=list(names),
-            position=np.asarray(positions, np.float64),
-            velocity=np.asarray(velocities, np.float64),
+            position=np.ascontiguousarray(positions, np.float64),
+            velocity=np.ascontiguousarray(velocities, np.float64),
             effort=np.zeros(0),
         )
 
@@ -92,8 +99,8 @@ class EpisodeBagWriter:
             seconds, rest = divmod(round(time_s * 1e9), 10**9)
             points.append(
                 point(
-                    positions=np.asarray(q, np.float64),
-                    velocities=np.asarray(v, np.float64),
+                    positions=np.ascontiguousarray(q, np.float64),
+                    velocities=np.ascontiguousarray(v, np.float64),
                     accelerations=np.zeros(0),
                     effort=np.zeros(0),
                     time_from_start=duration(sec=seconds, nanosec=rest),

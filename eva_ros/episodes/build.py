@@ -11,6 +11,7 @@ from typing import Any
 from typing import TextIO
 
 from eva_ros.episodes.cache import Cache
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.robot.spec import load_robot
 
@@ -42,7 +43,7 @@ def build_all(
         # A forked process would inherit the locks of torch's and OpenCV's threads.
         mp_context=multiprocessing.get_context('spawn'),
         initializer=_begin,
-        initargs=(cache.root, cache.robot.path, cache.view),
+        initargs=(cache.root, cache.robot.path, cache.view, cache.settings),
     ) as pool:
         jobs = {pool.submit(_build, bag): bag for bag in bags}
         try:
@@ -54,10 +55,10 @@ def build_all(
             raise
 
 
-def _begin(root: Path, robot: Path, view: ViewSpec) -> None:
+def _begin(root: Path, robot: Path, view: ViewSpec, settings: AlignSettings) -> None:
     """Prepare a process."""
     global _cache
-    _cache = Cache(root, load_robot(robot), view)
+    _cache = Cache(root, load_robot(robot), view, settings)
 
 
 def _build(bag: Path) -> dict[str, Any]:

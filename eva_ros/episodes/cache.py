@@ -16,7 +16,10 @@ from eva_ros.episodes.align import Piece
 from eva_ros.episodes.bag_files import METADATA
 from eva_ros.episodes.bag_files import storage_files
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.records import EPISODE
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import ARM_NAMES
@@ -35,10 +38,26 @@ def default_cache() -> Path:
     return Path(base) / 'eva_ros' / 'episodes'
 
 
-def world_of(robot: Robot, view: ViewSpec) -> dict[str, Any]:
+def world_of(
+    robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+) -> dict[str, Any]:
     """Return what decides how a bag becomes episodes, as JSON holds it."""
     grippers = [robot.arms[arm].gripper for arm in ARM_NAMES]
+    # Left out where they are not used, so that what was cached without them stays good.
+    extra: dict[str, Any] = {}
+    if settings and settings != AlignSettings():
+        extra['align'] = settings.model_dump(mode='json')
+    received = sorted(by_reception(AlignSettings(), robot))
+    if received:
+        extra['by_reception'] = received
+    units = {arm.name: arm.state_unit for arm in robot.arms.values() if arm.state_unit != 'rad'}
+    if units:
+        extra['state_units'] = units
+    ranges = {c.name: list(c.value_range) for c in robot.cameras.values() if c.value_range}
+    if ranges:
+        extra['value_ranges'] = ranges
     return {
+        **extra,
         'format': _FORMAT,
         'view': view.model_dump(mode='json'),
         'robot': robot.name,
@@ -69,12 +88,46 @@ def _facts(file: Path) -> list:
     return [about.st_size, about.st_mtime_ns, digest.hexdigest()]
 
 
+class _Frames:
+    """Views in the order in which they were taken, on disk: an attempt may be long."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self._path, self._shape, self._count = path, shape, 0
+
+    def __enter__(self) -> '_Frames':
+        self._file = self._path.open('w+b')
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._path.unlink()
+
+    def add(self, observation: Observation) -> int:
+        """Put a view away and return its number."""
+        self._file.write(np.ascontiguousarray(observation.view).data)
+        self._count += 1
+        return self._count - 1
+
+    def save(self, path: Path, numbers: list[int]) -> None:
+        """Write the views of those numbers, which ascend, as an array [T, H, W, 3]."""
+        shape, size = (len(numbers), *self._shape), int(np.prod(self._shape))
+        with path.open('wb') as stream:
+            head = {'descr': '|u1', 'fortran_order': False, 'shape': shape}
+            np.lib.format.write_array_header_1_0(stream, head)
+            for number in numbers:
+                self._file.seek(number * size)
+                stream.write(self._file.read(size))
+
+
 class Cache:
     """Where the episodes of one robot and view are kept."""
 
-    def __init__(self, folder: Path, robot: Robot, view: ViewSpec) -> None:
+    def __init__(
+        self, folder: Path, robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+    ) -> None:
         self.root, self.robot, self.view = folder, robot, view
-        self._world = world_of(robot, view)
+        self.settings = settings or AlignSettings()
+        self._world = world_of(robot, view, self.settings)
 
     def folder_of(self, bag: Path) -> Path:
         """Return the folder that holds, or will hold, a bag's episodes."""
@@ -99,13 +152,20 @@ class Cache:
     def build(self, bag: Path) -> dict[str, Any]:
         """Read a bag and keep its episodes; returns meta.json. Damage ends up in its problems."""
         source = source_of(bag)
+        folder = self.folder_of(bag)
+        part = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
         problems: list[str] = []
         note = problems.append
-        try:
-            pieces = list(self._pieces(bag, note))
-        except UserError as error:
-            pieces = []
-            note(str(error))
+        with _Frames(part / 'taken.raw', self.view.shape) as frames:
+            try:
+                pieces = list(self._pieces(bag, note, frames))
+            except UserError as error:
+                pieces = []
+                note(str(error))
+            ticks = [tick.frame for piece in pieces for tick in piece.ticks]
+            frames.save(part / 'frames.npy', ticks)
         ends = np.cumsum([0, *(len(piece.ticks) for piece in pieces)])
         meta = {
             'bag': str(bag.resolve()),
@@ -123,26 +183,32 @@ class Cache:
                 for piece, start, end in zip(pieces, ends, ends[1:])
             ],
         }
-        self._write(self.folder_of(bag), pieces, meta)
-        return meta
-
-    def _pieces(self, bag: Path, note: Callable[[str], None]) -> Iterator[Piece]:
-        cameras = [self.robot.cameras[name].topic for name in self.view.camera_names]
-        with BagReader(bag, note) as reader:
-            markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
-            records = reader.records([*cameras, *self.robot.joint_state_topics, *markers])
-            yield from align(records, self.robot, self.view, note, marked=bool(markers))
-
-    def _write(self, folder: Path, pieces: list[Piece], meta: dict[str, Any]) -> None:
-        """Write a folder so that it is there whole or not at all."""
-        part = folder.with_name(f'{folder.name}.{os.getpid()}.part')
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
         for name, array in self._stacked(pieces).items():
             np.save(part / f'{name}.npy', array)
         (part / _META).write_text(json.dumps(meta, indent=1) + '\n', encoding='utf-8')
+        # The folder is there whole or not at all.
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        return meta
+
+    def _pieces(
+        self, bag: Path, note: Callable[[str], None], frames: '_Frames'
+    ) -> Iterator[Piece]:
+        cameras = [self.robot.cameras[name].topic for name in self.view.camera_names]
+        with BagReader(bag, note) as reader:
+            markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
+            told = [self.settings.task_topic] if self.settings.task_topic else []
+            wanted = [*cameras, *self.robot.joint_state_topics, *markers, *told]
+            yield from align(
+                reader.records(wanted),
+                self.robot,
+                self.view,
+                note,
+                marked=bool(markers),
+                settings=self.settings,
+                facts=reader.facts,
+                keep=frames.add,
+            )
 
     def _stacked(self, pieces: list[Piece]) -> dict[str, np.ndarray]:
         ticks = [tick for piece in pieces for tick in piece.ticks]
@@ -150,9 +216,7 @@ class Cache:
         joints, cameras = len(self.robot.joint_names), self.view.camera_names
         images = [[look.image_stamps[name] for name in cameras] for look in seen]
         stamps = np.array(images, np.int64).reshape(-1, len(cameras))
-        frames = np.stack([look.view for look in seen]) if seen else np.zeros((0,), np.uint8)
         return {
-            'frames': frames.reshape(-1, *self.view.shape),
             'joints': np.array([tick.joints for tick in ticks]).reshape(-1, joints),
             'observed_joints': np.array([look.joint_positions for look in seen]).reshape(
                 -1, joints

@@ -16,6 +16,7 @@ from eva_ros.episodes.bag_files import find_bags
 from eva_ros.episodes.build import build_all
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import default_cache
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.summary import summary
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
@@ -66,6 +67,7 @@ def load_episodes(
     cache: str | Path | None = None,
     workers: int = 2,
     report: TextIO | None = sys.stderr,
+    settings: AlignSettings | None = None,
 ) -> list[Episode]:
     """Return the episodes in recorded bags, failed attempts included.
 
@@ -79,13 +81,14 @@ def load_episodes(
         cache: folder for aligned episodes; ~/.cache/eva_ros/episodes where None.
         workers: processes that read.
         report: progress and a table of what was found and left out go here.
+        settings: clocks, tolerances and attempts, where the defaults do not fit.
 
     Raises:
         UserError: there is no bag, or no usable episode in any.
     """
     folders = [Path(path) for path in paths]
     bags = find_bags(folders)
-    kept = Cache(Path(cache) if cache else default_cache(), robot, view)
+    kept = Cache(Path(cache) if cache else default_cache(), robot, view, settings)
     found = {bag: kept.read(bag) for bag in bags}
     missing = [bag for bag, meta in found.items() if meta is None]
     built = dict(build_all(missing, kept, workers, report))

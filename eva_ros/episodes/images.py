@@ -1,5 +1,7 @@
 """Image messages of any usual encoding as RGB pictures; live, in the closed loop and from bags."""
 
+from dataclasses import dataclass
+import struct
 from typing import Any
 
 import cv2
@@ -8,30 +10,63 @@ from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
 
-# Channels of a pixel and how OpenCV turns them into RGB (None: they are).
-_RAW = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
+
+@dataclass(frozen=True)
+class _Pixels:
+    """How an encoding holds a pixel: channels, bytes each, and OpenCV's way to RGB (None: is)."""
+
+    channels: int
+    conversion: int | None
+    depth: int = 1
+
+
+# Colour conversions are those of cv_bridge (its name of a Bayer pattern is OpenCV's, shifted).
+_BAYER = {
+    'rggb': cv2.COLOR_BayerBG2RGB,
+    'bggr': cv2.COLOR_BayerRG2RGB,
+    'gbrg': cv2.COLOR_BayerGR2RGB,
+    'grbg': cv2.COLOR_BayerGB2RGB,
 }
+_RAW = {
+    'rgb8': _Pixels(3, None),
+    'bgr8': _Pixels(3, cv2.COLOR_BGR2RGB),
+    'rgba8': _Pixels(4, cv2.COLOR_RGBA2RGB),
+    'bgra8': _Pixels(4, cv2.COLOR_BGRA2RGB),
+    'mono8': _Pixels(1, cv2.COLOR_GRAY2RGB),
+    'rgb16': _Pixels(3, None, 2),
+    'bgr16': _Pixels(3, cv2.COLOR_BGR2RGB, 2),
+    'rgba16': _Pixels(4, cv2.COLOR_RGBA2RGB, 2),
+    'bgra16': _Pixels(4, cv2.COLOR_BGRA2RGB, 2),
+    'mono16': _Pixels(1, cv2.COLOR_GRAY2RGB, 2),
+    **{f'bayer_{name}8': _Pixels(1, code) for name, code in _BAYER.items()},
+    **{f'bayer_{name}16': _Pixels(1, code, 2) for name, code in _BAYER.items()},
+    **dict.fromkeys(('yuv422', 'uyvy'), _Pixels(2, cv2.COLOR_YUV2RGB_UYVY)),
+    **dict.fromkeys(('yuv422_yuy2', 'yuyv'), _Pixels(2, cv2.COLOR_YUV2RGB_YUY2)),
+}
+# Numbers without a meaning of their own: the robot's YAML says which are black and white.
+_NUMBERS = '16UC1'
 _CODECS = ('jpeg', 'jpg', 'png')
 # Camera images are too small to share among threads: on a busy machine OpenCV would wait for its
 # threads fifty times longer than the work takes.
 cv2.setNumThreads(1)
 
 _JPEG_BEGIN, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
+_PNG_BEGIN = b'\x89PNG'
 # Drivers leave some bytes behind a JPEG's end.
 _TAIL = 256
+# A picture of more pixels is not believed: its header is damaged.
+_MOST_PIXELS = 1 << 26
 
 
-def decode_image(message: Any) -> NDArray[np.uint8]:
+def decode_image(
+    message: Any, value_range: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
     """Return the picture in an image message.
 
     Args:
-        message: has the fields of sensor_msgs/Image (height, width, encoding, step, data) or of
-            sensor_msgs/CompressedImage (format, data).
+        message: has the fields of sensor_msgs/Image (height, width, encoding, is_bigendian,
+            step, data) or of sensor_msgs/CompressedImage (format, data).
+        value_range: for 16UC1, the values that are shown black and white.
 
     Returns:
         [H, W, 3] uint8, RGB.
@@ -40,7 +75,7 @@ def decode_image(message: Any) -> NDArray[np.uint8]:
         UserError: the encoding is not known, or the data do not hold the picture.
     """
     if hasattr(message, 'encoding'):
-        return _decode_raw(message)
+        return _decode_raw(message, value_range)
     return decode_compressed(message.data, message.format)
 
 
@@ -62,8 +97,12 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
         raise UserError(f"Images of format '{format}' cannot be read: record JPEG or PNG.")
     stream = _bytes(data)
     _refuse_cut_off(stream)
-    # OpenCV asserts on an empty buffer and returns None for anything else it cannot read.
-    picture = cv2.imdecode(stream, cv2.IMREAD_COLOR) if stream.size else None
+    _refuse_huge(stream)
+    try:
+        # OpenCV asserts on an empty buffer and returns None for anything else it cannot read.
+        picture = cv2.imdecode(stream, cv2.IMREAD_COLOR) if stream.size else None
+    except cv2.error:
+        picture = None
     if picture is None:
         raise UserError(f"An image of format '{format}', {stream.size} bytes, cannot be decoded.")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
@@ -78,25 +117,82 @@ def _refuse_cut_off(stream: NDArray[np.uint8]) -> None:
         raise UserError(f'A JPEG image is cut off after {stream.size} bytes.')
 
 
-def _decode_raw(message: Any) -> NDArray[np.uint8]:
-    if message.encoding not in _RAW:
+def _refuse_huge(stream: NDArray[np.uint8]) -> None:
+    """Refuse a picture whose header asks for more memory than any camera's."""
+    height, width = _stated_size(stream)
+    if height * width > _MOST_PIXELS:
+        raise UserError(f'An image says that it has {height}x{width} pixels: it is damaged.')
+
+
+def _stated_size(stream: NDArray[np.uint8]) -> tuple[int, int]:
+    """Return height and width by the header of a JPEG (its first frame) or PNG; else zeros."""
+    head = stream[: 1 << 16].tobytes()
+    if head[:4] == _PNG_BEGIN and len(head) >= 24:
+        width, height = struct.unpack_from('>II', head, 16)
+        return height, width
+    at = 2
+    while head[:2] == _JPEG_BEGIN and at + 9 <= len(head) and head[at] == 0xFF:
+        # SOF0 to SOF15, without the three other segments among these numbers.
+        if 0xC0 <= head[at + 1] <= 0xCF and head[at + 1] not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from('>HH', head, at + 5)
+        at += 1 if head[at + 1] == 0xFF else 2 + struct.unpack_from('>H', head, at + 2)[0]
+    return 0, 0
+
+
+def _decode_raw(message: Any, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
+    encoding = message.encoding
+    if encoding == _NUMBERS:
+        return _shade(_pixels(message, _Pixels(1, None, 2))[..., 0], value_range)
+    if encoding not in _RAW:
         raise UserError(
-            f"Images of encoding '{message.encoding}' cannot be read: publish one of "
+            f"Images of encoding '{encoding}' cannot be read: publish one of "
             f'{", ".join(_RAW)}, JPEG or PNG.'
         )
-    channels, conversion = _RAW[message.encoding]
+    how = _RAW[encoding]
+    pixels = _pixels(message, how)
+    if how.conversion is not None:
+        try:
+            pixels = cv2.cvtColor(pixels, how.conversion)
+        except cv2.error:
+            height, width = pixels.shape[:2]
+            raise UserError(
+                f"An image of {height}x{width} pixels cannot be of encoding '{encoding}'."
+            ) from None
+    return pixels if how.depth == 1 else _to_8_bits(pixels)
+
+
+def _pixels(message: Any, how: _Pixels) -> NDArray:
+    """Return the numbers in an image message [H, W, channels], without its rows' padding."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     data = _bytes(message.data)
-    used = width * channels
+    used = width * how.channels * how.depth
     if not height or not width or step < used or data.size < height * step:
         raise UserError(
             f'An image of {height}x{width} pixels, encoding {message.encoding}, holds '
             f'{data.size} bytes with {step} a row: it needs {height} rows of at least {used}.'
         )
-    rows = data[: height * step].reshape(height, step)[:, :used]
-    if conversion is None:
-        return rows.copy().reshape(height, width, channels)
-    return cv2.cvtColor(np.ascontiguousarray(rows).reshape(height, width, channels), conversion)
+    rows = data[: height * step].reshape(height, step)[:, :used].copy()
+    if how.depth == 2:
+        order = '>u2' if getattr(message, 'is_bigendian', False) else '<u2'
+        rows = rows.view(order).astype(np.uint16)
+    return rows.reshape(height, width, how.channels)
+
+
+def _to_8_bits(pixels: NDArray) -> NDArray[np.uint8]:
+    """Return 16-bit numbers as cv_bridge scales them: v * 255 / 65535, rounded."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _shade(values: NDArray, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
+    """Return numbers [H, W] as shades of grey [H, W, 3], rounded to the nearest."""
+    if value_range is None:
+        raise UserError(
+            'Images of encoding 16UC1 hold bare numbers: say in the robot YAML which are black '
+            "and white (the camera's value_range)."
+        )
+    low, high = value_range
+    share = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+    return cv2.cvtColor(np.rint(share * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
 
 
 def _bytes(data: Any) -> NDArray[np.uint8]:

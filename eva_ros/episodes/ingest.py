@@ -4,6 +4,7 @@ The same messages give identical observations wherever they come from.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 import logging
@@ -19,8 +20,11 @@ from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.joints import NotReady as NotReady
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
+from eva_ros.episodes.video import is_video
+from eva_ros.episodes.video import VideoDecoder
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
+from eva_ros.robot.spec import Camera
 from eva_ros.robot.spec import Robot
 
 _log = logging.getLogger(__name__)
@@ -57,10 +61,22 @@ class _Compressed:
     data: Any
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """A frame of a video, which must be decoded when it comes, as it stands in the view.
+
+    None where it could not be decoded; `problem` says why.
+    """
+
+    picture: NDArray[np.uint8] | None
+    problem: str = ''
+
+
 class ObservationBuilder:
     """Makes observations of what has arrived so far.
 
-    Images are decoded when an observation needs them, each once.
+    Images are decoded when an observation needs them, each once; the frames of video streams
+    (foxglove_msgs/CompressedVideo, or its formats in sensor_msgs/CompressedImage) as they come.
     """
 
     def __init__(
@@ -70,6 +86,7 @@ class ObservationBuilder:
         *,
         max_image_age_s: float = 2.0,
         max_joint_age_s: float = 0.5,
+        max_age_s: Mapping[str, float] | None = None,
         on_clock_jump: Callable[[str], None] = _log.warning,
     ) -> None:
         """Begin with nothing.
@@ -79,6 +96,7 @@ class ObservationBuilder:
             view: how the cameras are tiled.
             max_image_age_s: no observation is made with an image older than this.
             max_joint_age_s: nor with joints older than this.
+            max_age_s: another age for single cameras (by name) and joint-state topics.
             on_clock_jump: is given a sentence when stamps jump back and everything is forgotten.
 
         Raises:
@@ -91,10 +109,14 @@ class ObservationBuilder:
                 f'(it has {", ".join(robot.cameras)}).'
             )
         self._robot, self._view = robot, view
-        self._max_image_age_ns = round(max_image_age_s * 1e9)
+        ages_s = max_age_s or {}
+        self._max_image_age_ns = {
+            name: round(ages_s.get(name, max_image_age_s) * 1e9) for name in view.camera_names
+        }
         self._images: dict[str, AsOfBuffer[Any]] = {n: AsOfBuffer() for n in view.camera_names}
-        self._joints = JointTrack(robot, max_joint_age_s)
+        self._joints = JointTrack(robot, max_joint_age_s, ages_s)
         self._pictures: dict[str, tuple[Sample[Any], NDArray[np.uint8]]] = {}
+        self._videos: dict[str, VideoDecoder] = {}
         self._on_clock_jump = on_clock_jump
         self.clock_jumps = 0
 
@@ -114,7 +136,8 @@ class ObservationBuilder:
         The message must not change afterwards.
         """
         if camera in self._images:
-            self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, message))
+            value = self._frame(camera, message) if is_video(message) else message
+            self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, value))
 
     def add_joint_state(
         self,
@@ -133,6 +156,17 @@ class ObservationBuilder:
         found = {name: buffer.newest for name, buffer in self._images.items()}
         images = {name: sample.stamp_ns for name, sample in found.items() if sample}
         return {**images, **self._joints.newest}
+
+    def next_fresh(self, camera: str, now_ns: int) -> int | None:
+        """Return the first instant from `now_ns` on at which an image is there and not too old.
+
+        None where no image that has been heard so far is.
+        """
+        buffer = self._images[camera]
+        sample, after = buffer.at(now_ns), buffer.after(now_ns)
+        if sample and now_ns - sample.stamp_ns <= self._max_image_age_ns[camera]:
+            return now_ns
+        return after.stamp_ns if after else None
 
     def latest(self, now_ns: int) -> Observation:
         """Return the observation as of an instant: of each stream the newest sample not after it.
@@ -195,22 +229,41 @@ class ObservationBuilder:
         if sample is None:
             raise NotReady(f"There is no image of camera '{name}' on '{topic}' yet.")
         age_ns = now_ns - sample.stamp_ns
-        if age_ns > self._max_image_age_ns:
+        max_age_ns = self._max_image_age_ns[name]
+        if age_ns > max_age_ns:
             raise NotReady(
                 f"The newest image of camera '{name}' on '{topic}' is {age_ns * 1e-9:.2f} s old "
-                f'(at most {self._max_image_age_ns * 1e-9:.2f} s): is the camera still running?'
+                f'(at most {max_age_ns * 1e-9:.2f} s): is the camera still running?'
             )
         return sample
+
+    def _frame(self, camera: str, message: Any) -> _Shown:
+        """Return a video frame as it stands in the view."""
+        decoder = self._videos.setdefault(camera, VideoDecoder())
+        try:
+            picture = decoder.decode(message)
+            if picture is None:
+                return _Shown(None, f"The video of format '{message.format}' has no keyframe yet.")
+            return _Shown(self._view.camera(camera).picture(picture))
+        except UserError as error:
+            return _Shown(None, str(error))
 
     def _picture(self, name: str, sample: Sample[Any]) -> NDArray[np.uint8]:
         """Return an image as it stands in the view, decoded once."""
         kept = self._pictures.get(name)
         if kept and kept[0] is sample:
             return kept[1]
+        camera = self._robot.cameras[name]
         try:
-            picture = self._view.camera(name).picture(decode_image(sample.value))
+            picture = self._shown(camera, sample.value)
         except UserError as error:
-            topic = self._robot.cameras[name].topic
-            raise NotReady(f"Camera '{name}' on '{topic}': {error}") from error
+            raise NotReady(f"Camera '{name}' on '{camera.topic}': {error}") from error
         self._pictures[name] = (sample, picture)
         return picture
+
+    def _shown(self, camera: Camera, value: Any) -> NDArray[np.uint8]:
+        if isinstance(value, _Shown):
+            if value.picture is None:
+                raise UserError(value.problem)
+            return value.picture
+        return self._view.camera(camera.name).picture(decode_image(value, camera.value_range))

@@ -1,5 +1,6 @@
 """The joints over time, from the joint states of one topic or of one for each arm."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,21 @@ from numpy.typing import NDArray
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.errors import UserError
+from eva_ros.robot.spec import Arm
 from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 Floats = Sequence[float] | NDArray[np.float64]
+# Which of a topic's joints, by their places in it.
+Joints = tuple[int, ...]
+
+# What some drivers report for every joint before they have read the arm.
+_SENTINEL = -1.0
 
 # Rest is judged by how far the joints went in this time.
 _REST_WINDOW_NS = 100_000_000
+# Messages of so many kinds of content are known by heart.
+_MOST_LAYOUTS = 256
 
 
 class NotReady(UserError):  # noqa: N818
@@ -37,34 +46,77 @@ class JointReading:
     velocities: NDArray[np.float64]
 
 
-class JointTrack:
-    """The last seconds of a robot's joint states."""
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Where a message holds all joints of a topic: (number - zero) / scale is the joint."""
 
-    def __init__(self, robot: Robot, max_age_s: float) -> None:
+    held: Joints
+    index: NDArray[np.int64]
+    zero: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def _layout(arms: Sequence[Arm], names: Sequence[str]) -> _Layout | None:
+    """Return the layout of messages with these names; None where one lacks or is there twice."""
+    wanted = [name for arm in arms for name in arm.state_joints]
+    place = {name: index for index, name in enumerate(names)}
+    if len(place) < len(names) or not all(name in place for name in wanted):
+        return None
+    zero, scale = list[float](), list[float]()
+    for arm in arms:
+        zero += [0.0] * len(arm.joints) + [arm.gripper.closed]
+        scale += [arm.state_scale] * len(arm.joints) + [arm.gripper.scale]
+    index = np.array([place[name] for name in wanted])
+    return _Layout(tuple(range(len(wanted))), index, np.array(zero), np.array(scale))
+
+
+class JointTrack:
+    """The last seconds of a robot's joint states.
+
+    A message may hold some joints of its topic only (a driver for each arm on one topic, grippers
+    apart): each joint then has the newest value that any message gave it.
+    """
+
+    def __init__(
+        self, robot: Robot, max_age_s: float, ages_s: Mapping[str, float] | None = None
+    ) -> None:
         """Begin with nothing.
 
         Args:
             robot: whose joints.
             max_age_s: a joint state older than this is not used, and labels are not
                 interpolated across a longer gap.
+            ages_s: another age for single topics.
         """
         self._robot = robot
-        self._max_age_ns = round(max_age_s * 1e9)
-        self._buffers: dict[str, AsOfBuffer[NDArray[np.float64]]] = {
-            topic: AsOfBuffer() for topic in robot.joint_state_topics
+        self._max_age_ns = {
+            topic: round((ages_s or {}).get(topic, max_age_s) * 1e9)
+            for topic in robot.joint_state_topics
+        }
+        # The joints of each topic, and a buffer for each set of them that messages hold.
+        self._joints: dict[str, tuple[str, ...]] = {
+            topic: tuple(n for arm in self._arms(topic) for n in arm.state_joints)
+            for topic in robot.joint_state_topics
+        }
+        self._buffers: dict[str, dict[Joints, AsOfBuffer[NDArray[np.float64]]]] = {
+            topic: {} for topic in robot.joint_state_topics
         }
         self._complaints: dict[str, str] = {}
+        self._layouts: dict[tuple[str, tuple[str, ...]], _Layout | None] = {}
 
     @property
     def newest(self) -> dict[str, int]:
         """Return the latest stamp of each topic that has been heard."""
-        found = {topic: buffer.newest for topic, buffer in self._buffers.items()}
-        return {topic: sample.stamp_ns for topic, sample in found.items() if sample}
+        found = {
+            topic: [b.newest.stamp_ns for b in buffers.values() if b.newest]
+            for topic, buffers in self._buffers.items()
+        }
+        return {topic: max(stamps) for topic, stamps in found.items() if stamps}
 
     def clear(self) -> None:
         """Forget everything."""
-        for buffer in self._buffers.values():
-            buffer.clear()
+        for buffers in self._buffers.values():
+            buffers.clear()
         self._complaints.clear()
 
     def add(
@@ -89,16 +141,65 @@ class JointTrack:
         """
         topic = self._topic(topic)
         try:
-            value = np.stack(
-                [
-                    self._join(topic, 'from_joint_state', names, positions),
-                    self._join(topic, 'velocities_from_joint_state', names, velocities),
-                ]
-            )
+            whole = self._whole(topic, names, positions, velocities)
+            held, value = whole or self._value(topic, names, positions, velocities)
         except UserError as error:
             self._complaints[topic] = str(error)
             return 0
-        return self._buffers[topic].add(stamp_ns, value)
+        buffers = self._buffers[topic]
+        jump_ns = buffers.setdefault(held, AsOfBuffer()).add(stamp_ns, value)
+        if jump_ns:
+            for other in [other for other in buffers if other != held]:
+                del buffers[other]
+        return jump_ns
+
+    def _whole(
+        self, topic: str, names: Sequence[str], positions: Floats, velocities: Floats
+    ) -> tuple[Joints, NDArray[np.float64]] | None:
+        """Return what `_value` does, without a look at names that were seen before.
+
+        None where the message is not as it should be: `_value` says why.
+        """
+        key = (topic, tuple(names))
+        if key not in self._layouts:
+            if len(self._layouts) > _MOST_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = _layout(self._arms(topic), names)
+        layout = self._layouts[key]
+        raw = np.asarray(positions, np.float64)
+        if layout is None or len(raw) != len(names) or len(velocities) not in (0, len(names)):
+            return None
+        values = np.full((2, len(layout.index)), np.nan)
+        values[0] = (raw[layout.index] - layout.zero) / layout.scale
+        if len(velocities):
+            values[1] = np.asarray(velocities, np.float64)[layout.index] / layout.scale
+        if not np.isfinite(values[0]).all() or (raw[0] == _SENTINEL and is_sentinel(raw)):
+            return None
+        return layout.held, values
+
+    def _value(
+        self, topic: str, names: Sequence[str], positions: Floats, velocities: Floats
+    ) -> tuple[Joints, NDArray[np.float64]]:
+        """Return which of the topic's joints a message holds, and their values [2, held]."""
+        wanted = self._joints[topic]
+        given = set(names)
+        held = tuple(index for index, name in enumerate(wanted) if name in given)
+        if not held:
+            what = 'names no joint' if not len(names) else f'lacks {", ".join(wanted)}'
+            raise UserError(f'The joint state {what}.')
+        if len(held) < len(wanted):
+            lacking = ', '.join(name for name in wanted if name not in given)
+            self._complaints[topic] = f'The joint state lacks {lacking}.'
+            names, positions, velocities = _filled(wanted, names, positions, velocities)
+        if is_sentinel(positions):
+            raise UserError('All its joints are -1: the driver has not read the arm.')
+        both = np.stack(
+            [
+                self._join(topic, 'from_joint_state', names, positions),
+                self._join(topic, 'velocities_from_joint_state', names, velocities),
+            ]
+        )
+        return held, both if len(held) == len(wanted) else both[:, held]
 
     def _topic(self, topic: str) -> str:
         topics = self._robot.joint_state_topics
@@ -113,9 +214,12 @@ class JointTrack:
         return name
 
     def _join(self, topic: str, method: str, names: Sequence[str], values: Floats):
+        parts = [getattr(arm, method)(names, values) for arm in self._arms(topic)]
+        return np.concatenate(parts)
+
+    def _arms(self, topic: str) -> list[Arm]:
         arms = [self._robot.arms[arm] for arm in ARM_NAMES]
-        own = [arm for arm in arms if arm.state_topic == topic]
-        return np.concatenate([getattr(arm, method)(names, values) for arm in own])
+        return [arm for arm in arms if arm.state_topic == topic]
 
     def at(self, now_ns: int) -> JointReading:
         """Return the newest joints not after an instant.
@@ -141,34 +245,59 @@ class JointTrack:
 
         From positions, which every robot reports: how far the joints went within 0.1 s.
         """
-        for buffer in self._buffers.values():
-            newest = buffer.at(now_ns)
-            before = newest and buffer.at(newest.stamp_ns - _REST_WINDOW_NS)
-            if not newest or not before:
-                return False
-            seconds = (newest.stamp_ns - before.stamp_ns) * 1e-9
-            moved = np.abs(newest.value[0] - before.value[0]).max()
-            if moved >= self._robot.rest_velocity * seconds:
+        for buffers in self._buffers.values():
+            if not buffers or not all(self._rests(b, now_ns) for b in buffers.values()):
                 return False
         return True
 
+    def _rests(self, buffer: AsOfBuffer[NDArray[np.float64]], now_ns: int) -> bool:
+        newest = buffer.at(now_ns)
+        before = newest and buffer.at(newest.stamp_ns - _REST_WINDOW_NS)
+        if not newest or not before:
+            return False
+        seconds = (newest.stamp_ns - before.stamp_ns) * 1e-9
+        moved = np.abs(newest.value[0] - before.value[0]).max()
+        return bool(moved < self._robot.rest_velocity * seconds)
+
     def _found(self, topic: str, now_ns: int) -> Sample[NDArray[np.float64]]:
-        sample = self._buffers[topic].at(now_ns)
+        """Return the topic's joints as of an instant, stamped as the oldest part of them."""
+        samples = {
+            held: sample
+            for held, buffer in self._buffers[topic].items()
+            if (sample := buffer.at(now_ns))
+        }
+        sample = self._merged(topic, samples)
         if sample is None:
             raise NotReady(self._nothing(topic, now_ns))
         age_ns = now_ns - sample.stamp_ns
-        if age_ns > self._max_age_ns:
+        if age_ns > self._max_age_ns[topic]:
             reason = self._complaints.get(topic, 'is it still published?')
             raise NotReady(
                 f"The newest joint state on '{topic}' is {age_ns * 1e-9:.2f} s old (at most "
-                f'{self._max_age_ns * 1e-9:.2f} s): {reason}'
+                f'{self._max_age_ns[topic] * 1e-9:.2f} s): {reason}'
             )
         return sample
 
+    def _merged(
+        self, topic: str, samples: dict[Joints, Sample[NDArray[np.float64]]]
+    ) -> Sample[NDArray[np.float64]] | None:
+        """Return one sample of all joints, each from the newest message; None if any lacks."""
+        count = len(self._joints[topic])
+        if len(samples) == 1 and len(next(iter(samples))) == count:
+            return next(iter(samples.values()))
+        value, stamps = np.zeros((2, count)), [0] * count
+        for held, sample in sorted(samples.items(), key=lambda entry: entry[1].stamp_ns):
+            value[:, held] = sample.value
+            for index in held:
+                stamps[index] = sample.stamp_ns
+        if {index for held in samples for index in held} != set(range(count)):
+            return None
+        return Sample(min(stamps), value)
+
     def _nothing(self, topic: str, now_ns: int) -> str:
-        newest = self._buffers[topic].newest
-        if newest:
-            ahead_s = (newest.stamp_ns - now_ns) * 1e-9
+        heard = self.newest.get(topic)
+        if heard and heard > now_ns:
+            ahead_s = (heard - now_ns) * 1e-9
             return (
                 f"The joint states on '{topic}' are stamped {ahead_s:.2f} s in the future: do the "
                 'clocks agree?'
@@ -178,14 +307,29 @@ class JointTrack:
         return f"There is no joint state on '{topic}' yet."
 
     def _between(self, topic: str, stamp_ns: int) -> NDArray[np.float64]:
-        before = self._found(topic, stamp_ns)
+        """Return the topic's joints [2, joints] at an instant between two samples of each."""
+        self._found(topic, stamp_ns)
+        samples = {
+            held: Sample(newest.stamp_ns, self._line(topic, buffer, stamp_ns))
+            for held, buffer in self._buffers[topic].items()
+            if (newest := buffer.at(stamp_ns))
+            and stamp_ns - newest.stamp_ns <= self._max_age_ns[topic]
+        }
+        merged = self._merged(topic, samples)
+        assert merged is not None, '_found has found all joints at this instant'
+        return merged.value
+
+    def _line(
+        self, topic: str, buffer: AsOfBuffer[NDArray[np.float64]], stamp_ns: int
+    ) -> NDArray[np.float64]:
+        before, after = buffer.at(stamp_ns), buffer.after(stamp_ns)
+        assert before is not None
         if before.stamp_ns == stamp_ns:
             return before.value
-        after = self._buffers[topic].after(stamp_ns)
         if after is None:
             raise NotReady(f"There is no joint state on '{topic}' after the image.")
         gap_ns = after.stamp_ns - before.stamp_ns
-        if gap_ns > self._max_age_ns:
+        if gap_ns > self._max_age_ns[topic]:
             raise NotReady(f"The joint states on '{topic}' have a gap of {gap_ns * 1e-9:.2f} s.")
         share = (stamp_ns - before.stamp_ns) / gap_ns
         return before.value + share * (after.value - before.value)
@@ -199,3 +343,21 @@ class JointTrack:
             parts.append(values[topic][:, taken[topic] : taken[topic] + count])
             taken[topic] += count
         return np.concatenate(parts, axis=1)
+
+
+def is_sentinel(positions: Floats) -> bool:
+    """Return whether all of two or more joints are exactly -1: no measurement."""
+    values = np.asarray(positions)
+    return len(values) > 1 and bool(np.all(values == _SENTINEL))
+
+
+def _filled(
+    wanted: Sequence[str], names: Sequence[str], positions: Floats, velocities: Floats
+) -> tuple[list[str], list[float], list[float]]:
+    """Return a message with the joints that it lacks put in; the caller takes them out again."""
+    if len(names) != len(positions):
+        raise UserError(f'A joint state has {len(names)} names but {len(positions)} positions.')
+    lacking = [name for name in wanted if name not in set(names)]
+    filler = float(positions[0])
+    rates = [*velocities, *[0.0] * len(lacking)] if len(velocities) == len(names) else []
+    return [*names, *lacking], [*positions, *[filler] * len(lacking)], rates

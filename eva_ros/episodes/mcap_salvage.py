@@ -3,34 +3,38 @@
 Records of the format: https://mcap.dev/spec
 """
 
+from collections import deque
 from collections.abc import Generator
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+import os
 from pathlib import Path
 import struct
-import sys
 from typing import BinaryIO
+from zlib import crc32
 
 from lz4.frame import LZ4FrameDecompressor
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from eva_ros.episodes.unpack import LONGEST
+from eva_ros.episodes.unpack import unpack_zstd
 
 _MAGIC = b'\x89MCAP0\r\n'
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
-# A longer record is not believed: its length is damaged.
-_LONGEST = 1 << 30
 
 
 @dataclass(frozen=True)
 class SalvagedMessage:
-    """A message with its topic, type and the type's definition ('' if the file has none)."""
+    """A message with its topic, type and the type's definition ('' if the file has none).
+
+    `encoding` is of the definition: 'ros2msg' or 'ros2idl'; `format` that of the data: 'cdr'.
+    """
 
     topic: str
     type: str
     definition: str
+    encoding: str
+    format: str
     received_ns: int
     data: bytes
 
@@ -38,16 +42,21 @@ class SalvagedMessage:
 class McapSalvage:
     """An MCAP file read without its index.
 
-    After `messages` has ended, `damaged_at` is the offset of the first record that could not be
-    read whole, or None where the file ends as it should.
+    After `messages` has ended, `damaged_at` is the offset of the record behind which nothing could
+    be read, or None where the file ends as it should; `broken` has the offsets of damaged chunks
+    that were passed over, `broken_bytes` their size; `cut_messages` counts the messages that are
+    known to be lost, at least one for each damaged chunk.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._schemas: dict[int, tuple[str, str]] = {}
-        self._channels: dict[int, tuple[str, int]] = {}
+        self._schemas: dict[int, tuple[str, str, str]] = {}
+        self._channels: dict[int, tuple[str, str, int]] = {}
         self.size = path.stat().st_size
         self.damaged_at: int | None = None
+        self.cut_messages = 0
+        self.broken: list[int] = []
+        self.broken_bytes = 0
 
     def messages(self) -> Iterator[SalvagedMessage]:
         """Yield messages in the order of the file, up to the damage."""
@@ -55,6 +64,7 @@ class McapSalvage:
             if file.read(len(_MAGIC)) != _MAGIC:
                 self.damaged_at = 0
                 return
+            self._survey(file)
             while True:
                 offset = file.tell()
                 head = file.read(9)
@@ -62,22 +72,47 @@ class McapSalvage:
                     return
                 try:
                     whole = yield from self._record(head, file)
-                except (struct.error, UnicodeDecodeError, KeyError, EOFError):
+                except (struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError):
                     whole = False
                 if not whole:
                     self.damaged_at = offset
                     return
 
+    def _survey(self, file: BinaryIO) -> None:
+        """Learn the topics from the end of the file: those in a damaged chunk are there again."""
+        begin = file.tell()
+        while len(head := file.read(9)) == 9:
+            code, length = struct.unpack('<BQ', head)
+            if length > self.size:
+                break
+            if code not in (_SCHEMA, _CHANNEL):
+                file.seek(length, os.SEEK_CUR)
+                continue
+            with suppress(struct.error, UnicodeDecodeError):
+                deque(self._take(code, file.read(length)), maxlen=0)
+        file.seek(begin)
+
     def _record(self, head: bytes, file: BinaryIO) -> Generator[SalvagedMessage, None, bool]:
         """Read a top-level record; returns whether it was whole."""
         code, length = struct.unpack('<BQ', head)
-        if length > _LONGEST:
+        if length > LONGEST:
             return False
         body = file.read(length)
         if code == _CHUNK:
-            inner, whole = _chunk(body, length)
-            return (yield from self._records(inner)) and whole
+            try:
+                inner, whole = _chunk(body, length)
+                whole = (yield from self._records(inner)) and whole
+            except (struct.error, UnicodeDecodeError, EOFError, OverflowError):
+                whole = False
+            # A chunk is written because it holds messages: at least one was in what is gone.
+            self.cut_messages += not whole
+            if not whole and len(body) == length:
+                self.broken.append(file.tell() - length - 9)
+                self.broken_bytes += length
+                return True
+            return whole
         if len(body) < length:
+            self.cut_messages += code == _MESSAGE
             return False
         yield from self._take(code, body)
         return True
@@ -98,16 +133,20 @@ class McapSalvage:
             name, at = _string(body, 2)
             encoding, at = _string(body, at)
             (size,) = struct.unpack_from('<I', body, at)
-            text = body[at + 4 : at + 4 + size].decode() if encoding == 'ros2msg' else ''
-            self._schemas[struct.unpack_from('<H', body)[0]] = (name, text)
+            text = body[at + 4 : at + 4 + size].decode()
+            self._schemas[struct.unpack_from('<H', body)[0]] = (name, encoding, text)
         elif code == _CHANNEL:
             number, schema = struct.unpack_from('<HH', body)
-            self._channels[number] = (_string(body, 4)[0], schema)
+            topic, at = _string(body, 4)
+            self._channels[number] = (topic, _string(body, at)[0], schema)
         elif code == _MESSAGE:
             number, _, received_ns = struct.unpack_from('<HIQ', body)
-            topic, schema = self._channels[number]
-            name, text = self._schemas.get(schema, ('', ''))
-            yield SalvagedMessage(topic, name, text, received_ns, body[22:])
+            if number not in self._channels:
+                self.cut_messages += 1
+                return
+            topic, form, schema = self._channels[number]
+            name, encoding, text = self._schemas.get(schema, ('', '', ''))
+            yield SalvagedMessage(topic, name, text, encoding, form, received_ns, body[22:])
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
@@ -121,19 +160,23 @@ def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     (size,) = struct.unpack_from('<Q', body, 16)
     compression, at = _string(body, 28)
     packed = body[at + 8 :]
-    data = _unpack(packed, compression)
-    return data, len(body) == length and len(data) == size
+    data = _unpack(packed, compression, min(size, LONGEST))
+    if len(body) < length or len(data) < size:
+        return data, False
+    (crc,) = struct.unpack_from('<I', body, 24)
+    # A chunk that is all there and not what was written: nothing in it can be believed.
+    return (b'', False) if crc and crc32(data) != crc else (data, len(data) == size)
 
 
-def _unpack(packed: bytes, compression: str) -> bytes:
+def _unpack(packed: bytes, compression: str, longest: int) -> bytes:
     """Return as much of the data as there is; a cut-off stream gives its beginning."""
     if not compression:
         return packed
     try:
         if compression == 'zstd':
-            return zstd.ZstdDecompressor().decompress(packed)
+            return unpack_zstd(packed, longest)
         if compression == 'lz4':
-            return LZ4FrameDecompressor().decompress(packed)
-    except (zstd.ZstdError, RuntimeError):
+            return LZ4FrameDecompressor().decompress(packed, max_length=longest)
+    except (ValueError, RuntimeError):
         return b''
     return b''

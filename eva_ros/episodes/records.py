@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-IMAGES = ('sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image')
+from eva_ros.episodes.typestore import VIDEO
+
+IMAGES = ('sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/Image', VIDEO)
 JOINT_STATE = 'sensor_msgs/msg/JointState'
 TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 EPISODE = 'eva_msgs/msg/Episode'
+TEXT = 'std_msgs/msg/String'
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Record:
     Attributes:
         topic: without the leading slash.
         received_ns: when the recorder got it.
-        stamp_ns: of its header.
+        stamp_ns: of its header; when it was received where its type has none.
     """
 
     topic: str
@@ -64,10 +67,24 @@ class EpisodeRecord(Record):
     robot: str
 
 
+@dataclass(frozen=True)
+class TextRecord(Record):
+    """A text, for example what the robot is told to do from now on."""
+
+    text: str
+
+
 def to_record(topic: str, received_ns: int, message: Any, kind: str) -> Record:
     """Return a deserialized message of one of the types in KINDS as a record."""
-    stamp_ns = _ns(message.header.stamp)
+    stamp_ns = _stamp_ns(message, received_ns)
     return KINDS[kind](topic.lstrip('/'), received_ns, stamp_ns, message)
+
+
+def _stamp_ns(message: Any, received_ns: int) -> int:
+    """Return when a message was stamped; foxglove's types have a time instead of a header."""
+    if hasattr(message, 'header'):
+        return _ns(message.header.stamp)
+    return _ns(message.timestamp) if hasattr(message, 'timestamp') else received_ns
 
 
 def _ns(time: Any) -> int:
@@ -93,6 +110,10 @@ def _trajectory(topic: str, received_ns: int, stamp_ns: int, message: Any) -> Tr
     )
 
 
+def _text(topic: str, received_ns: int, stamp_ns: int, message: Any) -> TextRecord:
+    return TextRecord(topic, received_ns, stamp_ns, str(message.data))
+
+
 def _episode(topic: str, received_ns: int, stamp_ns: int, message: Any) -> EpisodeRecord:
     kind = type(message)
     success = {kind.SUCCESS: True, kind.FAILURE: False}.get(message.success)
@@ -114,4 +135,5 @@ KINDS: dict[str, Callable[[str, int, int, Any], Record]] = {
     JOINT_STATE: _joint_state,
     TRAJECTORY: _trajectory,
     EPISODE: _episode,
+    TEXT: _text,
 }

@@ -11,11 +11,13 @@ from pydantic import model_validator
 
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import find_config
+from eva_ros.robot.spec import Robot
 from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
 
 # A crop may change a camera's aspect ratio by this much: no more than a pixel's rounding.
 _ASPECT_TOLERANCE = 0.02
+_ROW_HEIGHT = 120
 
 
 class CameraView(StrictModel):
@@ -174,3 +176,32 @@ def load_view(name_or_path: str | Path) -> ViewSpec:
         UserError: no such file, an unknown key, or boxes that do not fit; names the file.
     """
     return load(ViewSpec, find_config('views', name_or_path))
+
+
+def view_of(robot: Robot, name_or_path: str | Path | None = None) -> ViewSpec:
+    """Return a view by its name or file; where None, the one that has the robot's name.
+
+    A robot without a view of its own gets all its cameras in a row, 120 pixels high, at 10 Hz.
+
+    Raises:
+        UserError: no such file, an unknown key, or boxes that do not fit; names the file.
+    """
+    if name_or_path is not None:
+        return load_view(name_or_path)
+    try:
+        return load_view(robot.name)
+    except UserError:
+        return _row(robot)
+
+
+def _row(robot: Robot) -> ViewSpec:
+    cameras, left = [], 0
+    for camera in robot.cameras.values():
+        width = max(1, round(camera.width * _ROW_HEIGHT / camera.height))
+        box = (0, left, _ROW_HEIGHT, width)
+        cameras.append(CameraView(name=camera.name, box=box))
+        left += width
+    return ViewSpec(
+        name=f'{robot.name}_row', height=_ROW_HEIGHT, width=left, rate_hz=10.0, frames=17,
+        cameras=tuple(cameras),
+    )  # fmt: skip

@@ -7,17 +7,18 @@ from functools import partial
 import sys
 from typing import Any
 
-from sensor_msgs.msg import CompressedImage
-from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import load_view
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Health
+from eva_ros.ros.images import image_type
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import observation_message
 from eva_ros.ros.parameters import Param
@@ -55,14 +56,14 @@ class CameraIngest(EvaNode):
             self.robot, self._view, on_clock_jump=self._on_clock_jump
         )
         self._count = 0
+        self._by_reception = by_reception(AlignSettings(), self.robot)
         self._heard_ns: dict[str, int] = {}
         self._publisher = self.publish_on(Observation, topics.OBSERVATION, qos.PIPELINE)
         self._streams = [self.robot.cameras[name].topic for name in self._view.camera_names]
         self._streams += self.robot.joint_state_topics
         for name in self._view.camera_names:
             topic = self.robot.cameras[name].topic
-            kind = CompressedImage if topic.endswith('/compressed') else Image
-            self._follow(kind, topic, partial(self._on_image, name))
+            self._follow(image_type(topic), topic, partial(self._on_image, name))
         for topic in self.robot.joint_state_topics:
             self._follow(JointState, topic, partial(self._on_joint_state, topic))
         rate_hz = self.param('publish_rate_hz') or self._view.rate_hz
@@ -81,12 +82,16 @@ class CameraIngest(EvaNode):
     def _start(self) -> None:
         self._start_ns = self.now_ns()
 
-    def _on_image(self, camera: str, message: CompressedImage | Image) -> None:
-        self._builder.add_image_message(camera, to_ns(message.header.stamp), message)
+    def _on_image(self, camera: str, message: Any) -> None:
+        # foxglove's video messages have a time instead of a header.
+        stamp = message.header.stamp if hasattr(message, 'header') else message.timestamp
+        self._builder.add_image_message(camera, to_ns(stamp), message)
 
     def _on_joint_state(self, topic: str, message: JointState) -> None:
+        received = topic in self._by_reception
+        stamp_ns = self.now_ns() if received else to_ns(message.header.stamp)
         self._builder.add_joint_state(
-            to_ns(message.header.stamp), message.name, message.position, message.velocity, topic
+            stamp_ns, message.name, message.position, message.velocity, topic
         )
 
     def _on_clock_jump(self, sentence: str) -> None:

@@ -6,6 +6,7 @@ import sys
 from rclpy.utilities import remove_ros_args
 
 from eva_ros.errors import UserError
+from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import STACK
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.run import REFUSED
@@ -18,8 +19,9 @@ def node_class(name: str) -> type[EvaNode]:
     Raises:
         UserError: there is no such node.
     """
-    if name not in STACK:
-        raise UserError(f"There is no node '{name}' (there are: {', '.join(STACK)}).")
+    known = (*STACK, *RECORDERS)
+    if name not in known:
+        raise UserError(f"There is no node '{name}' (there are: {', '.join(known)}).")
     module = importlib.import_module(f'eva_ros.nodes.{name}')
     return getattr(module, ''.join(part.title() for part in name.split('_')))
 

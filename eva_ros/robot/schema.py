@@ -57,12 +57,13 @@ class EnableEntry(StrictModel):
 
 
 class ArmEntry(StrictModel):
-    """An arm: six joints, a gripper, a controller."""
+    """An arm: six joints, a gripper, a controller; `state_unit` is of its joint states."""
 
     joints: tuple[str, ...] = Field(min_length=6, max_length=6)
     gripper: GripperEntry
     controller: ControllerEntry
     state_topic: str = 'joint_states'
+    state_unit: Literal['rad', 'deg'] = 'rad'
     stamp_source: Literal['header', 'receive'] = 'header'
     enable_service: EnableEntry | None = None
     base_frame: str
@@ -82,11 +83,21 @@ class ArmEntry(StrictModel):
 
 
 class CameraEntry(StrictModel):
-    """A camera: topic of its images and their size in pixels."""
+    """A camera: topic of its images and their size in pixels.
+
+    `value_range` is for images of encoding 16UC1: the values that are shown black and white.
+    """
 
     topic: str
     height: int = Field(gt=0)
     width: int = Field(gt=0)
+    value_range: tuple[Number, Number] | None = None
+
+    @model_validator(mode='after')
+    def _check(self) -> 'CameraEntry':
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            raise ValueError('value_range must be the lower and the higher value')
+        return self
 
 
 class CapsuleEntry(StrictModel):

@@ -101,6 +101,7 @@ class Arm:
     Attributes:
         joints: the six arm joints, names inside.
         state_topic: topic of this arm's joint states.
+        state_unit: of the six joints in them, 'rad' or 'deg'; commands are in rad.
         controller: command topic and the joints as sent, gripper included where it is part of
             the trajectory.
         stamp_source: 'header', or 'receive' where the driver's stamps are another clock's.
@@ -116,6 +117,12 @@ class Arm:
     enable_service: EnableService | None
     base_frame: str
     end_effector_frame: str
+    state_unit: str = 'rad'
+
+    @property
+    def state_scale(self) -> float:
+        """Return the units of this arm's joint states for each rad, gripper apart."""
+        return 180.0 / np.pi if self.state_unit == 'deg' else 1.0
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -136,6 +143,7 @@ class Arm:
             UserError: a joint is missing or named twice, or a position is not finite.
         """
         values = _by_name(self.state_joints, names, positions)
+        values[:-1] /= self.state_scale
         values[-1] = self.gripper.from_controller(values[-1])
         return values
 
@@ -145,18 +153,23 @@ class Arm:
         """Return this arm's joint velocities [7]; nan where the joint state gives none."""
         given = dict(zip(names, velocities))
         values = np.array([given.get(name, np.nan) for name in self.state_joints])
+        values[:-1] /= self.state_scale
         values[-1] /= self.gripper.scale
         return values
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: its image topic and the size of its images in pixels."""
+    """A camera: its image topic and the size of its images in pixels.
+
+    `value_range` holds the values that are black and white in images of encoding 16UC1.
+    """
 
     name: str
     topic: str
     height: int
     width: int
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +254,9 @@ class Robot:
         """Return the names and values [14] of a joint state in the controllers' units."""
         values = np.array(positions, dtype=np.float64)
         for arm in ARM_NAMES:
-            last = self.arm_indices(arm).stop - 1
+            own = self.arm_indices(arm)
+            last = own.stop - 1
+            values[own.start : last] *= self.arms[arm].state_scale
             values[last] = self.arms[arm].gripper.to_controller(values[last])
         names = tuple(name for arm in ARM_NAMES for name in self.arms[arm].state_joints)
         return names, values
@@ -281,7 +296,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
     file, limits = read_robot_file(path)
     arms = {name: _arm(name, file) for name in ARM_NAMES}
     cameras = {
-        name: Camera(name, camera.topic, camera.height, camera.width)
+        name: Camera(name, camera.topic, camera.height, camera.width, camera.value_range)
         for name, camera in file.cameras.items()
     }
     urdf = None if file.urdf is None else (path.parent / file.urdf).resolve()
@@ -317,6 +332,7 @@ def _arm(name: str, file: RobotFile) -> Arm:
         ),
         base_frame=arm.base_frame,
         end_effector_frame=arm.end_effector_frame,
+        state_unit=arm.state_unit,
     )
 
 
@@ -345,14 +361,15 @@ def _by_name(
     """Return the positions of the wanted names, in that order."""
     if len(names) != len(positions):
         raise UserError(f'A joint state has {len(names)} names but {len(positions)} positions.')
-    missing = [name for name in wanted if name not in names]
+    place = {name: index for index, name in enumerate(names)}
+    missing = [name for name in wanted if name not in place]
     if missing:
         raise UserError(f'The joint state lacks {", ".join(missing)}.')
-    twice = [name for name in wanted if list(names).count(name) > 1]
-    if twice:
-        raise UserError(f'The joint state names {", ".join(twice)} more than once.')
-    index = [list(names).index(name) for name in wanted]
-    values = np.asarray(positions, dtype=np.float64)[index]
+    if len(place) < len(names):
+        twice = [name for name in wanted if list(names).count(name) > 1]
+        if twice:
+            raise UserError(f'The joint state names {", ".join(twice)} more than once.')
+    values = np.asarray(positions, dtype=np.float64)[[place[name] for name in wanted]]
     if not np.isfinite(values).all():
         bad = [name for name, value in zip(wanted, values) if not np.isfinite(value)]
         raise UserError(f'The joint state of {", ".join(bad)} is not a number.')

@@ -26,6 +26,9 @@ STACK = (
     topics.TRAJECTORY_INSPECTOR,
 )
 NODES = (topics.SIM_ROBOT, *STACK)
+# Beside them, where somebody asks for it: `eva up --record`, record.launch.py.
+RECORDERS = (topics.EPISODE_RECORDER,)
+ALL_NODES = (*NODES, *RECORDERS)
 COMPOSED = 'composed'
 EVERY_NODE = '/**'
 # A process says so on stdout, in one line with the names of its nodes, when all are up.
@@ -62,7 +65,7 @@ ARGUMENTS = (
         str,
         None,
         'Robot YAML: a name in config/robots, or a path.',
-        _each(NODES, 'robot'),
+        _each(ALL_NODES, 'robot'),
     ),
     Argument(
         'view', str, None, 'View YAML: a name in config/views, or a path.', _each(_VIEWERS, 'view')
@@ -103,8 +106,13 @@ ARGUMENTS = (
         ((topics.SIM_ROBOT, 'task'),),
     ),
     Argument('seed', int, None, 'Seed of that scene.', ((topics.SIM_ROBOT, 'seed'),)),
+    Argument('folder', str, None, 'Folder of the recorded bags.', _each(RECORDERS, 'folder')),
     Argument(
-        'use_sim_time', bool, None, 'Take the time from /clock.', _each(STACK, 'use_sim_time')
+        'use_sim_time',
+        bool,
+        None,
+        'Take the time from /clock.',
+        _each((*STACK, *RECORDERS), 'use_sim_time'),
     ),
     Argument('params_file', str, None, 'Parameter file of the nodes; config/nodes.yaml if empty.'),
     Argument('namespace', str, '', 'Namespace of all nodes and of their relative topics.'),
@@ -141,7 +149,7 @@ def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> lis
     """Return the processes to start, the simulated robot first.
 
     Args:
-        nodes: which of NODES.
+        nodes: which of ALL_NODES.
         settings: a value for each of ARGUMENTS by name; what is missing or None is left to the
             parameter file.
         folder: where to write the parameters that the settings override.
@@ -149,7 +157,7 @@ def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> lis
     Raises:
         UserError: a setting or the parameter file is wrong.
     """
-    chosen = [node for node in NODES if node in set(nodes)]
+    chosen = [node for node in ALL_NODES if node in set(nodes)]
     level = settings.get('log_level') or 'info'
     if level not in LOG_LEVELS:
         raise UserError(f"log_level is '{level}' and must be one of {', '.join(LOG_LEVELS)}.")
@@ -187,7 +195,7 @@ def check_parameter_file(path: Path) -> None:
         content = yaml.safe_load(path.read_text(encoding='utf-8'))
     except yaml.YAMLError as error:
         raise UserError(f'{path} is not YAML: {error}'.replace('\n', ' ')) from error
-    known = [EVERY_NODE, *(f'{EVERY_NODE}/{node}' for node in NODES)]
+    known = [EVERY_NODE, *(f'{EVERY_NODE}/{node}' for node in ALL_NODES)]
     for section, body in (content or {}).items():
         if section not in known:
             raise UserError(

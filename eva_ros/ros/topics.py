@@ -26,6 +26,7 @@ GHOST_FRAME_PREFIX = 'ghost/'
 # Actions.
 EXECUTE_TASK = 'execute_task'
 GENERATE_ROLLOUT = 'generate_rollout'
+RECORD_EPISODE = 'record_episode'
 
 # Own outputs and services of a node.
 PREVIEW = '~/preview'
@@ -44,6 +45,9 @@ START_TASK = '~/start_task'
 CANCEL_TASK = '~/cancel_task'
 GENERATE = '~/generate'
 RESET = '~/reset'
+START = '~/start'
+STOP = '~/stop'
+DISCARD = '~/discard'
 
 # Node names.
 CAMERA_INGEST = 'camera_ingest'
@@ -53,6 +57,7 @@ ARM_TRAJECTORY_PUBLISHER = 'arm_trajectory_publisher'
 TASK_EXECUTOR = 'task_executor'
 TRAJECTORY_INSPECTOR = 'trajectory_inspector'
 SIM_ROBOT = 'sim_robot'
+EPISODE_RECORDER = 'episode_recorder'
 
 
 def of(node: str, name: str) -> str:

@@ -1,0 +1,188 @@
+"""`eva bags`: look at recordings, show them, bring them in from elsewhere and send them out."""
+
+import argparse
+from collections.abc import Callable
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+from eva_ros.errors import UserError
+
+HELP = 'check and show recorded bags, import and export data sets'
+
+DONE, FINDINGS, WRONG_USE = 0, 1, 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare check, view, import and export."""
+    actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
+    check = actions.add_parser('check', help='what bags hold and what is wrong with them')
+    check.add_argument('--json', action='store_true', help='print one JSON object')
+    _add_bags(check)
+    view = actions.add_parser('view', help='one HTML page with pictures and joint curves')
+    view.add_argument('--out', type=Path, default=Path('bags.html'), help='page (bags.html)')
+    _add_bags(view)
+    bring = actions.add_parser('import', help='write a LeRobot or RoboTwin data set as bags')
+    bring.add_argument('source', type=Path, help='folder of the data set, or an HDF5 file')
+    bring.add_argument('--out', type=Path, required=True, help='folder of the bags')
+    bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
+    bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
+    bring.add_argument('--rate', type=float, help='frames a second, where the data do not say it')
+    bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
+    bring.add_argument('--json', action='store_true', help='print one JSON object')
+    send = actions.add_parser('export', help='write episodes as a LeRobot v3 data set')
+    send.add_argument('--out', type=Path, required=True, help='folder of the data set')
+    send.add_argument('--cache', type=Path, help='folder for aligned episodes')
+    send.add_argument('--workers', type=int, default=2, help='processes that read (2)')
+    _add_bags(send)
+
+
+def _add_bags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='bags or folders')
+    parser.add_argument('--robot', default='aloha_sim', help='robot YAML (aloha_sim)')
+    parser.add_argument('--view', help="view YAML (the robot's name, else all cameras in a row)")
+    parser.add_argument('--align', type=Path, help='YAML with clocks, tolerances and attempts')
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the chosen action."""
+    actions: dict[str, Callable[[argparse.Namespace], int]] = {
+        'check': _check,
+        'view': _view,
+        'import': _import,
+        'export': _export,
+    }
+    return actions[args.action](args)
+
+
+def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return the robot, the view and the settings that were asked for."""
+    from eva_ros.episodes.settings import load_settings
+    from eva_ros.episodes.views import view_of
+    from eva_ros.robot.spec import load_robot
+
+    robot = load_robot(args.robot)
+    return robot, view_of(robot, args.view), load_settings(args.align) if args.align else None
+
+
+def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any, Any, Any]]:
+    """Return what was found in each bag, and the bags; paths without any count as unusable."""
+    from eva_ros.episodes.bag_files import find_bags
+    from eva_ros.episodes.check import BagCheck
+    from eva_ros.episodes.check import check_bag
+
+    world = _world(args)
+    checks, bags = [], []
+    for path in args.paths:
+        try:
+            found = find_bags([path])
+        except UserError as error:
+            checks.append(BagCheck(str(path), reasons=[str(error)], opened=False))
+            bags.append(path)
+            continue
+        for bag in (bag for bag in found if bag not in bags):
+            checks.append(check_bag(bag, *world))
+            bags.append(bag)
+    return checks, bags, world
+
+
+def _code(checks: list[Any]) -> int:
+    if not any(check.opened for check in checks):
+        return WRONG_USE
+    return DONE if all(check.verdict == 'usable' for check in checks) else FINDINGS
+
+
+def _check(args: argparse.Namespace) -> int:
+    from eva_ros.cli.bags_table import print_checks
+
+    checks, _, _ = _checks(args)
+    if args.json:
+        print(json.dumps({'bags': [check.as_json() for check in checks]}, allow_nan=False))
+    else:
+        print_checks(checks)
+    return _code(checks)
+
+
+def _view(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.contact_sheet import bag_section
+    from eva_ros.episodes.contact_sheet import page
+
+    checks, bags, world = _checks(args)
+    sections = [bag_section(bag, check, *world) for bag, check in zip(bags, checks)]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(page(sections), encoding='utf-8')
+    print(f'wrote {args.out}', file=sys.stderr)
+    return _code(checks)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.bag_import import write_bags
+    from eva_ros.episodes.import_map import load_map
+    from eva_ros.episodes.import_map import map_by_order
+    from eva_ros.episodes.imported import look_at_numbers
+    from eva_ros.robot.spec import load_robot
+
+    if args.map and not args.robot:
+        raise UserError('--map says how joints become those of a robot: name it with --robot.')
+    data = _data_set(args)
+    robot = load_robot(args.robot) if args.robot else None
+    found = load_map(args.map) if args.map else None
+    if robot and not found:
+        found = map_by_order(data, robot)
+    bags, seen = write_bags(data, args.out, robot=robot, found=found, images=args.images)
+    findings = [*data.findings, *look_at_numbers(data), *seen]
+    about = {
+        'source': str(args.source),
+        'kind': data.kind,
+        'rate_hz': data.rate_hz,
+        'episodes': len(data.episodes),
+        'frames': data.frames,
+        'cameras': list(data.cameras),
+        'joints': list(data.joint_names),
+        'findings': findings,
+        'bags': [str(bag) for bag in bags],
+    }
+    if args.json:
+        print(json.dumps(about))
+        return FINDINGS if findings else DONE
+    print(f'{args.source}: {data.kind}, {len(data.episodes)} episodes, {data.frames} frames')
+    for finding in findings:
+        print(f'  - {finding}')
+    print(f'wrote {len(bags)} bags to {args.out}')
+    return FINDINGS if findings else DONE
+
+
+def _data_set(args: argparse.Namespace) -> Any:
+    from eva_ros.episodes.lerobot_reader import is_lerobot
+    from eva_ros.episodes.lerobot_reader import read_lerobot
+    from eva_ros.episodes.robotwin_reader import is_robotwin
+    from eva_ros.episodes.robotwin_reader import read_robotwin
+
+    if not args.source.exists():
+        raise UserError(f'There is no {args.source}.')
+    if is_lerobot(args.source):
+        return read_lerobot(args.source)
+    if not is_robotwin(args.source):
+        raise UserError(
+            f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '
+            'files (RoboTwin).'
+        )
+    if not args.rate or args.rate <= 0:
+        raise UserError(
+            'RoboTwin files hold no time: give the frames a second with --rate (the rate of the '
+            "simulation over the settings' save_freq)."
+        )
+    return read_robotwin(args.source, args.rate)
+
+
+def _export(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.lerobot_writer import write_lerobot
+
+    robot, view, settings = _world(args)
+    episodes = load_episodes(args.paths, robot, view, args.cache, args.workers, settings=settings)
+    write_lerobot(episodes, args.out, robot, view)
+    frames = sum(len(episode) for episode in episodes)
+    print(f'wrote {len(episodes)} episodes, {frames} frames to {args.out}', file=sys.stderr)
+    return DONE

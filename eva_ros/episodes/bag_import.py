@@ -1,0 +1,188 @@
+"""Episodes of another data set as rosbag2 bags, one an episode."""
+
+from collections import Counter
+from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.episodes.bag_writer import EpisodeBagWriter
+from eva_ros.episodes.import_map import check_map
+from eva_ros.episodes.import_map import ImportMap
+from eva_ros.episodes.import_map import mapped
+from eva_ros.episodes.imported import DataSet
+from eva_ros.episodes.imported import ImportedEpisode
+from eva_ros.episodes.imported import PictureWatch
+from eva_ros.episodes.storage import brief
+from eva_ros.robot.spec import Robot
+
+# The data sets count time from the beginning of an episode; a stamp of zero would mean none.
+_START_NS = 1_000_000_000
+_QUALITY = 95
+
+Rows = Sequence[tuple[str, tuple[str, ...], NDArray[np.float64]]]
+
+
+def write_bags(
+    data: DataSet,
+    out: Path,
+    *,
+    robot: Robot | None = None,
+    found: ImportMap | None = None,
+    images: str = 'jpeg',
+    step: Callable[[], None] = lambda: None,
+) -> tuple[list[Path], list[str]]:
+    """Write each episode of a data set as a bag; bags that are there already stay as they are.
+
+    Without a robot, joints keep their names and numbers (topics `joint_states` and `action`) and
+    cameras their keys as topics. With one, the map makes them that robot's.
+
+    Args:
+        data: the data set.
+        out: folder of the bags.
+        robot: whose names, units and topics the bags get.
+        found: how; needed with a robot.
+        images: 'jpeg' (quality 95) or 'png' (exactly the decoded pictures).
+        step: is called after each episode.
+
+    Returns:
+        The bags, and what was found while the pictures passed, a sentence each.
+
+    Raises:
+        UserError: the map does not fit, or a file cannot be read.
+    """
+    if robot and found:
+        check_map(found, data, robot)
+    there = 0
+    watch, findings, bags = PictureWatch(data.rate_hz), list[str](), list[Path]()
+    for episode in data.episodes:
+        path = out / f'{data.path.stem}-{episode.index:05d}'
+        bags.append(path)
+        if (path / 'metadata.yaml').is_file():
+            there += 1
+        else:
+            findings += _write(data, episode, path, robot, found, images, watch)
+        step()
+    findings += _unwritten(data, robot)
+    if there:
+        findings.append(f'{there} bags were there already; their pictures were not looked at.')
+    return bags, [*findings, *watch.findings()]
+
+
+def _unwritten(data: DataSet, robot: Robot | None) -> list[str]:
+    """Say which actions the bags do not hold."""
+    acted = [e for e in data.episodes if e.actions is not None]
+    if robot and acted:
+        return ['The actions are left out: bags of a robot hold what was measured.']
+    shapes = [(e.index, e.actions.shape, e.states.shape) for e in acted if e.actions is not None]
+    odd = ', '.join(str(index) for index, actions, states in shapes if actions != states)
+    if odd:
+        return [f'Actions that are not shaped as the states are left out: episode {odd}.']
+    return []
+
+
+def _write(
+    data: DataSet,
+    episode: ImportedEpisode,
+    path: Path,
+    robot: Robot | None,
+    found: ImportMap | None,
+    images: str,
+    watch: PictureWatch,
+) -> list[str]:
+    facts = {'eva.source': f'{data.kind} {data.path.name} episode {episode.index}'}
+    facts['eva.instruction'] = episode.instruction
+    writer = EpisodeBagWriter(path, robot.name if robot else '', facts, episode.index)
+    try:
+        stamps = [_START_NS + round(s * 1e9) for s in episode.stamps_s.tolist()]
+        asked = episode.instruction
+        writer.write_episode(stamps[0], start=True, task='', instruction=asked)
+        findings = _rows(writer, data, episode, robot, found, images, watch, stamps)
+        writer.write_episode(stamps[-1], start=False, task='', instruction=asked)
+    except BaseException:
+        writer.abort()
+        raise
+    writer.close()
+    return findings
+
+
+def _rows(
+    writer: EpisodeBagWriter,
+    data: DataSet,
+    episode: ImportedEpisode,
+    robot: Robot | None,
+    found: ImportMap | None,
+    images: str,
+    watch: PictureWatch,
+    stamps: list[int],
+) -> list[str]:
+    """Write all rows in order; returns a sentence for each video that lacks pictures."""
+    topics = camera_topics(data, robot, found)
+    cameras = {key: frames() for key, frames in episode.frames.items() if key in topics}
+    lacking, broken = Counter[str](), list[str]()
+    joints = joint_rows(data, episode, robot, found)
+    for index, stamp_ns in enumerate(stamps):
+        for topic, names, values in joints:
+            writer.write_joint_state(topic, stamp_ns, names, values[index], np.zeros(0))
+        for key in list(cameras):
+            try:
+                picture = next(cameras[key], None)
+            except Exception as error:  # PyAV has many
+                del cameras[key]
+                broken.append(
+                    f"Episode {episode.index}: the video of '{key}' cannot be decoded behind "
+                    f'{index} of {len(stamps)} frames ({brief(error)}).'
+                )
+                continue
+            if picture is None:
+                lacking[key] += 1
+                continue
+            watch.add(key, index, picture)
+            packed = encode(picture, images)
+            writer.write_image(topics[key], stamp_ns, key, packed, images)
+    return broken + [
+        f"Episode {episode.index}: {count} of {len(stamps)} frames have no picture in '{key}'."
+        for key, count in lacking.items()
+    ]
+
+
+def camera_topics(data: DataSet, robot: Robot | None, found: ImportMap | None) -> dict[str, str]:
+    """Return the topic of each of the data set's cameras that is written."""
+    if robot and found:
+        return {key: '/' + robot.cameras[own].topic for own, key in found.cameras.items()}
+    return {key: '/' + key.replace('.', '/') + '/compressed' for key in data.cameras}
+
+
+def joint_rows(
+    data: DataSet, episode: ImportedEpisode, robot: Robot | None, found: ImportMap | None
+) -> Rows:
+    """Return topic, names and values [T, K] of everything that is written as a joint state."""
+    if not (robot and found):
+        rows = [('/joint_states', data.joint_names, episode.states)]
+        if episode.actions is not None and episode.actions.shape == episode.states.shape:
+            rows.append(('/action', data.joint_names, episode.actions))
+        return rows
+    names, values = _controllers(mapped(episode.states, found, data, robot), robot)
+    rows = []
+    for topic in robot.joint_state_topics:
+        arms = [arm.name for arm in robot.arms.values() if arm.state_topic == topic]
+        index = [i for arm in arms for i in range(*robot.arm_indices(arm).indices(len(names)))]
+        rows.append(('/' + topic, tuple(names[i] for i in index), values[:, index]))
+    return rows
+
+
+def _controllers(joints: NDArray, robot: Robot) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return names and values [T, J] in the controllers' names and units."""
+    names, _ = robot.to_joint_state(robot.home)
+    return names, np.stack([robot.to_joint_state(row)[1] for row in joints])
+
+
+def encode(picture: NDArray[np.uint8], images: str) -> bytes:
+    """Return a picture [H, W, 3], RGB, as JPEG or PNG bytes."""
+    flags = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY] if images == 'jpeg' else []
+    flags += [cv2.IMWRITE_PNG_COMPRESSION, 1] if images == 'png' else []
+    extension = '.jpg' if images == 'jpeg' else '.png'
+    return cv2.imencode(extension, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), flags)[1].tobytes()

@@ -1,0 +1,307 @@
+"""Look through a bag: what is in it, what is wrong with it, how much of it can be used."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eva_ros.episodes.align import align
+from eva_ros.episodes.align import Piece
+from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.ingest import Observation
+from eva_ros.episodes.joint_check import ArmCheck
+from eva_ros.episodes.picture_check import PictureCheck
+from eva_ros.episodes.reasons import listed
+from eva_ros.episodes.reasons import Notes
+from eva_ros.episodes.reasons import sentence
+from eva_ros.episodes.records import EPISODE
+from eva_ros.episodes.records import EpisodeRecord
+from eva_ros.episodes.records import ImageRecord
+from eva_ros.episodes.records import IMAGES
+from eva_ros.episodes.records import JOINT_STATE
+from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.records import KINDS
+from eva_ros.episodes.records import Record
+from eva_ros.episodes.records import TEXT
+from eva_ros.episodes.records import TextRecord
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
+from eva_ros.episodes.storage import brief
+from eva_ros.episodes.streams import Stream
+from eva_ros.episodes.video import Pictures
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
+from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.spec import Robot
+
+USABLE, PARTIAL, UNUSABLE = 'usable', 'partial', 'unusable'
+# Pictures are looked at this often.
+_LOOK_NS = 500_000_000
+_CLOCK = 'rosgraph_msgs/msg/Clock'
+
+
+@dataclass
+class BagCheck:
+    """What was found in a bag; `as_json` is what other programs read.
+
+    Attributes:
+        verdict: usable (episodes and no findings), partial (both), unusable (no episode).
+        reasons: the findings, a sentence each.
+        topics: what each topic holds, by name.
+        episodes: the pieces that training would get.
+        lost_messages: known to be lost; more may be where a file is cut off.
+        opened: whether anything could be read.
+    """
+
+    path: str
+    verdict: str = UNUSABLE
+    reasons: list[str] = field(default_factory=list)
+    topics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    episodes: list[dict[str, Any]] = field(default_factory=list)
+    lost_messages: int = 0
+    opened: bool = True
+
+    @property
+    def usable_s(self) -> float:
+        """Return how many seconds training would get."""
+        return sum(episode['duration_s'] for episode in self.episodes)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields that other programs read."""
+        return {
+            'path': self.path,
+            'verdict': self.verdict,
+            'reasons': self.reasons,
+            'topics': self.topics,
+            'episodes': self.episodes,
+            'lost_messages': self.lost_messages,
+        }
+
+
+def check_bag(
+    path: Path, robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+) -> BagCheck:
+    """Read a bag once, as training would, and say what is in it. Damage ends up in the reasons."""
+    notes = Notes()
+    try:
+        with BagReader(path, notes.add) as reader:
+            return _Look(reader, robot, view, settings or AlignSettings(), notes).result()
+    except UserError as error:
+        notes.add(str(error))
+        return BagCheck(str(path), reasons=notes.sentences(), opened=False)
+
+
+class _Look:
+    """One pass over a bag."""
+
+    def __init__(
+        self,
+        reader: BagReader,
+        robot: Robot,
+        view: ViewSpec,
+        settings: AlignSettings,
+        notes: Notes,
+    ) -> None:
+        self._reader, self._robot, self._view = reader, robot, view
+        self._settings, self._notes = settings, notes
+        self._streams = {name: Stream(kind) for name, kind in reader.topics.items()}
+        self._cameras = {robot.cameras[name].topic.lstrip('/'): name for name in view.camera_names}
+        self._wanted = [*self._cameras, *robot.joint_state_topics]
+        self._pictures = {topic: PictureCheck() for topic in self._cameras}
+        self._looked_ns: dict[str, int] = {}
+        self._decoder = Pictures()
+        self._arms = {name: _arm_check(robot, name) for name in ARM_NAMES}
+        self._texts: dict[str, set[str]] = {}
+        self._spread = _Spread(view)
+        self._broken: dict[str, int] = {}
+
+    def result(self) -> BagCheck:
+        reader = self._reader
+        marked = EPISODE in reader.topics.values()
+        pieces: list[Piece] = []
+        records = self._records()
+        try:
+            for piece in align(
+                records,
+                self._robot,
+                self._view,
+                self._notes.add,
+                marked=marked,
+                settings=self._settings,
+                facts=reader.facts,
+                keep=self._spread.add,
+            ):
+                pieces.append(piece)
+        except UserError as error:
+            self._notes.add(str(error))
+        for _ in records:  # what is left is counted too
+            pass
+        self._judge()
+        check = BagCheck(str(reader.path), topics=self._topics())
+        check.episodes = [self._episode(piece) for piece in pieces]
+        check.lost_messages = reader.losses.messages + sum(self._broken.values())
+        if check.lost_messages:
+            self._notes.add(f'{check.lost_messages} messages are lost.')
+        check.reasons = self._notes.sentences()
+        if pieces:
+            check.verdict = PARTIAL if check.reasons else USABLE
+        elif not check.reasons:
+            check.reasons = ['It holds no episode.']
+        return check
+
+    # Reading.
+
+    def _records(self) -> Iterator[Record]:
+        for topic, received_ns, data in self._reader.messages():
+            stream = self._streams[topic.name]
+            if topic.type not in KINDS:
+                stream.stamped = False
+                stream.add(received_ns, received_ns, len(data))
+                continue
+            try:
+                record = self._reader.decode(topic, received_ns, data)
+            except Exception as error:  # damaged bytes fail in any way
+                self._broken[topic.name] = self._broken.get(topic.name, 0) + 1
+                self._notes.add(f"A message on '{topic.name}' cannot be read: {brief(error)}.")
+                continue
+            stream.stamped = topic.type != TEXT
+            stream.add(record.stamp_ns, received_ns, len(data))
+            if self._is_wanted(record):
+                self._watch(record)
+                yield record
+
+    def _is_wanted(self, record: Record) -> bool:
+        """Return whether training would read it."""
+        if isinstance(record, EpisodeRecord | TextRecord):
+            return True
+        return record.topic in self._wanted
+
+    def _watch(self, record: Record) -> None:
+        if isinstance(record, JointStateRecord):
+            for name in ARM_NAMES:
+                if self._robot.arms[name].state_topic == record.topic:
+                    self._arms[name].add(record)
+        elif isinstance(record, ImageRecord) and record.topic in self._pictures:
+            self._look_at(record)
+
+    def _look_at(self, record: ImageRecord) -> None:
+        """Decode a picture now and then (the frames of a video all, they need each other)."""
+        due = record.received_ns - self._looked_ns.get(record.topic, -_LOOK_NS) >= _LOOK_NS
+        if not due and not hasattr(record.message, 'timestamp'):
+            return
+        camera = self._robot.cameras[self._cameras[record.topic]]
+        try:
+            picture = self._decoder.decode(record.topic, record.message, camera.value_range)
+        except UserError as error:
+            self._notes.add(f"An image on '{record.topic}': {error}")
+            return
+        if due and picture is not None:
+            self._looked_ns[record.topic] = record.received_ns
+            self._pictures[record.topic].add(picture)
+
+    # Judging.
+
+    def _judge(self) -> None:
+        wanted = self._wanted
+        missing = [topic for topic in wanted if not self._count(topic)]
+        for topic in missing:
+            self._notes.add(sentence(f"there is no message on '{topic}'{self._instead(topic)}"))
+        simulated = self._robot.simulated or any(
+            stream.type == _CLOCK and stream.count for stream in self._streams.values()
+        )
+        received = by_reception(self._settings, self._robot)
+        received |= {self._robot.cameras[n].topic for n in self._cameras.values() if n in received}
+        for topic in (t for t in wanted if self._count(t) and t not in received):
+            faults = self._streams[topic].faults(simulated=simulated)
+            hint = ' (align it by the time of reception: clock: receive)' if faults else ''
+            for fault in faults:
+                self._notes.add(f"The {fault} on '{topic}'{hint}.")
+        for topic, pictures in self._pictures.items():
+            for fault in pictures.faults():
+                self._notes.add(sentence(f"camera '{self._cameras[topic]}': {fault}"))
+        self._judge_joints()
+
+    def _judge_joints(self) -> None:
+        heard = [name for name in ARM_NAMES if self._arms[name].messages]
+        for name in heard:
+            for fault in self._arms[name].faults():
+                self._notes.add(sentence(f'{name} arm: {fault}'))
+        found = [joint for name in heard for joint in self._arms[name].found]
+        still = [joint for name in heard for joint in self._arms[name].motionless]
+        if found and len(still) == len(found):
+            self._notes.add(f'No joint moves: all {len(found)} stay where they are.')
+
+    def _count(self, topic: str) -> int:
+        return self._streams[topic].count if topic in self._streams else 0
+
+    def _instead(self, topic: str) -> str:
+        """Return which topics might be meant."""
+        used, images = set(self._wanted), topic in self._cameras
+        kinds = IMAGES if images else (JOINT_STATE,)
+        other = [n for n, kind in self._reader.topics.items() if n not in used and kind in kinds]
+        return f'; the bag has {listed(other)}: is the robot YAML right?' if other else ''
+
+    def _topics(self) -> dict[str, dict[str, Any]]:
+        found = {}
+        for name, stream in sorted(self._streams.items()):
+            facts = stream.facts()
+            promised = self._reader.promised.get(name)
+            if promised is not None:
+                facts['declared_messages'] = promised
+                if self._reader.declared_s:
+                    facts['declared_rate_hz'] = round(promised / self._reader.declared_s, 2)
+            if name in self._pictures:
+                camera = self._cameras[name]
+                facts |= {'camera': camera, **self._pictures[name].facts()}
+                facts |= self._spread.facts(camera)
+            arms = [a for a in ARM_NAMES if self._robot.arms[a].state_topic == name]
+            if arms:
+                facts['joints'] = {arm: self._arms[arm].facts() for arm in arms}
+            found[name] = facts
+        return found
+
+    def _episode(self, piece: Piece) -> dict[str, Any]:
+        first, last = piece.ticks[0].observation.stamp_ns, piece.ticks[-1].observation.stamp_ns
+        begins = [
+            stream.first_ns
+            for name, stream in self._streams.items()
+            if name in self._wanted and stream.count and stream.first_ns
+        ]
+        return {
+            'instruction': piece.instruction,
+            'success': piece.success,
+            'start_s': round((first - min(begins, default=first)) * 1e-9, 3),
+            'duration_s': round((last - first) * 1e-9, 3),
+            'frames': len(piece.ticks),
+        }
+
+
+class _Spread:
+    """How old the pictures are at the ticks."""
+
+    def __init__(self, view: ViewSpec) -> None:
+        self._ages: dict[str, list[int]] = {name: [0, 0, 0] for name in view.camera_names}
+
+    def add(self, observation: Observation) -> int:
+        for camera, stamp_ns in observation.image_stamps.items():
+            age_ns, ages = observation.stamp_ns - stamp_ns, self._ages[camera]
+            self._ages[camera] = [ages[0] + 1, ages[1] + age_ns, max(ages[2], age_ns)]
+        return -1
+
+    def facts(self, camera: str) -> dict[str, Any]:
+        count, total, most = self._ages[camera]
+        if not count:
+            return {}
+        ages = {'mean': round(total / count * 1e-6, 1), 'max': round(most * 1e-6, 1)}
+        return {'age_at_ticks_ms': ages}
+
+
+def _arm_check(robot: Robot, name: str) -> ArmCheck:
+    own, limits = robot.arm_indices(name), robot.limits
+    fastest = np.where(np.isfinite(limits.max_velocity), limits.max_velocity, np.inf)
+    return ArmCheck(
+        robot.arms[name], limits.min_position[own], limits.max_position[own], fastest[own]
+    )

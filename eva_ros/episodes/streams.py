@@ -1,0 +1,124 @@
+"""What a stream of stamped messages is like: rate, gaps, and stamps that cannot be true."""
+
+from array import array
+from dataclasses import dataclass
+from dataclasses import field
+import heapq
+from typing import Any
+
+import numpy as np
+
+# Stamps before the year 2000 count from the start of a machine or of a simulation.
+_EPOCH_NS = 946_684_800 * 1_000_000_000
+# A stamp and the time of reception that are further apart are of two clocks.
+_CLOCKS_NS = 2_000_000_000
+# An interval this many times the usual one, and at least so long, is a gap.
+_GAP = 3.0
+_SHORTEST_GAP_S = 0.1
+_INTERVALS = 200_000
+_GAPS = 50
+
+
+@dataclass
+class Stream:
+    """Figures of one topic, taken message by message.
+
+    Attributes:
+        type: of its messages.
+        count: messages heard.
+        bytes: of all of them.
+        stamped: whether its type has stamps of its own; otherwise those of reception count.
+    """
+
+    type: str
+    count: int = 0
+    bytes: int = 0
+    stamped: bool = True
+    first_ns: int = 0
+    last_ns: int = 0
+    first_received_ns: int = 0
+    last_received_ns: int = 0
+    zero: int = 0
+    backward: int = 0
+    _intervals: array = field(default_factory=lambda: array('d'))
+    _longest: list[tuple[float, int]] = field(default_factory=list)
+    _lags: array = field(default_factory=lambda: array('d'))
+
+    def add(self, stamp_ns: int, received_ns: int, size: int) -> None:
+        """Take in a message."""
+        if not self.count:
+            self.first_ns, self.first_received_ns, self.last_ns = stamp_ns, received_ns, stamp_ns
+        elif stamp_ns < self.last_ns:
+            self.backward += 1
+        else:
+            self._interval((stamp_ns - self.last_ns) * 1e-9, self.last_ns)
+        self.zero += stamp_ns == 0
+        self.count += 1
+        self.bytes += size
+        self.last_ns, self.last_received_ns = stamp_ns, received_ns
+        if len(self._lags) < _INTERVALS:
+            self._lags.append((received_ns - stamp_ns) * 1e-9)
+
+    def _interval(self, seconds: float, since_ns: int) -> None:
+        if len(self._intervals) < _INTERVALS:
+            self._intervals.append(seconds)
+        keep = heapq.heappush if len(self._longest) < _GAPS else heapq.heappushpop
+        keep(self._longest, (seconds, since_ns))
+
+    @property
+    def median_s(self) -> float:
+        """Return the usual time between two messages."""
+        return float(np.median(self._intervals)) if self._intervals else 0.0
+
+    @property
+    def rate_hz(self) -> float:
+        """Return the usual rate, from the time between neighbours."""
+        return 1.0 / self.median_s if self.median_s > 0 else 0.0
+
+    @property
+    def mean_hz(self) -> float:
+        """Return messages over the whole time."""
+        seconds = (self.last_ns - self.first_ns) * 1e-9
+        return (self.count - 1) / seconds if seconds > 0 else 0.0
+
+    def gaps(self) -> list[tuple[float, float]]:
+        """Return when gaps begin, in s from the first stamp, and how long they are, in order."""
+        least = max(_GAP * self.median_s, _SHORTEST_GAP_S)
+        found = [(since, s) for s, since in self._longest if s > least and self.median_s > 0]
+        return [((since - self.first_ns) * 1e-9, seconds) for since, seconds in sorted(found)]
+
+    def faults(self, *, simulated: bool) -> list[str]:
+        """Return what is wrong with the stamps, a phrase each."""
+        if not self.count or not self.stamped:
+            return []
+        found = []
+        if self.zero:
+            found.append(f'{self.zero} of {self.count} stamps are zero')
+        if self.backward:
+            found.append(f'stamps go back {self.backward} times')
+        if not simulated and self.zero < self.count:
+            found += self._foreign_clock()
+        return found
+
+    def _foreign_clock(self) -> list[str]:
+        if self.last_ns < _EPOCH_NS:
+            if self.last_received_ns < _EPOCH_NS:
+                return []
+            return ['stamps count from the start of a machine or a simulation, not from 1970']
+        lag_s = float(np.median(self._lags))
+        if abs(lag_s) * 1e9 > _CLOCKS_NS:
+            side = 'behind' if lag_s > 0 else 'ahead of'
+            return [f'stamps are {abs(lag_s):.1f} s {side} the recorder: two clocks']
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """Return the figures as JSON holds them."""
+        gaps = self.gaps()
+        return {
+            'type': self.type,
+            'messages': self.count,
+            'rate_hz': round(self.rate_hz, 2),
+            'mean_rate_hz': round(self.mean_hz, 2),
+            'gaps': [[round(at, 3), round(seconds, 3)] for at, seconds in gaps],
+            'bytes': self.bytes,
+        }

@@ -1,0 +1,339 @@
+"""Records episodes: one MCAP bag each, one image stream a camera, readable even after a crash.
+
+A recording begins and ends by ~/start, ~/stop and ~/discard, or by the action record_episode.
+"""
+
+from pathlib import Path
+import shutil
+import sys
+import threading
+import time
+from typing import Any
+
+from rclpy.action import CancelResponse
+from rclpy.action import GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock
+from rclpy.clock import ClockType
+
+from eva_msgs.action import RecordEpisode
+from eva_msgs.msg import Episode
+from eva_ros.episodes.recorded_bag import RecordedBag
+from eva_ros.errors import UserError
+from eva_ros.nodes.recording import EPISODE_KIND
+from eva_ros.nodes.recording import EPISODE_TOPIC
+from eva_ros.nodes.recording import Recording
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.actions import ThreadedActionServer
+from eva_ros.ros.bag_thread import BagThread
+from eva_ros.ros.heard_topics import HeardTopics
+from eva_ros.ros.images import image_type
+from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.parameters import Param
+from eva_ros.ros.run import run
+from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.version import version
+
+Result = RecordEpisode.Result
+_FEEDBACK_S = 0.5
+_IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+
+
+class EpisodeRecorder(EvaNode):
+    """The node `episode_recorder`."""
+
+    PARAMS = (
+        Param('folder', 'bags', 'Folder of the bags.'),
+        Param('instruction', '', 'What the robot is told in an episode of ~/start.', live=True),
+        Param('task', '', 'Short name of that task.', live=True),
+        Param('extra_topics', '', "Further topics, as 'name type, name type'; no images."),
+        Param(
+            'stale_after_s',
+            1.0,
+            'A camera or joint state that is silent for so long is reported.',
+            low=0.01,
+            high=60.0,
+            live=True,
+        ),
+        Param(
+            'warn_free_gb',
+            10.0,
+            'Less room on the disk than this is reported.',
+            low=0.0,
+            high=1e6,
+            live=True,
+        ),
+        Param(
+            'stop_free_gb',
+            1.0,
+            'With less room on the disk than this a recording ends, and none begins.',
+            low=0.0,
+            high=1e6,
+            live=True,
+        ),
+    )
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(topics.EPISODE_RECORDER, **options)
+
+    def _setup(self) -> None:
+        self._folder = Path(self.param('folder')).expanduser()
+        self._recording: Recording | None = None
+        self._count = 0
+        # Callbacks come from the executor's thread, goals have threads of their own.
+        self._lock = threading.RLock()
+        self._needed = [camera.topic for camera in self.robot.cameras.values()]
+        self._needed += self.robot.joint_state_topics
+        self._heard = HeardTopics(self, self._kinds(), self._on_message)
+        self.listen_to(Episode, topics.EPISODE, self._on_episode, qos.LATCHED)
+        self.offer(topics.START, self._start_service)
+        self.offer(topics.STOP, lambda: self._stop_recording())
+        self.offer(topics.DISCARD, self._discard)
+        self._server = ThreadedActionServer(
+            self,
+            RecordEpisode,
+            topics.RECORD_EPISODE,
+            self._execute,
+            goal_callback=lambda _: GoalResponse.ACCEPT if self.is_active else GoalResponse.REJECT,
+            cancel_callback=lambda _goal: CancelResponse.ACCEPT,
+        )
+        self.own(self._server.destroy)
+        # A steady clock: the disk fills up also where /clock stands still.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        watch = self.create_timer(1.0, self.guarded('watch', self._watch), clock=steady)
+        self.own(lambda: self.destroy_timer(watch))
+
+    def _kinds(self) -> dict[str, str]:
+        """Return the type of each topic that is recorded."""
+        cameras = [camera.topic for camera in self.robot.cameras.values()]
+        kinds = {topic: _name(image_type(topic)) for topic in cameras}
+        kinds |= dict.fromkeys(self.robot.joint_state_topics, 'sensor_msgs/msg/JointState')
+        kinds |= {arm.controller.topic: arm.controller.type for arm in self.robot.arms.values()}
+        for entry in filter(None, map(str.strip, self.param('extra_topics').split(','))):
+            name, _, kind = entry.partition(' ')
+            kind = kind.strip()
+            if not kind:
+                raise UserError(f"extra_topics: '{entry}' is no topic and type.")
+            if kind in _IMAGES:
+                raise UserError(f"extra_topics: '{name}': the robot YAML names the cameras.")
+            kinds.setdefault(name, kind)
+        return kinds
+
+    def _stop(self) -> None:
+        with self._lock:
+            if self._recording:
+                self._finish('the node stops')
+
+    # Beginning and ending.
+
+    def _start_service(self) -> str:
+        recording = self._begin(self.param('instruction'), self.param('task'))
+        return f'recording {recording.thread.bag.path}'
+
+    def _begin(self, instruction: str, task: str) -> Recording:
+        with self._lock:
+            if self._recording:
+                raise UserError(f'{self._recording.thread.bag.path} is being recorded: stop it.')
+            self._refuse_full_disk()
+            self._heard.look()
+            silent = [t for t in self._needed if not self._heard.topics[t].publishers]
+            if silent:
+                raise UserError(f'Nobody publishes {", ".join(silent)}: are the drivers running?')
+            recording = self._open(instruction.strip(), task.strip())
+            self._heard.begin()
+            self._recording, self._count = recording, self._count + 1
+            recording.mark(recording.start_ns, Episode.START)
+            for topic in self._heard.topics.values():
+                if topic.latched is not None:
+                    self._on_message(topic.name, topic.latched)
+        self.diagnostics.report('recording', 'ok', f'recording {recording.thread.bag.path}')
+        return recording
+
+    def _open(self, instruction: str, task: str) -> Recording:
+        facts = {
+            'eva.robot': self.robot.name,
+            'eva.instruction': instruction,
+            'eva.task': task,
+            'eva.robot_yaml': self.robot.path.read_text(encoding='utf-8'),
+            'eva.version': version(),
+        }
+        when = time.strftime('%Y-%m-%d-%H-%M-%S')
+        name = '-'.join(filter(None, [task or 'episode', when, f'{self._count:04d}']))
+        bag = RecordedBag(self._folder / name.replace('/', '_').replace(' ', '_'), facts)
+        for topic, heard in self._heard.topics.items():
+            bag.add_topic(_in_bag(topic), heard.kind)
+        bag.add_topic(EPISODE_TOPIC, EPISODE_KIND)
+        thread = BagThread(bag)
+        return Recording(thread, self.robot.name, self._count, task, instruction, self.now_ns())
+
+    def _stop_recording(self, why: str = '') -> str:
+        with self._lock:
+            if self._recording is None:
+                raise UserError('Nothing is being recorded.')
+            return self._finish(why)
+
+    def _finish(self, why: str) -> str:
+        recording, self._recording = self._recording, None
+        assert recording is not None
+        now_ns = self.now_ns()
+        recording.finish(now_ns)
+        bag, seconds = recording.thread.bag, (now_ns - recording.start_ns) * 1e-9
+        parts = [f'{bag.path}: {seconds:.1f} s, {bag.counts.total()} messages']
+        parts += [why] if why else []
+        parts += self._faults(recording)
+        recording.sentence = '; '.join(parts) + '.'
+        recording.over.set()
+        level = 'warn' if self._faults(recording) else 'ok'
+        self.diagnostics.report('recording', level, recording.sentence)
+        return recording.sentence
+
+    def _discard(self) -> str:
+        with self._lock:
+            recording, self._recording = self._recording, None
+            if recording is None:
+                raise UserError('Nothing is being recorded.')
+            recording.thread.discard()
+            recording.sentence = f'{recording.thread.bag.path} was discarded.'
+            recording.over.set()
+        self.diagnostics.report('recording', 'ok', recording.sentence)
+        return recording.sentence
+
+    def _faults(self, recording: Recording) -> list[str]:
+        """Return what is wrong with the recording up to now, a phrase each."""
+        found = [recording.thread.failure] if recording.thread.failure else []
+        silent = [name for name in self._needed if not self._heard.topics[name].count]
+        if silent:
+            found.append(f'nothing was heard on {", ".join(silent)}')
+        dropped = {t.name: t.dropped for t in self._heard.topics.values() if t.dropped}
+        found += [f"{count} messages were dropped on '{name}'" for name, count in dropped.items()]
+        if recording.thread.overflown:
+            found.append(f'the disk was too slow for {recording.thread.overflown} messages')
+        return found
+
+    def _dropped(self, recording: Recording) -> int:
+        heard = self._heard.topics.values()
+        return sum(topic.dropped for topic in heard) + recording.thread.overflown
+
+    # What is heard.
+
+    def _on_message(self, topic: str, data: bytes) -> None:
+        with self._lock:
+            if self._recording:
+                self._recording.thread.put(_in_bag(topic), self.now_ns(), data)
+
+    def _on_episode(self, message: Episode) -> None:
+        """Take a judge's word; an episode that is judged is over."""
+        with self._lock:
+            recording = self._recording
+            if recording is None or message.phase != Episode.END:
+                return
+            if to_ns(message.header.stamp) < recording.start_ns:
+                return
+            recording.success = message.success
+            self._finish('judged on the topic episode')
+
+    # Watching.
+
+    def _watch(self) -> None:
+        with self._lock:
+            self._heard.look()
+            free = self._free_gb()
+            if free < self.param('stop_free_gb') and self._recording:
+                self._finish(f'only {free:.1f} GB are free on the disk')
+            elif free < self.param('warn_free_gb'):
+                self.diagnostics.report('disk', 'warn', f'{free:.1f} GB are free: make room.')
+            else:
+                self.diagnostics.report('disk', 'ok', 'enough room', free_gb=round(free, 1))
+            if not self._recording:
+                return
+            faults = [*self._faults(self._recording), *self._silences(self._recording)]
+            bag = self._recording.thread.bag
+            said = '; '.join(faults) or f'recording {bag.path}'
+            level = 'warn' if faults else 'ok'
+            self.diagnostics.report('recording', level, said, messages=bag.counts.total())
+
+    def _silences(self, recording: Recording) -> list[str]:
+        now_ns, longest_ns = self.now_ns(), self.param('stale_after_s') * 1e9
+        heard = [self._heard.topics[name] for name in self._needed]
+        silent = [
+            t.name for t in heard if now_ns - max(t.heard_ns, recording.start_ns) > longest_ns
+        ]
+        return [f'nothing is heard any more on {", ".join(silent)}'] if silent else []
+
+    def _free_gb(self) -> float:
+        there = self._folder.absolute()
+        while not there.exists():
+            there = there.parent
+        return shutil.disk_usage(there).free * 1e-9
+
+    def _refuse_full_disk(self) -> None:
+        free, least = self._free_gb(), self.param('stop_free_gb')
+        if free < least:
+            raise UserError(f'Only {free:.1f} GB are free on the disk (at least {least:g}).')
+
+    # The action.
+
+    def _execute(self, handle: ServerGoalHandle) -> RecordEpisode.Result:
+        goal = handle.request
+        try:
+            recording = self._begin(goal.instruction, goal.task)
+        except UserError as error:
+            handle.abort()
+            return Result(outcome=Result.REFUSED, message=str(error))
+        canceled = self._follow(handle, recording)
+        result = Result(message=recording.sentence)
+        bag = recording.thread.bag
+        result.elapsed_s = (self.now_ns() - recording.start_ns) * 1e-9
+        result.dropped = self._dropped(recording)
+        if recording.kept:
+            result.path, result.messages = str(bag.path), bag.counts.total()
+        result.outcome = Result.RECORDED if recording.kept else Result.DISCARDED
+        if recording.thread.failure:
+            result.outcome = Result.ERROR
+            handle.abort()
+        elif canceled:
+            handle.canceled()
+        else:
+            handle.succeed()
+        return result
+
+    def _follow(self, handle: ServerGoalHandle, recording: Recording) -> bool:
+        """Wait for the end of a recording, and bring it about where it is due."""
+        most_ns = handle.request.max_duration_s * 1e9
+        while not recording.over.wait(_FEEDBACK_S):
+            elapsed_ns = self.now_ns() - recording.start_ns
+            canceled = handle.is_cancel_requested
+            if canceled or 0 < most_ns <= elapsed_ns:
+                with self._lock:
+                    if self._recording is recording:
+                        self._finish('canceled' if canceled else '')
+                return canceled
+            bag = recording.thread.bag
+            handle.publish_feedback(
+                RecordEpisode.Feedback(
+                    messages=bag.counts.total(),
+                    dropped=self._dropped(recording),
+                    size_bytes=bag.size,
+                    elapsed_s=elapsed_ns * 1e-9,
+                )
+            )
+        return False
+
+
+def _in_bag(topic: str) -> str:
+    """Return a topic's name in the bag: the robot YAML's, whatever the namespace."""
+    return f'/{topic.lstrip("/")}'
+
+
+def _name(kind: type) -> str:
+    return f'{kind.__module__.partition(".")[0]}/msg/{kind.__name__}'
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT."""
+    return run([EpisodeRecorder], args=args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

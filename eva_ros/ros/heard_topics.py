@@ -1,0 +1,133 @@
+"""Listens to topics as their publishers speak, byte for byte, and counts what never arrived."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy
+from rclpy.qos import QoSProfile
+from rclpy.qos import ReliabilityPolicy
+
+from eva_ros.errors import UserError
+from eva_ros.ros.lifecycle import EvaNode
+
+# Deep, because images come in bursts.
+_DEPTH = 200
+Hear = Callable[[str, bytes], None]
+
+
+@dataclass
+class HeardTopic:
+    """What is known of a topic.
+
+    Attributes:
+        name: as the robot YAML has it.
+        kind: e.g. sensor_msgs/msg/JointState.
+        count: messages heard since `HeardTopics.begin`.
+        dropped: messages that were sent since then and never heard.
+        heard_ns: when the last one was.
+        latched: the last message, where its publisher keeps it for late listeners.
+    """
+
+    name: str
+    kind: str
+    count: int = 0
+    dropped: int = 0
+    heard_ns: int = 0
+    latched: bytes | None = None
+    # Of the last message; None where the next one is the first, or there are several publishers.
+    sequence: int | None = None
+    publishers: int = 0
+    quality: tuple[bool, bool] | None = None
+    subscription: Any = None
+
+
+class HeardTopics:
+    """Topics of a node.
+
+    Args:
+        node: hears them.
+        kinds: type of each topic.
+        hear: is given a topic's name and each message's bytes.
+
+    Raises:
+        UserError: a type's package is not installed.
+    """
+
+    def __init__(self, node: EvaNode, kinds: dict[str, str], hear: Hear) -> None:
+        self._node, self._hear = node, hear
+        self.topics = {name: HeardTopic(name, kind) for name, kind in kinds.items()}
+        self._classes = {name: message_class(kind) for name, kind in kinds.items()}
+        node.own(self._forget)
+        self.look()
+
+    def begin(self) -> None:
+        """Count anew."""
+        for topic in self.topics.values():
+            topic.count = topic.dropped = 0
+            topic.sequence = None
+
+    def look(self) -> None:
+        """Listen as the publishers that are there now speak: reliably if all of them do."""
+        for topic in self.topics.values():
+            full = self._node.resolve_topic_name(topic.name)
+            offered = [i.qos_profile for i in self._node.get_publishers_info_by_topic(full)]
+            if len(offered) != topic.publishers:
+                topic.publishers, topic.sequence = len(offered), None
+            reliable = all(q.reliability == ReliabilityPolicy.RELIABLE for q in offered)
+            kept = all(q.durability == DurabilityPolicy.TRANSIENT_LOCAL for q in offered)
+            quality = (bool(offered) and reliable, bool(offered) and kept)
+            if topic.quality is None or (offered and quality != topic.quality):
+                self._listen(topic, quality)
+
+    def _listen(self, topic: HeardTopic, quality: tuple[bool, bool]) -> None:
+        if topic.subscription is not None:
+            self._node.destroy_subscription(topic.subscription)
+        topic.quality, topic.sequence = quality, None
+        reliable, kept = quality
+        policy = ReliabilityPolicy
+        profile = QoSProfile(
+            depth=_DEPTH,
+            reliability=policy.RELIABLE if reliable else policy.BEST_EFFORT,
+            durability=(DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE),
+        )
+        hear = self._node.guarded(topic.name, self._on_message)
+
+        def on_message(data: bytes, info: dict[str, Any]) -> None:
+            hear(topic, data, info)
+
+        topic.subscription = self._node.create_subscription(
+            self._classes[topic.name], topic.name, on_message, profile, raw=True
+        )
+
+    def _on_message(self, topic: HeardTopic, data: bytes, info: dict[str, Any]) -> None:
+        topic.count += 1
+        topic.heard_ns = self._node.now_ns()
+        if topic.quality and topic.quality[1]:
+            topic.latched = data
+        number = info.get('publication_sequence_number')
+        if isinstance(number, int) and topic.publishers == 1:
+            if topic.sequence is not None and number > topic.sequence + 1:
+                topic.dropped += number - topic.sequence - 1
+            topic.sequence = number
+        self._hear(topic.name, data)
+
+    def _forget(self) -> None:
+        for topic in self.topics.values():
+            if topic.subscription is not None:
+                self._node.destroy_subscription(topic.subscription)
+                topic.subscription = None
+
+
+def message_class(kind: str) -> Any:
+    """Return the class of a message type.
+
+    Raises:
+        UserError: there is no such type in this ROS installation.
+    """
+    package, _, name = kind.partition('/msg/')
+    try:
+        return getattr(import_module(f'{package}.msg'), name)
+    except (ImportError, AttributeError, ValueError):
+        raise UserError(f"The message type '{kind}' is not installed here.") from None

@@ -1,0 +1,294 @@
+"""`eva bags check` finds each fault of a recording, names it, and says what can be used."""
+
+import json
+import shutil
+
+from episode_bags import COMPRESSED
+from episode_bags import JOINTS
+from episode_bags import messages
+from episode_bags import picture
+from episode_bags import Recording
+from episode_bags import SECOND
+from episode_bags import serialize
+from episode_bags import write_bag
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer
+
+from eva_ros.cli.main import main
+from eva_ros.episodes.check import check_bag
+from eva_ros.episodes.picture_check import PictureCheck
+from eva_ros.episodes.typestore import typestore
+from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
+from eva_ros.robot.spec import load_robot
+
+ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
+NOW = 1_700_000_000 * SECOND
+KEYS = ['path', 'verdict', 'reasons', 'topics', 'episodes', 'lost_messages']
+
+
+def run(capsys, *arguments):
+    """Return the exit code of eva bags check, what it printed, and what it said on stderr."""
+    code = main(['bags', 'check', *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def record(path, change=None, shift_ns=0, **options):
+    """Write a recording whose messages `change` may alter, received as they are stamped.
+
+    Args:
+        path: folder of the bag.
+        change: takes stamp, topic and fields of a message and returns stamp and fields, or None
+            to leave it out.
+        shift_ns: added to the stamps, not to the times of reception.
+        options: of the Recording.
+    """
+    store, connections = typestore(), {}
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for stamp_ns, topic, kind, fields in messages(Recording(**{'duration_s': 2.0, **options})):
+            found = change(stamp_ns, topic, dict(fields)) if change else (stamp_ns, fields)
+            if found is None:
+                continue
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=store)
+            stamp = found[0] + shift_ns if found[0] else 0
+            writer.write(connections[topic], stamp_ns + NOW, serialize(kind, stamp, found[1]))
+    return path
+
+
+def test_a_good_recording_is_usable_and_the_json_has_the_promised_fields(tmp_path, capsys):
+    path = record(tmp_path / 'bag', shift_ns=NOW)
+    code, out, _ = run(capsys, path, '--robot', 'aloha_sim', '--json')
+    (bag,) = json.loads(out)['bags']
+    assert code == 0 and list(bag) == KEYS
+    assert bag['verdict'] == 'usable' and bag['reasons'] == [] and bag['lost_messages'] == 0
+    assert bag['episodes'] == [
+        {
+            'instruction': 'reach the cube', 'success': True, 'start_s': 0.0,
+            'duration_s': 2.0, 'frames': 21,
+        }
+    ]  # fmt: skip
+    top = bag['topics']['top/image_raw/compressed']
+    assert (top['type'], top['messages'], top['rate_hz']) == (COMPRESSED, 41, 20.0)
+    assert top['resolution'] == [240, 320] and top['declared_messages'] == 41
+    assert top['declared_rate_hz'] == pytest.approx(20.5, abs=0.1)
+    arms = bag['topics']['joint_states']['joints']
+    assert [len(arms[arm]['found']) for arm in arms] == [7, 7]
+    assert bag['topics']['joint_states']['type'] == JOINTS
+
+
+def test_findings_and_unreadable_paths_give_1_and_nothing_readable_gives_2(tmp_path, capsys):
+    path = record(tmp_path / 'bag', shift_ns=NOW)
+    nowhere = tmp_path / 'nowhere'
+    code, out, _ = run(capsys, path, nowhere, '--json')
+    assert code == 1
+    assert [bag['verdict'] for bag in json.loads(out)['bags']] == ['usable', 'unusable']
+    code, out, _ = run(capsys, nowhere, '--json')
+    assert code == 2 and str(nowhere) in json.loads(out)['bags'][0]['reasons'][0]
+    code, _, err = run(capsys, path, '--robot', 'nobody')
+    assert code == 2 and 'nobody' in err
+
+
+def test_the_table_is_plain_where_stdout_is_no_terminal(tmp_path, capsys):
+    code, out, _ = run(capsys, record(tmp_path / 'bag', shift_ns=NOW))
+    assert code == 0 and '\x1b' not in out
+    assert 'usable' in out and '21 frames' in out and '2.0 usable seconds' in out
+
+
+def joints(stamp_ns, topic, fields, change):
+    if topic == '/joint_states':
+        change(stamp_ns, fields)
+    return stamp_ns, fields
+
+
+def sentinel(ns, fields):
+    if ns < SECOND + 200_000_000:
+        fields['position'] = np.full(14, -1.0)
+
+
+def nameless(ns, fields):
+    if ns % 100_000_000 == 0:
+        fields.update(name=[], position=np.zeros(0))
+
+
+def frozen(ns, fields):
+    at = ns - SECOND
+    fields['position'][0] = 0.0 if at < 1.0e9 else 1.0 + at * 1e-10
+
+
+def without_wrist(ns, fields):
+    fields['name'].pop(4)
+    fields['position'] = np.delete(fields['position'], 4)
+
+
+def degrees(ns, fields):
+    fields['position'] = np.degrees(fields['position'])
+
+
+def still(ns, fields):
+    fields['position'] = np.full(14, 0.1)
+
+
+def broken(ns, fields):
+    if ns == SECOND + 500_000_000:
+        fields['position'][3] = np.nan
+
+
+@pytest.mark.parametrize(
+    ('change', 'words', 'verdict'),
+    [
+        (sentinel, 'all joints are -1 in 20 joint states', 'partial'),
+        (nameless, 'name no joint', 'partial'),
+        (frozen, 'left_waist repeat one value and then jump: a frozen encoder', 'partial'),
+        (without_wrist, 'no joint state holds left_wrist_angle', 'unusable'),
+        (degrees, 'outside its limits', 'partial'),
+        (still, 'No joint moves: all 14', 'partial'),
+        (broken, 'not a number in 1 joint states', 'partial'),
+    ],
+)
+def test_faults_of_joint_states_are_named(tmp_path, change, words, verdict):
+    path = record(
+        tmp_path / 'bag', lambda ns, topic, fields: joints(ns, topic, fields, change), NOW
+    )
+    found = check_bag(path, ROBOT, VIEW)
+    assert words in ' '.join(found.reasons) and found.verdict == verdict
+
+
+def test_joints_that_never_move_are_listed_and_alone_no_finding(tmp_path):
+    def change(ns, fields):
+        fields['position'][7:] = 0.05
+
+    path = record(tmp_path / 'bag', lambda n, t, f: joints(n, t, f, change), NOW)
+    found = check_bag(path, ROBOT, VIEW)
+    arms = found.topics['joint_states']['joints']
+    assert len(arms['right']['motionless']) == 7 and not arms['left']['motionless'][1:]
+    assert found.verdict == 'usable'
+
+
+@pytest.mark.parametrize(
+    ('change', 'shift_ns', 'words'),
+    [
+        (lambda ns, topic, f: (0 if 'top' in topic else ns, f), NOW, '41 of 41 stamps are zero'),
+        (None, NOW - 3600 * SECOND, '3600.0 s behind the recorder'),
+        (
+            lambda ns, topic, f: (ns - 30_000_000 * (ns // 50_000_000 % 7 == 0), f),
+            NOW,
+            'stamps go back',
+        ),
+    ],
+)
+def test_stamps_that_cannot_be_true_are_named(tmp_path, change, shift_ns, words):
+    found = check_bag(record(tmp_path / 'bag', change, shift_ns), real(), VIEW)
+    assert words in ' '.join(found.reasons)
+
+
+def test_boot_clock_stamps_are_named_and_simulated_ones_are_none(tmp_path):
+    path = record(tmp_path / 'bag')
+    assert 'not from 1970' in ' '.join(check_bag(path, real(), VIEW).reasons)
+    assert check_bag(path, ROBOT, VIEW).verdict == 'usable'
+
+
+def real():
+    import dataclasses
+
+    return dataclasses.replace(ROBOT, simulated=False)
+
+
+def test_what_is_missing_is_named_with_what_may_be_meant(tmp_path):
+    def change(ns, topic, fields):
+        return None if topic.startswith('/top') else (ns, fields)
+
+    found = check_bag(record(tmp_path / 'bag', change, NOW), ROBOT, VIEW)
+    assert found.verdict == 'unusable'
+    assert "no message on 'top/image_raw/compressed'" in ' '.join(found.reasons)
+
+
+def test_gaps_and_cut_episodes_are_told(tmp_path):
+    def keeps(stream, ns):
+        return stream != 'top' or not SECOND + 5 * 10**8 < ns < SECOND + 15 * 10**8
+
+    found = check_bag(record(tmp_path / 'bag', shift_ns=NOW, keeps=keeps), ROBOT, VIEW)
+    assert found.verdict == 'partial' and len(found.episodes) == 2
+    (gap,) = found.topics['top/image_raw/compressed']['gaps']
+    assert gap == pytest.approx([0.5, 1.0], abs=0.06)
+    assert found.episodes[1]['start_s'] == pytest.approx(1.5, abs=0.11)
+
+
+def test_lost_messages_are_counted(tmp_path):
+    path = record(tmp_path / 'bag', shift_ns=NOW)
+    file = next(path.glob('*.mcap'))
+    with file.open('r+b') as stream:
+        stream.truncate(file.stat().st_size // 2)
+    found = check_bag(path, ROBOT, VIEW)
+    heard = sum(facts['messages'] for facts in found.topics.values())
+    assert found.lost_messages == 326 - heard > 0 and found.verdict == 'partial'
+    assert 'cut off or damaged at byte' in ' '.join(found.reasons)
+
+
+def test_images_that_do_not_decode_are_a_finding(tmp_path):
+    def change(ns, topic, fields):
+        if 'left_wrist' in topic:
+            fields['data'] = fields['data'][: len(fields['data']) // 2]
+        return ns, fields
+
+    found = check_bag(record(tmp_path / 'bag', change, NOW), ROBOT, VIEW)
+    assert 'cut off' in ' '.join(found.reasons) and found.verdict == 'unusable'
+
+
+def test_a_covered_and_a_frozen_camera_are_named():
+    rng = np.random.default_rng(0)
+    covered, frozen_one, good = PictureCheck(), PictureCheck(), PictureCheck()
+    for _ in range(20):
+        noise = rng.integers(0, 7, (480, 640, 3), np.uint8)
+        dark = 30 + noise * 3
+        dark[100:250, 200:350] = rng.integers(0, 255, (150, 150, 3))
+        covered.add(dark)
+        frozen_one.add(picture('top', SECOND) + np.arange(320, dtype=np.uint8)[None, :, None])
+        good.add(np.repeat(rng.integers(0, 255, (48, 64, 3), np.uint8), 10, 0).repeat(10, 1))
+    assert 'covered' in covered.faults()[0] and covered.blank_share > 0.8
+    assert 'never changes' in frozen_one.faults()[0]
+    assert not good.faults()
+
+
+def test_the_page_shows_pictures_and_joints_of_each_episode(tmp_path):
+    path, page = record(tmp_path / 'b<a>g', shift_ns=NOW), tmp_path / 'page.html'
+    assert main(['bags', 'view', str(path), '--out', str(page)]) == 0
+    text = page.read_text()
+    assert text.count('data:image/jpeg') == 12 and text.count('data:image/png') == 1
+    assert 'reach the cube' in text and 'b&lt;a&gt;g' in text and 'b<a>g' not in text
+
+
+def test_a_robot_without_a_view_is_checked_with_all_its_cameras_in_a_row():
+    robot = load_robot('piper_dual')
+    view = view_of(robot)
+    assert view.camera_names == tuple(robot.cameras) and view.shape == (120, 480, 3)
+
+
+RECORDINGS = (
+    'damaged_mcap', 'missing_splits', 'rosbag2_fixtures', 'synthetic_all_types',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', RECORDINGS)
+def test_recordings_of_others_end_in_reasons_and_never_in_a_traceback(repository, capsys, name):
+    path = repository.parent / 'shared' / 'recordings' / name
+    if not path.exists():
+        pytest.skip(f'{path} is not here')
+    code, out, err = run(capsys, path, '--json')
+    bags = json.loads(out)['bags']
+    assert code == 1 and not err and bags
+    for bag in bags:
+        assert bag['verdict'] == 'unusable' and bag['reasons']
+        assert all(reason.strip() for reason in bag['reasons'])
+
+
+def test_bags_in_a_folder_are_each_checked(tmp_path, capsys):
+    first = record(tmp_path / 'all' / 'a', shift_ns=NOW, duration_s=1.0)
+    shutil.copytree(first, tmp_path / 'all' / 'b')
+    write_bag(tmp_path / 'all' / 'c', messages(Recording(duration_s=1.0, cameras=())))
+    code, out, _ = run(capsys, tmp_path / 'all', '--json')
+    verdicts = [bag['verdict'] for bag in json.loads(out)['bags']]
+    assert code == 1 and verdicts == ['usable', 'usable', 'unusable']

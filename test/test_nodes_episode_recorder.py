@@ -1,0 +1,309 @@
+"""The recorder: an episode a bag, whole, honest about what it lacks, readable after a kill."""
+
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from episode_bags import joints_at
+from episode_bags import jpeg
+from episode_bags import picture
+from episode_bags import SECOND
+import numpy as np
+import pytest
+from rclpy.action import ActionClient
+from rclpy.parameter import Parameter
+from ros_harness import Graph
+from ros_harness import wait
+from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from eva_msgs.action import RecordEpisode
+from eva_msgs.msg import Episode
+from eva_ros.cli.up import die_with_parent
+from eva_ros.episodes.bag_files import find_bags
+from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.check import check_bag
+from eva_ros.episodes.recorded_bag import RecordedBag
+from eva_ros.episodes.records import EpisodeRecord
+from eva_ros.episodes.records import ImageRecord
+from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.views import load_view
+from eva_ros.errors import UserError
+from eva_ros.nodes.episode_recorder import EpisodeRecorder
+from eva_ros.robot.spec import load_robot
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.bag_thread import BagThread
+from eva_ros.ros.stamps import to_time
+
+ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
+NODE = topics.EPISODE_RECORDER
+NAMES, _ = ROBOT.to_joint_state(ROBOT.home)
+
+
+class Drivers:
+    """Cameras and joint states, sent by hand."""
+
+    def __init__(self, graph: Graph, *, left_out: tuple[str, ...] = (), quality=qos.SENSOR_OUTPUT):
+        self.graph = graph
+        self.cameras = {
+            name: graph.publisher(CompressedImage, camera.topic, quality, listeners=0)
+            for name, camera in ROBOT.cameras.items()
+            if name not in left_out
+        }
+        self.joints = graph.publisher(JointState, 'joint_states', quality, listeners=0)
+        self.now_ns = graph.probe.get_clock().now().nanoseconds
+        self.sent = 0
+
+    def matched(self, listeners: int = 1) -> None:
+        """Wait until the recorder hears every stream."""
+        speakers = [*self.cameras.values(), self.joints]
+        self.graph.wait_for(lambda: all(p.get_subscription_count() >= listeners for p in speakers))
+
+    def send(self, count: int = 5) -> None:
+        """Send joint states at 100 Hz and images at 20 Hz of their stamps."""
+        for _ in range(5 * count):
+            stamp_ns = self.now_ns + self.sent * SECOND // 100
+            if self.sent % 5 == 0:
+                for name, publisher in self.cameras.items():
+                    message = CompressedImage(format='jpeg', data=jpeg(picture(name, stamp_ns)))
+                    message.header.stamp = to_time(stamp_ns)
+                    publisher.publish(message)
+            _, values = ROBOT.to_joint_state(joints_at(SECOND + self.sent * SECOND // 100))
+            state = JointState(name=list(NAMES), position=values.tolist())
+            state.header.stamp = to_time(stamp_ns)
+            self.joints.publish(state)
+            self.sent += 1
+
+
+def trigger(graph: Graph, name: str) -> Trigger.Response:
+    return graph.call(Trigger, topics.of(NODE, name))
+
+
+def recorder(graph: Graph, folder: Path, **parameters):
+    """Return the node once it hears the drivers."""
+    thread = graph.start(
+        EpisodeRecorder, folder=str(folder), warn_free_gb=0.0, stop_free_gb=0.0, **parameters
+    )
+    assert thread.refusal == ''
+    return thread.node
+
+
+def heard(node, count: int):
+    """Return a condition: each needed topic was heard so often."""
+    needed = [*(camera.topic for camera in ROBOT.cameras.values()), 'joint_states']
+    found = node._heard.topics
+    return lambda: all(found[name].count >= count for name in needed)
+
+
+def reliable(node):
+    """Return a condition: the recorder listens as the drivers speak."""
+    return lambda: node._heard.topics['joint_states'].quality == (True, False)
+
+
+def start(graph: Graph, drivers: Drivers, node) -> str:
+    drivers.matched()
+    answer = trigger(graph, topics.START)
+    assert answer.success, answer.message
+    graph.wait_for(reliable(node))
+    drivers.matched()
+    drivers.now_ns = graph.probe.get_clock().now().nanoseconds
+    return answer.message
+
+
+def test_an_episode_is_one_bag_that_holds_every_message_and_says_what_it_is(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags', instruction='reach the cube', task='reach')
+    start(graph, drivers, node)
+    drivers.send(8)
+    graph.wait_for(lambda: node._heard.topics['joint_states'].count == 40 and heard(node, 8)())
+    # The last marker must come after the last stamp.
+    last_ns = drivers.now_ns + drivers.sent * SECOND // 100
+    graph.wait_for(lambda: graph.probe.get_clock().now().nanoseconds > last_ns)
+    answer = trigger(graph, topics.STOP)
+    assert answer.success and 'dropped' not in answer.message
+    (bag,) = find_bags([tmp_path / 'bags'])
+    said = []
+    with BagReader(bag, said.append) as reader:
+        records = list(reader.records())
+        facts = reader.facts
+    assert said == []
+    images = [r for r in records if isinstance(r, ImageRecord)]
+    states = [r for r in records if isinstance(r, JointStateRecord)]
+    markers = [r for r in records if isinstance(r, EpisodeRecord)]
+    assert (len(images), len(states), [m.starts for m in markers]) == (24, 40, [True, False])
+    assert len({image.topic for image in images}) == len(ROBOT.cameras)
+    for index, state in enumerate(states):
+        _, values = ROBOT.to_joint_state(joints_at(SECOND + index * SECOND // 100))
+        np.testing.assert_array_equal(state.positions, values)
+    assert facts['eva.instruction'] == markers[0].instruction == 'reach the cube'
+    assert facts['eva.robot_yaml'] == ROBOT.path.read_text() and facts['eva.version']
+    assert 'eva.success' not in facts and markers[-1].success is None
+    check = check_bag(bag, ROBOT, VIEW)
+    assert [e['instruction'] for e in check.episodes] == ['reach the cube']
+    assert check.lost_messages == 0
+
+
+def test_a_discarded_episode_leaves_nothing_and_wrong_orders_are_refused(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    assert 'Nothing is being recorded' in trigger(graph, topics.STOP).message
+    assert not trigger(graph, topics.DISCARD).success
+    start(graph, drivers, node)
+    again = trigger(graph, topics.START)
+    assert not again.success and 'is being recorded: stop it' in again.message
+    assert trigger(graph, topics.DISCARD).success
+    assert list((tmp_path / 'bags').iterdir()) == []
+
+
+def test_a_recording_without_a_driver_is_refused(graph, tmp_path):
+    drivers = Drivers(graph, left_out=('top',))
+    recorder(graph, tmp_path / 'bags')
+    drivers.matched()
+    answer = trigger(graph, topics.START)
+    assert not answer.success and ROBOT.cameras['top'].topic in answer.message
+
+
+def test_a_full_disk_is_reported_and_refused(graph, tmp_path):
+    node = recorder(graph, tmp_path / 'bags')
+    node.set_parameters([Parameter('warn_free_gb', value=1e6)])
+    health = node.diagnostics._health
+    graph.wait_for(lambda: 'disk' in health and 'make room' in health['disk'].message)
+    node.set_parameters([Parameter('stop_free_gb', value=1e6)])
+    answer = trigger(graph, topics.START)
+    assert not answer.success and 'GB are free on the disk' in answer.message
+
+
+def test_messages_that_were_sent_and_never_heard_are_counted(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    start(graph, drivers, node)
+    drivers.send(1)
+    graph.wait_for(heard(node, 1))
+    # As if three of the middleware's numbers had never come.
+    node._heard.topics['joint_states'].sequence -= 3
+    drivers.send(1)
+    graph.wait_for(heard(node, 2))
+    answer = trigger(graph, topics.STOP)
+    assert "3 messages were dropped on 'joint_states'" in answer.message
+
+
+def test_an_action_records_until_the_episode_is_judged(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    judge = graph.publisher(Episode, topics.EPISODE, qos.LATCHED)
+    client = ActionClient(graph.probe, RecordEpisode, topics.RECORD_EPISODE)
+    assert client.wait_for_server(60.0)
+    drivers.matched()
+    goal = RecordEpisode.Goal(instruction='reach the cube', task='reach')
+    handle = wait(client.send_goal_async(goal))
+    graph.wait_for(lambda: node._recording)
+    graph.wait_for(reliable(node))
+    drivers.matched()
+    drivers.send(4)
+    graph.wait_for(heard(node, 4))
+    end = Episode(phase=Episode.END, success=Episode.SUCCESS)
+    end.header.stamp = graph.probe.get_clock().now().to_msg()
+    judge.publish(end)
+    result = wait(handle.get_result_async()).result
+    assert result.outcome == RecordEpisode.Result.RECORDED, result.message
+    with BagReader(Path(result.path)) as reader:
+        markers = [r for r in reader.records() if isinstance(r, EpisodeRecord)]
+        assert reader.facts['eva.success'] == 'true' and markers[-1].success is True
+    refused = RecordEpisode.Goal(max_duration_s=0.1, instruction='wait')
+    handle = wait(client.send_goal_async(refused))
+    result = wait(handle.get_result_async()).result
+    assert result.outcome == RecordEpisode.Result.RECORDED
+    assert 'nothing was heard on' in result.message
+    client.destroy()
+
+
+def test_a_recorder_that_is_killed_leaves_a_bag_that_can_be_read(graph, tmp_path):
+    drivers = Drivers(graph)
+    command = [sys.executable, '-m', 'eva_ros.nodes.episode_recorder', '--ros-args']
+    for name, value in {'folder': tmp_path / 'bags', 'stop_free_gb': 0.0}.items():
+        command += ['-p', f'{name}:={value}']
+    process = subprocess.Popen(
+        [*command, '-p', 'instruction:=reach the cube'], preexec_fn=die_with_parent
+    )
+    try:
+        graph.client(Trigger, topics.of(NODE, topics.START))
+        drivers.matched()
+        assert trigger(graph, topics.START).success
+        drivers.now_ns = graph.probe.get_clock().now().nanoseconds
+        (folder,) = (tmp_path / 'bags').iterdir()
+
+        def written():
+            drivers.send(1)
+            time.sleep(0.05)
+            try:
+                with BagReader(folder, lambda _: None) as reader:
+                    return sum(isinstance(r, ImageRecord) for r in reader.records()) > 30
+            except UserError:
+                return False
+
+        graph.wait_for(written)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    said = []
+    with BagReader(folder, said.append) as reader:
+        records = list(reader.records())
+    assert any('metadata.yaml' in sentence for sentence in said)
+    (marker,) = [r for r in records if isinstance(r, EpisodeRecord)]
+    assert marker.starts and marker.instruction == 'reach the cube'
+    check = check_bag(folder, ROBOT, VIEW)
+    assert check.episodes and check.episodes[0]['instruction'] == 'reach the cube'
+
+
+def test_wrong_topics_are_refused_at_configure(graph, tmp_path):
+    for extra, words in (
+        ('/tf', 'is no topic and type'),
+        ('/other sensor_msgs/msg/Image', 'names the cameras'),
+        ('/other nobody_msgs/msg/Nothing', 'is not installed here'),
+    ):
+        thread = graph.start(EpisodeRecorder, folder=str(tmp_path), extra_topics=extra)
+        assert words in thread.refusal
+
+
+def test_a_bag_is_whole_at_every_flush(tmp_path):
+    bag = RecordedBag(tmp_path / 'bag', {'eva.robot': 'x'})
+    bag.add_topic('/text', 'std_msgs/msg/String')
+    text = b'\0\1\0\0\6\0\0\0hello\0'
+    for index in range(10):
+        bag.write('/text', 1000 + index, text)
+    bag.flush()
+    with BagReader(tmp_path / 'bag', lambda _: None) as reader:
+        assert len(list(reader.records())) == 10
+    bag.close({'eva.success': 'true'})
+    said = []
+    with BagReader(tmp_path / 'bag', said.append) as reader:
+        assert len(list(reader.records())) == 10 and said == []
+        assert reader.facts == {'eva.robot': 'x', 'eva.success': 'true'}
+    with pytest.raises(UserError, match='cannot be made'):
+        RecordedBag(tmp_path / 'bag', {})
+
+
+def test_what_a_slow_disk_cannot_take_is_counted(tmp_path):
+    bag = RecordedBag(tmp_path / 'bag', {})
+    bag.add_topic('/text', 'std_msgs/msg/String')
+    thread = BagThread(bag, most_waiting=10)
+    thread.put('/text', 1, bytes(11))
+    thread.close({})
+    assert thread.overflown == 1 and thread.failure == ''
+
+
+def test_a_disk_that_fails_ends_in_a_sentence(tmp_path):
+    bag = RecordedBag(tmp_path / 'bag', {})
+
+    def fail(*_):
+        raise OSError(28, 'No space left on device')
+
+    bag.write = bag.close = fail
+    thread = BagThread(bag)
+    thread.put('/text', 1, b'x')
+    thread.close({})
+    assert thread.failure == 'the bag cannot be written: No space left on device'
