@@ -29,6 +29,8 @@ from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
+from eva_ros.nodes.arm_outputs import STEADY
+from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import Heartbeat
 from eva_ros.nodes.arm_watchers import other_publishers
@@ -57,6 +59,7 @@ _TICKS_PER_LOOK = 25
 _TICKS_LOST = 5
 _FORWARD_JUMP = Duration(seconds=5)
 _BACKWARD_JUMP = Duration(nanoseconds=-1)
+_SMALLEST_STEP_S = 0.1
 
 
 class ArmTrajectoryPublisher(EvaNode):
@@ -105,7 +108,14 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         files = [self.robot.path, path, *([self.robot.urdf] if self.robot.urdf else [])]
         self._files = FileWatch(files)
+        if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
+            raise UserError(
+                'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
+                'the clock with the controllers, or take mode look_dream_move.'
+            )
         self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
+        skew_s = settings.max_clock_skew_s
+        self._clock_watch = ClockWatch(self.now_ns, max(skew_s, _SMALLEST_STEP_S))
         self._joints = MeasuredJoints(self.robot)
         self._estop_pressed = False
         self._clock_jumped = False
@@ -113,7 +123,8 @@ class ArmTrajectoryPublisher(EvaNode):
         self._waiting: ActionChunk | None = None
         self._speak()
         self._listen()
-        self.call_every(_TICK_S, self._tick)
+        # Whatever becomes of the time, the arms are looked after.
+        self.call_every(_TICK_S, self._tick, clock=STEADY)
         self.diagnostics.add_check('arms', self._health)
 
     def _speak(self) -> None:
@@ -182,6 +193,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._report(report)
 
     def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
+        self._look_at_clock()
         if message.robot != self.robot.name:
             detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
             return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
@@ -210,15 +222,27 @@ class ArmTrajectoryPublisher(EvaNode):
         return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
 
     def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
-        stamp_ns = 0 if self.param('stamp_mode') == 'zero' else now_ns
         if self._guard.dry_run or not verdict.accepted:
             return False
+        stamp_ns = self._stamp_ns(now_ns)
         prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
         order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
         if order:
-            self._outputs.send(prepared, now_ns)
+            self._outputs.send(prepared)
             self._show()
         return bool(order)
+
+    def _stamp_ns(self, now_ns: int) -> int:
+        return 0 if self.param('stamp_mode') == 'zero' else now_ns
+
+    def _send_stop(self, order: Order, now_ns: int, *, clock_is_good: bool = True) -> None:
+        """Bring both arms to rest.
+
+        A brake goes on with the motion under way and tells when; a hold of arms at rest begins
+        when it arrives, however late that is.
+        """
+        timed = order.goes_on and clock_is_good
+        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0)
 
     def _on_fault(self, reason: str, detail: str) -> None:
         if self.is_active and self._guard.is_armed:
@@ -233,16 +257,24 @@ class ArmTrajectoryPublisher(EvaNode):
     def _on_jump(self, jump: TimeJump) -> None:
         # The first message on /clock sets the time; that is no jump.
         if self.is_active and jump.delta.nanoseconds < self.now_ns():
-            self._clock_jumped = True
-            self._leave(
-                Event.FAULT,
-                f'The clock jumped by {jump.delta.nanoseconds * 1e-9:.2f} s.',
-                reasons.CLOCK_JUMP,
-            )
+            self._jumped(jump.delta.nanoseconds)
+
+    def _look_at_clock(self) -> None:
+        """Find out whether the system's clock was set: only simulated time says so by itself."""
+        by_ns = self._clock_watch.jumped_ns()
+        if by_ns and self.is_active and not self.param('use_sim_time'):
+            self._jumped(by_ns)
+
+    def _jumped(self, by_ns: int) -> None:
+        self._clock_jumped = True
+        self._guard.clock_jumped(by_ns)
+        detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
+        self._leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
 
     # What is looked at.
 
     def _tick(self) -> None:
+        self._look_at_clock()
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
             self._show()
@@ -371,20 +403,22 @@ class ArmTrajectoryPublisher(EvaNode):
         return sentence
 
     def _hold(self) -> str:
+        self._look_at_clock()
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
-        self._outputs.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        self._send_stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
         self._show()
         return 'The arms brake; they stay armed.'
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
+        self._look_at_clock()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
             event, reason, detail, self._joints.positions, now_ns
         )
         try:
-            self._outputs.stop(order, now_ns)
+            self._send_stop(order, now_ns, clock_is_good=reason != reasons.CLOCK_JUMP)
         finally:
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
