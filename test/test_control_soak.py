@@ -36,5 +36,5 @@ def test_a_command_that_breaks_a_limit_is_found():
     verdict = check_chunk(chunk, now, gate_cases.ROBOT, gate_cases.OPEN, 0)
     gate_cases.assert_verdict(verdict, now)
     verdict.command['right'].positions[8, 2] += 0.05
-    with pytest.raises(AssertionError, match='right: derivative'):
+    with pytest.raises(AssertionError, match='right: '):
         gate_cases.assert_verdict(verdict, now)
