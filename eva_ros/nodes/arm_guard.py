@@ -127,6 +127,7 @@ class ArmGuard:
             facts,
             simulated=self.robot.simulated,
             max_joint_state_age_s=self.settings.max_joint_state_age_s,
+            max_clock_skew_s=self.settings.max_clock_skew_s,
         )
         if refusal is not None:
             return False, refusal[1]

@@ -22,9 +22,13 @@ from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
+from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import ArmingFacts
+from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
+from eva_ros.control.state import joint_states_ahead
 from eva_ros.errors import UserError
+from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
@@ -126,11 +130,16 @@ class ArmTrajectoryPublisher(EvaNode):
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
         self.diagnostics.add_check('arms', self._health)
+        self.diagnostics.add_check('controllers', self._starts.health)
+        unchecked = unchecked_space(self.robot, settings)
+        if unchecked is not None:
+            self.diagnostics.report('collision', 'warn', unchecked)
 
     def _speak(self) -> None:
         settings = self._guard.settings
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
         self._enabling = ArmEnabling(self, self.robot)
+        self._starts = ControllerStarts(self, self.robot)
         self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
         self._safety = self.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
@@ -158,6 +167,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _start(self) -> None:
         self._clock_jumped = False
+        self._starts.ask()
         self._show()
 
     def _stop(self) -> None:
@@ -295,9 +305,13 @@ class ArmTrajectoryPublisher(EvaNode):
     def _lost(self, now_ns: int) -> tuple[str, str] | None:
         age_s = self._joints.age_s(now_ns)
         fresh = age_s is not None and age_s <= self._guard.settings.max_joint_state_age_s
-        self._ticks_lost = 0 if fresh else self._ticks_lost + 1
+        ahead_s = self._joints.ahead_s(now_ns)
+        ahead = ahead_s > self._guard.settings.max_clock_skew_s
+        self._ticks_lost = self._ticks_lost + 1 if ahead or not fresh else 0
         if self._ticks_lost < _TICKS_LOST:
             return None
+        if ahead:
+            return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
         return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
 
     def _astray(self) -> tuple[str, str] | None:
@@ -313,6 +327,10 @@ class ArmTrajectoryPublisher(EvaNode):
         if others:
             detail = f'{", ".join(others)} publishes to the arms too.'
             return reasons.SECOND_PUBLISHER, detail
+        self._starts.ask_the_unknown()
+        starts = self._starts.at_measured_joints()
+        if starts and not self._guard.dry_run:
+            return reasons.CONTROLLER_REJECTED, begins_at_measured(starts)
         changed = self._files.changed()
         if changed is not None:
             return reasons.LIMITS_CHANGED, f'{changed} has changed: configure this node anew.'
@@ -322,6 +340,9 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _arm(self) -> str:
         now_ns = self.now_ns()
+        # For the next look: a controller may have been started anew.
+        self._starts.ask()
+        sends = not self._guard.dry_run
         facts = ArmingFacts(
             joint_state_age_s=self._joints.age_s(now_ns),
             estop_pressed=self._estop_pressed,
@@ -331,7 +352,9 @@ class ArmTrajectoryPublisher(EvaNode):
             braking=self._guard.is_braking(now_ns),
             limits_changed=self._files.changed() is not None,
             heartbeat_lost=self._heartbeat.lost(now_ns),
-            disabled_arms=() if self._guard.dry_run else self._enabling.missing(),
+            joint_state_ahead_s=self._joints.ahead_s(now_ns),
+            at_measured_joints=self._starts.at_measured_joints() if sends else (),
+            disabled_arms=self._enabling.missing() if sends else (),
         )
         armed, sentence = self._guard.arm(facts, now_ns)
         if not armed:
