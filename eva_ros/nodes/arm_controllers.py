@@ -1,4 +1,4 @@
-"""Where the arms' trajectory controllers begin a new trajectory: asked of them, where they tell."""
+"""Where the trajectory controllers begin a new trajectory: asked of them, where they tell."""
 
 from functools import partial
 from typing import Any

@@ -119,7 +119,7 @@ class ArmTrajectoryPublisher(EvaNode):
             )
         self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
         skew_s = settings.max_clock_skew_s
-        self._clock_watch = ClockWatch(self.now_ns, max(skew_s, _SMALLEST_STEP_S))
+        self._clock_watch = ClockWatch(lambda: self.now_ns(), max(skew_s, _SMALLEST_STEP_S))
         self._joints = MeasuredJoints(self.robot)
         self._estop_pressed = False
         self._clock_jumped = False
