@@ -189,9 +189,11 @@ def assert_executed(sent, rng, period_s):
             for i, (after_s, command, path) in enumerate(sent):
                 begun_s += after_s
                 got_s = begun_s + late_s[i]
-                control.sample(round(got_s * 1e9))
+                before = control.sample(round(got_s * 1e9))
                 message = TrajectoryCommand(round(begun_s * 1e9), **vars(command[arm]))
                 assert control.accept(message, round(got_s * 1e9)) is None
+                leap = float(np.abs(control.sample(round(got_s * 1e9)) - before).max())
+                assert leap < EXECUTED, f'{arm}: leaps by {leap:.4f} at message {i}'
                 until_s = path.duration + 0.1
                 if i + 1 < len(sent):
                     until_s = sent[i + 1][0] + late_s[i + 1]
