@@ -758,6 +758,9 @@ OTHERS = [
     'system clock set back',
     'system clock set ahead',
     'e-stop while the arms brake already',
+    # In test_nodes_arm_action.py.
+    'one controller rejects its goal',
+    'one controller gives up in mid-motion',
     'arming while the arms brake',
     'operator holds',
     'camera lost',
