@@ -176,6 +176,27 @@ def test_arms_that_cannot_be_armed(make, row):
     assert bench.safety[-1].state in (SafetyState.DISARMED, SafetyState.ESTOP)
 
 
+@pytest.mark.parametrize('quality', [qos.LATCHED, qos.REPORT, qos.SENSOR_INPUT],
+                         ids=['latched', 'reliable', 'best effort'])  # fmt: skip
+def test_an_estop_of_any_quality_of_service_is_heard(make, quality):
+    bench = make()
+    estop = bench.graph.probe.create_publisher(Bool, topics.ESTOP, quality)
+    bench.graph.wait_for(lambda: estop.get_subscription_count() > 0)
+    estop.publish(Bool(data=True))
+    assert bench.wait_for_state(SafetyState.ESTOP).reason == ChunkReport.ESTOP
+    assert 'release it first' in bench.ask(topics.ARM).message
+
+
+def test_an_estop_that_was_pressed_before_the_node_came(graph, make):
+    estop = graph.probe.create_publisher(Bool, topics.ESTOP, qos.LATCHED)
+    estop.publish(Bool(data=True))
+    bench = make()
+    bench.graph.wait_for(lambda: bench.node._estop_pressed)
+    answer = bench.ask(topics.ARM)
+    assert not answer.success and 'release it first' in answer.message
+    assert bench.nothing_was_sent()
+
+
 def test_sim_time_on_a_robot_that_is_none(make):
     bench = make(robot={'simulated': False}, use_sim_time=True)
     clock = bench.graph.publisher(Clock, topics.CLOCK)
@@ -758,6 +779,7 @@ OTHERS = [
     'system clock set back',
     'system clock set ahead',
     'e-stop while the arms brake already',
+    'e-stop pressed before the publisher came',
     # In test_nodes_arm_action.py.
     'one controller rejects its goal',
     'one controller gives up in mid-motion',

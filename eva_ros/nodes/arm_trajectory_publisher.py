@@ -5,6 +5,7 @@ motion ends with both arms braking.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rclpy.clock import JumpThreshold
 from rclpy.clock import TimeJump
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
@@ -27,6 +29,7 @@ from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
 from eva_ros.control.state import joint_states_ahead
+from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
@@ -148,7 +151,7 @@ class ArmTrajectoryPublisher(EvaNode):
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
         self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
-        self.listen_to(Bool, topics.ESTOP, self._on_estop, qos.REPORT)
+        self._listen_to_estop()
         self.offer(topics.ARM, self._arm)
         self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
         self.offer(topics.TRIGGER_ESTOP, lambda: self._estop('The e-stop service was called.'))
@@ -165,8 +168,24 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         self.own(jumps.unregister)
 
+    def _listen_to_estop(self) -> None:
+        """Hear whoever presses, by whatever quality of service, and while inactive too.
+
+        What was pressed before this node came is told by a latched topic alone.
+        """
+        quiet = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: None, use_default_callbacks=False
+        )
+        for quality in (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT):
+            subscription = self.create_subscription(
+                Bool, topics.ESTOP, self._on_estop, quality, event_callbacks=quiet
+            )
+            self.own(partial(self.destroy_subscription, subscription))
+
     def _start(self) -> None:
         self._clock_jumped = False
+        # What happened to the clock before is of no interest.
+        self._clock_watch.jumped_ns()
         self._starts.ask()
         self._show()
 
@@ -261,7 +280,7 @@ class ArmTrajectoryPublisher(EvaNode):
     def _on_estop(self, message: Bool) -> None:
         self._heartbeat.beat(self.now_ns())
         self._estop_pressed = message.data
-        if message.data:
+        if message.data and self.is_active and self._guard.machine.state is not State.ESTOP:
             self._estop(f"True on '{topics.ESTOP}'.")
 
     def _on_jump(self, jump: TimeJump) -> None:
