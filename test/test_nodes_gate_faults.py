@@ -576,6 +576,8 @@ from eva_ros.ros import topics
 rclpy.init()
 node = Node('action_decoder')
 chunks = node.create_publisher(ActionChunk, topics.CHUNK, qos.REPORT)
+while not chunks.get_subscription_count():
+    rclpy.spin_once(node, timeout_sec=0.05)
 print('ready', flush=True)
 while True:
     length = int(sys.stdin.buffer.readline())
