@@ -4,7 +4,8 @@
 
 The triangles of a link are shared out to segments along its longest axis; around each segment goes
 the smaller one of a capsule and a box along the link's axes. Both are convex, so they hold what
-lies between the vertices too. Only these figures enter the repository.
+lies between the vertices too; triangles that are long are divided first. Only these figures enter
+the repository.
 """
 
 from pathlib import Path
@@ -13,20 +14,25 @@ import gym_aloha
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
 MODEL = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
 # Name of the bodies, MuJoCo's name of the link, number of segments.
 LINKS = (
-    ('base', 'base_link', 2),
-    ('shoulder', 'shoulder_link', 1),
+    ('base', 'base_link', 3),
+    ('shoulder', 'shoulder_link', 3),
     ('upper_arm', 'upper_arm_link', 3),
     ('upper_forearm', 'upper_forearm_link', 2),
-    ('lower_forearm', 'lower_forearm_link', 1),
-    ('wrist', 'wrist_link', 1),
-    ('gripper_body', 'gripper_link', 1),
-    ('left_finger', 'left_finger_link', 1),
-    ('right_finger', 'right_finger_link', 1),
+    ('lower_forearm', 'lower_forearm_link', 2),
+    ('wrist', 'wrist_link', 2),
+    ('gripper_body', 'gripper_link', 3),
+    ('left_finger', 'left_finger_link', 4),
+    ('right_finger', 'right_finger_link', 4),
 )
+# What turns with a link without a joint of its own that the robot YAML knows.
+FIXED = {'gripper_body': 'gripper_prop_link'}
+# A triangle that is longer lies in several segments.
+_LONGEST_M = 0.008
 Array = NDArray[np.float64]
 
 
@@ -35,7 +41,10 @@ def main() -> None:
     model = mujoco.MjModel.from_xml_path(str(MODEL))
     for name, link, count in LINKS:
         body = 'vx300s_left' if name == 'base' else f'vx300s_left/{link}'
-        for number, points in enumerate(segments(triangles(model, model.body(body).id), count)):
+        corners = triangles(model, model.body(body).id)
+        if name in FIXED:
+            corners = np.vstack([corners, _of_child(model, f'vx300s_left/{FIXED[name]}')])
+        for number, points in enumerate(segments(corners, count)):
             suffix = f'_{number + 1}' if count > 1 else ''
             print(f'    - {{name: left_{name}{suffix}, frame: left_{link}, {_shape(points)}}}')
 
@@ -56,13 +65,37 @@ def triangles(model: mujoco.MjModel, body: int) -> Array:
     return np.vstack(found)
 
 
+def _of_child(model: mujoco.MjModel, name: str) -> Array:
+    """Return the triangles of a link in the frame of the one that it is fixed to."""
+    child = model.body(name)
+    rotation = np.zeros(9)
+    mujoco.mju_quat2Mat(rotation, child.quat)
+    return triangles(model, child.id) @ rotation.reshape(3, 3).T + child.pos
+
+
+def divided(corners: Array) -> Array:
+    """Return triangles [M, 3, 3] of the same surface that are no longer than _LONGEST_M."""
+    done = []
+    while len(corners):
+        edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
+        long = edges.max(axis=1) > _LONGEST_M
+        done.append(corners[~long])
+        a, b, c = corners[long].transpose(1, 0, 2)
+        ab, bc, ca = (a + b) / 2.0, (b + c) / 2.0, (c + a) / 2.0
+        quarters = ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))
+        corners = np.concatenate([np.stack(quarter, axis=1) for quarter in quarters])
+    return np.concatenate(done)
+
+
 def segments(corners: Array, count: int) -> list[Array]:
     """Return the vertices [N, 3] of the triangles in each part of the longest axis."""
+    corners = divided(corners)
     middles = corners.mean(axis=1)
     axis = int(np.argmax(np.ptp(corners.reshape(-1, 3), axis=0)))
     edges = np.linspace(corners[..., axis].min(), corners[..., axis].max(), count + 1)
     part = np.clip(np.searchsorted(edges, middles[:, axis]) - 1, 0, count - 1)
-    return [corners[part == i].reshape(-1, 3) for i in range(count) if (part == i).any()]
+    found = [corners[part == i].reshape(-1, 3) for i in range(count) if (part == i).any()]
+    return [points[ConvexHull(points).vertices] for points in found]
 
 
 def _shape(points: Array) -> str:

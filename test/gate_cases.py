@@ -5,6 +5,7 @@ validation, and the robot's limits between the points.
 """
 
 from dataclasses import replace
+from math import comb
 
 import numpy as np
 from scipy.interpolate import BPoly
@@ -15,8 +16,12 @@ from eva_ros.control.gate import GateSettings
 from eva_ros.control.gate import Running
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
+from eva_ros.control.stop import standing
+from eva_ros.control.trajectory import to_command
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
+from eva_ros.sim.controller import TrajectoryCommand
+from eva_ros.sim.controller import TrajectoryController
 
 ROBOT = load_robot('aloha_sim')
 LIMITS = ROBOT.limits
@@ -34,8 +39,17 @@ EPSILON = 1e-6
 FINITE_SLACK = 2e-2
 
 
+# Between what was sent and what the controllers do, rad.
+EXECUTED = 1e-3
+
+
 def run(number: int) -> str:
-    """Run one case and return what became of it; AssertionError if something unsafe left."""
+    """Run one case and return what became of it; AssertionError if something unsafe left.
+
+    A chunk for arms at rest; what is accepted is held, joined to by another chunk, braked or
+    e-stopped, once or several times one upon the other. One case in a hundred is looked at with
+    finite differences too, and executed by simulated controllers that get the messages late.
+    """
     rng = np.random.default_rng(number)
     settings = OPEN.model_copy(update={
         'execute_steps': int(rng.integers(1, 24)),
@@ -51,26 +65,31 @@ def run(number: int) -> str:
     assert_verdict(verdict, now)
     if not verdict.accepted:
         return verdict.reason
-    if number % 100 == 0:
-        assert_finite_differences(verdict.command, now)
-    kind = rng.random()
-    elapsed_s = float(rng.uniform(-0.1, 1.1) * verdict.duration_s)
-    if kind < 0.2:
-        return _joined(rng, verdict, elapsed_s, settings)
-    if kind < 0.4:
-        urgent = bool(rng.random() < 0.5)
-        stop = brake(ROBOT, settings, verdict.path, elapsed_s, urgent=urgent)
-        begin = verdict.path.sample(verdict.path.times[0] + elapsed_s)
-        slack = settings.estop_deceleration if urgent else 1.0
-        assert_command(stop.command, begin, STOP_SLACK, acceleration=slack, jerk=not urgent)
-        return 'ESTOP' if urgent else 'BRAKE'
-    if kind < 0.45:
+    if rng.random() < 0.05:
         place = now + rng.normal(size=14) * rng.choice([0.0, 0.1, 10.0])
         held = hold(ROBOT, settings, place).command
         inside = np.clip(place, LIMITS.min_position, LIMITS.max_position)
         assert_command(held, (inside, np.zeros(14), np.zeros(14)), SLACK)
         return 'HOLD'
-    return 'OK'
+    path, kind, sent = verdict.path, 'OK', [(0.0, verdict.command, verdict.path)]
+    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.5, 0.3, 0.15, 0.05]))):
+        elapsed_s = float(rng.uniform(-0.1, 1.1) * path.duration)
+        if path.velocities[0].any():
+            elapsed_s = max(0.0, elapsed_s)
+        # Arms that brake take no chunk.
+        if kind in ('OK', 'SEAM') and rng.random() < 0.5:
+            kind, command, path = _joined(rng, path, elapsed_s, settings)
+        else:
+            kind, command, path = _braked(rng, path, elapsed_s, settings)
+        if path is None:
+            break
+        sent.append((max(0.0, elapsed_s), command, path))
+        if kind == 'ESTOP':
+            break
+    if number % 100 == 0:
+        assert_finite_differences(verdict.command, now)
+        assert_executed(sent, rng, settings.control_period_s)
+    return kind
 
 
 def _start(rng):
@@ -117,9 +136,8 @@ def _chunk(rng, now):
     return Chunk(0, 1, tuple(names), dt, positions, observed)
 
 
-def _joined(rng, verdict, elapsed_s, settings):
+def _joined(rng, path, elapsed_s, settings):
     elapsed_s = max(0.0, elapsed_s)
-    path = verdict.path
     now = path.sample(path.times[0] + elapsed_s)
     age_s = rng.uniform(0.0, 0.6)
     begin = path.sample(path.times[0] + max(0.0, elapsed_s - age_s))[0]
@@ -127,13 +145,68 @@ def _joined(rng, verdict, elapsed_s, settings):
     joined = check_chunk(chunk, now[0], ROBOT, settings, 0, running=Running(path, elapsed_s))
     if not joined.accepted:
         assert joined.command == {}
-        return 'SEAM_' + joined.reason
+        return 'SEAM_' + joined.reason, {}, None
     moving = elapsed_s < path.duration
     begin = now if moving else (now[0], np.zeros(14), np.zeros(14))
     assert_command(joined.command, begin, STOP_SLACK)
     for a, b in zip(joined.path.sample(joined.path.times[0]), begin):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    return 'SEAM'
+    return 'SEAM', joined.command, joined.path
+
+
+def _braked(rng, path, elapsed_s, settings):
+    urgent = bool(rng.random() < 0.5)
+    stop = brake(ROBOT, settings, path, elapsed_s, urgent=urgent)
+    begin = path.sample(path.times[0] + elapsed_s)
+    slack = settings.estop_deceleration if urgent else 1.0
+    assert_command(stop.command, begin, STOP_SLACK, acceleration=slack, jerk=not urgent)
+    return 'ESTOP' if urgent else 'BRAKE', stop.command, stop.path
+
+
+def assert_executed(sent, rng, period_s):
+    """Assert that controllers do what was sent, however late within a period they get it.
+
+    Args:
+        sent: for each message how long after the one before it was sent [s], the command and
+            the motion of all joints that it stands for.
+        rng: for how late.
+        period_s: the control period.
+    """
+    sent, waits_s = list(sent), 0.0
+    for i, (after_s, command, path) in enumerate(sent):
+        after_s, waits_s = after_s + waits_s, 0.0
+        if not i or after_s >= sent[i - 1][2].duration:
+            # As the node sends it to arms at rest: the rest that is committed comes first.
+            path = standing(path.positions[0], period_s).then(path)
+            command, waits_s = to_command(ROBOT, path), period_s
+        sent[i] = after_s, command, path
+    late_s = rng.uniform(0.0, 0.95 * period_s, len(sent))
+    for splice in (False, True):
+        for arm in ROBOT.arms:
+            names, place = ROBOT.arm_command(arm, sent[0][2].positions[0])
+            control = TrajectoryController(names, place, splice=splice)
+            begun_s, control_ns = 1.0, 1_000_000_000
+            for i, (after_s, command, path) in enumerate(sent):
+                begun_s += after_s
+                got_s = begun_s + late_s[i]
+                before = control.sample(round(got_s * 1e9))
+                message = TrajectoryCommand(round(begun_s * 1e9), **vars(command[arm]))
+                assert control.accept(message, round(got_s * 1e9)) is None
+                leap = float(np.abs(control.sample(round(got_s * 1e9)) - before).max())
+                assert leap < EXECUTED, f'{arm}: leaps by {leap:.4f} at message {i}'
+                until_s = path.duration + 0.1
+                if i + 1 < len(sent):
+                    until_s = sent[i + 1][0] + late_s[i + 1]
+                for t in np.linspace(late_s[i], until_s, 40):
+                    if (at_ns := round((begun_s + t) * 1e9)) < max(control_ns, round(got_s * 1e9)):
+                        continue
+                    control_ns = at_ns
+                    done = control.sample(at_ns)
+                    wanted = ROBOT.arm_command(arm, path.sample(path.times[0] + t)[0])[1]
+                    if i + 1 < len(sent) and t > sent[i + 1][0]:
+                        break
+                    away = float(np.abs(done - wanted).max())
+                    assert away < EXECUTED, f'{arm}: {away:.4f} away from message {i}'
 
 
 # --- what is true of everything that leaves ------------------------------------------------------
@@ -155,9 +228,9 @@ def assert_command(command, begin, slack, *, acceleration=1.0, jerk=True):
     for arm, trajectory in command.items():
         problem = controller_rejection(arm, trajectory)
         assert problem is None, problem
-        ends.add(trajectory.time_from_start[-1])
-        _assert_spline(arm, trajectory, begin, slack, acceleration, jerk)
+        ends.add(tuple(trajectory.time_from_start))
     assert len(ends) == 1
+    _assert_splines(command, begin, slack, acceleration, jerk)
 
 
 def controller_rejection(arm, trajectory):
@@ -190,43 +263,77 @@ def _spline(arm, trajectory, begin):
     return knots, np.stack([np.vstack([s, r]) for s, r in zip(state, rows)], axis=1)
 
 
-def _assert_spline(arm, trajectory, begin, slack, acceleration, jerk):
-    knots, rows = _spline(arm, trajectory, begin)
-    pieces = quintics(knots, rows)
-    T = np.diff(knots)[:, None]
-    part = ROBOT.arm_indices(arm)
-    low = ROBOT.arm_command(arm, np.minimum(LIMITS.min_position, begin[0]))[1] - EPSILON
-    high = ROBOT.arm_command(arm, np.maximum(LIMITS.max_position, begin[0]))[1] + EPSILON
-    lowest, highest = extremes(pieces, T)
-    assert (lowest >= low).all() and (highest <= high).all(), f'{arm}: position'
+def _assert_splines(command, begin, slack, acceleration, jerk):
+    """Both arms at once: they share their times."""
+    splines = [_spline(arm, trajectory, begin) for arm, trajectory in command.items()]
+    knots, rows = splines[0][0], np.concatenate([rows for _, rows in splines], axis=2)
+    pieces, T = quintics(knots, rows), np.diff(knots)[:, None]
+    arms = list(command)
+
+    def sent(values):
+        return np.concatenate([ROBOT.arm_command(arm, values)[1] for arm in arms])
+
+    def rates(values):
+        return np.abs(np.concatenate([ROBOT.arm_command_rates(arm, values) for arm in arms]))
+
+    ends = np.stack([sent(np.minimum(LIMITS.min_position, begin[0])),
+                     sent(np.maximum(LIMITS.max_position, begin[0]))])  # fmt: skip
+    _assert_within(pieces, T, ends[0] - EPSILON, ends[1] + EPSILON, arms, 'position')
     slowing = np.maximum(LIMITS.max_acceleration, LIMITS.max_deceleration * acceleration)
-    allowed = [LIMITS.max_velocity, slowing, LIMITS.max_jerk if jerk else np.inf + LIMITS.max_jerk]
+    allowed = [LIMITS.max_velocity, slowing, *([LIMITS.max_jerk] if jerk else [])]
     for order, bound in enumerate(allowed, start=1):
-        lowest, highest = extremes(derivative(pieces, order), T)
-        bound = np.abs(ROBOT.arm_command_rates(arm, bound)) * (1.0 + slack) + EPSILON
-        largest = np.maximum(np.abs(lowest), np.abs(highest)).max(axis=0)
-        assert (largest <= bound).all(), (
-            f'{arm}: derivative {order} of joint {part.start + int(np.argmax(largest / bound))} '
-            f'is {np.max(largest / bound):.6f} of its limit'
+        bound = rates(bound) * (1.0 + slack) + EPSILON
+        _assert_within(derivative(pieces, order), T, -bound, bound, arms, f'derivative {order}')
+
+
+def _assert_within(c, T, low, high, arms, what):
+    """Assert that polynomials [n+1, K, J] stay within bounds [J] on [0, T].
+
+    Most are proved to by a bound on their terms; the extremes of the others are looked for.
+    """
+    n = len(c) - 1
+    scaled = c * T ** np.arange(n + 1)[:, None, None]
+    centred = _AROUND_HALF[n] @ scaled.reshape(n + 1, -1)
+    centred = centred.reshape(scaled.shape)
+    most = (np.abs(centred[1:]) * 0.5 ** np.arange(1, n + 1)[:, None, None]).sum(axis=0)
+    sure = (centred[0] - most >= low) & (centred[0] + most <= high)
+    if sure.all():
+        return
+    k, j = np.nonzero(~sure)
+    lowest, highest = extremes(
+        c[:, k, j][:, :, None], np.broadcast_to(T, sure.shape)[k, j][:, None]
+    )
+    lowest, highest = lowest[:, 0], highest[:, 0]
+    broken = ~((lowest >= low[j]) & (highest <= high[j]))
+    if broken.any():
+        i = int(np.argmax(broken))
+        part = len(low) // len(arms)
+        raise AssertionError(
+            f'{arms[j[i] // part]}: {what} of joint {j[i] % part} goes from {lowest[i]:.6g} to '
+            f'{highest[i]:.6g}; allowed is {low[j[i]]:.6g} to {high[j[i]]:.6g}'
         )
+
+
+# From rising powers of s to those of s - 1/2, by degree.
+_AROUND_HALF = {
+    n: np.array([[comb(k, i) * 0.5 ** (k - i) if k >= i else 0.0 for k in range(n + 1)]
+                 for i in range(n + 1)])
+    for n in range(6)
+}  # fmt: skip
 
 
 def quintics(knots, rows):
     """Coefficients [6, K, J] of rising powers, solved for from the states at both ends."""
-    T = np.diff(knots)
-    columns = []
-    for i, t in enumerate(T):
-        system = np.zeros((6, 6))
-        system[0, 0], system[1, 1], system[2, 2] = 1.0, 1.0, 2.0
-        powers = np.arange(6)
-        # In units of the piece, so that the system is as good as it can be.
-        system[3] = 1.0
-        system[4] = powers
-        system[5] = powers * (powers - 1)
-        scale = t ** np.arange(3)[:, None]
-        right = np.vstack([rows[i] * scale, rows[i + 1] * scale])
-        columns.append(np.linalg.solve(system, right) / t ** powers[:, None])
-    return np.stack(columns, axis=1)
+    T = np.diff(knots)[:, None, None]
+    powers = np.arange(6)
+    # In units of each piece, so that the system is as good as it can be.
+    system = np.zeros((6, 6))
+    system[0, 0], system[1, 1], system[2, 2] = 1.0, 1.0, 2.0
+    system[3], system[4], system[5] = 1.0, powers, powers * (powers - 1)
+    scale = T ** np.arange(3)[:, None]
+    right = np.concatenate([rows[:-1] * scale, rows[1:] * scale], axis=1)
+    solved = np.linalg.solve(system, right.transpose(1, 0, 2).reshape(6, -1))
+    return solved.reshape(6, len(T), -1) / T[:, 0] ** powers[:, None, None]
 
 
 def derivative(c, order):

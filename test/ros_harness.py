@@ -72,6 +72,7 @@ class Graph:
         self._thread.start()
         self.running: list[NodeThread] = []
         self._clients: dict[str, Any] = {}
+        self._others: list[Node] = []
 
     def start(self, kind: Callable[..., Any], **parameters: Any) -> NodeThread:
         """Start a node and wait until it is active or has refused."""
@@ -91,6 +92,11 @@ class Graph:
         thread.start()
         assert settled.wait(TIMEOUT_S)
         return thread
+
+    def add(self, node: Node) -> None:
+        """Let a node of the test's own answer, as long as the graph lives."""
+        self._executor.add_node(node)
+        self._others.append(node)
 
     def collect(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
         """Return a list that grows with every message heard on a topic."""
@@ -149,7 +155,8 @@ class Graph:
             thread.stop()
         self._executor.shutdown(timeout_sec=1.0)
         self._thread.join(5.0)
-        self.probe.destroy_node()
+        for node in (*self._others, self.probe):
+            node.destroy_node()
         rclpy.try_shutdown(context=self.context)
 
 

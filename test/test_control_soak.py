@@ -36,5 +36,28 @@ def test_a_command_that_breaks_a_limit_is_found():
     verdict = check_chunk(chunk, now, gate_cases.ROBOT, gate_cases.OPEN, 0)
     gate_cases.assert_verdict(verdict, now)
     verdict.command['right'].positions[8, 2] += 0.05
-    with pytest.raises(AssertionError, match='right: derivative'):
+    with pytest.raises(AssertionError, match='right: '):
         gate_cases.assert_verdict(verdict, now)
+
+
+@pytest.mark.parametrize(
+    ('late', 'wrong'), [(0.95, False), (6.0, True)], ids=['within a period', 'six periods late']
+)
+def test_what_is_executed_too_late_is_found(late, wrong):
+    """Within a control period the controllers do as sent; the check sees where they do not."""
+    now = gate_cases.ROBOT.home
+    steps = np.linspace(now, now + 1.5 * np.isin(np.arange(14), (0, 7)), 17)
+    chunk = gate_cases.Chunk(0, 1, gate_cases.ROBOT.joint_names, 0.1, steps, now)
+    verdict = check_chunk(chunk, now, gate_cases.ROBOT, gate_cases.OPEN, 0)
+    stop = gate_cases.brake(gate_cases.ROBOT, gate_cases.OPEN, verdict.path, 0.8)
+    sent = [(0.0, verdict.command, verdict.path), (0.8, stop.command, stop.path)]
+
+    class Late:
+        def uniform(self, low, high, size):
+            return np.full(size, late * 0.02)
+
+    if wrong:
+        with pytest.raises(AssertionError, match='leaps by'):
+            gate_cases.assert_executed(sent, Late(), 0.02)
+    else:
+        gate_cases.assert_executed(sent, Late(), 0.02)

@@ -99,7 +99,8 @@ GOOD = ArmingFacts(joint_state_age_s=0.01)
 
 
 def refusal(facts, simulated=True):
-    return arming_refusal(facts, simulated=simulated, max_joint_state_age_s=0.2)
+    return arming_refusal(facts, simulated=simulated, max_joint_state_age_s=0.2,
+                          max_clock_skew_s=0.1)  # fmt: skip
 
 
 def test_arming_with_everything_in_order():
@@ -118,6 +119,8 @@ def test_arming_with_everything_in_order():
         (ArmingFacts(0.01, other_publishers=['teleop']), 'SECOND_PUBLISHER'),
         (ArmingFacts(0.01, clock_jumped=True), 'CLOCK_JUMP'),
         (ArmingFacts(0.01, use_sim_time=True), 'SIM_TIME'),
+        (ArmingFacts(0.01, joint_state_ahead_s=0.2), 'STAMP_IN_FUTURE'),
+        (ArmingFacts(0.01, at_measured_joints=['left']), 'CONTROLLER_REJECTED'),
     ],
 )
 def test_arming_is_refused_with_a_reason(facts, reason):

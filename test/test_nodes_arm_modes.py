@@ -2,6 +2,8 @@
 
 import importlib.util
 
+from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 from gate_bench import Bench
 from gate_bench import ROBOT
 import numpy as np
@@ -13,6 +15,7 @@ from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
 from eva_ros.robot.paths import config_dir
+from eva_ros.ros import topics
 from eva_ros.ros.stamps import to_time
 
 
@@ -70,3 +73,39 @@ def test_an_action_without_its_package_is_said_at_configure(graph: Graph, tmp_pa
     thread = graph.start(ArmTrajectoryPublisher, robot=str(path))
     assert 'left arm takes control_msgs/action/FollowJointTrajectory' in thread.refusal
     assert 'install control_msgs' in thread.refusal
+
+
+def test_overlap_without_a_shared_clock_is_refused_at_configure(graph: Graph, tmp_path):
+    settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
+    settings['gate']['mode'] = 'overlap'
+    path = tmp_path / 'gate.yaml'
+    path.write_text(yaml.safe_dump(settings))
+    thread = graph.start(ArmTrajectoryPublisher, gate=str(path), stamp_mode='zero')
+    assert 'Mode overlap joins chunks at a time that stamp_mode zero does not tell' in (
+        thread.refusal
+    )
+
+
+def test_messages_for_a_clock_of_their_own_begin_at_receipt(graph: Graph):
+    bench = Bench(graph, stamp_mode='zero')
+    bench.arm()
+    assert bench.send(bench.chunk()).sent
+    for message in bench.sent(1).values():
+        assert message.header.stamp == to_time(0)
+
+
+def test_a_robot_whose_collisions_are_not_checked_says_so(graph: Graph):
+    said = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    thread = graph.start(ArmTrajectoryPublisher, robot='piper_dual')
+    assert thread.refusal == ''
+    sentence = (
+        'Nothing keeps the arms from each other and from themselves: the robot YAML of piper_dual '
+        'has no collision bodies.'
+    )
+    graph.wait_for(
+        lambda: any(
+            status.message == sentence and status.level == DiagnosticStatus.WARN
+            for array in said
+            for status in array.status
+        )
+    )

@@ -7,11 +7,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 from gate_bench import Bench
 from gate_bench import ROBOT
 import numpy as np
 import pytest
+from rclpy.node import Node
+from rclpy.serialization import serialize_message
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
@@ -113,6 +116,23 @@ def change_gate(bench):
     path.write_text(path.read_text().replace('max_start_blend: 0.1', 'max_start_blend: 3.0'))
 
 
+def other_clock(seconds):
+    def shift(bench):
+        bench.now_ns = lambda: time.time_ns() + round(seconds * 1e9)
+        bench.graph.wait_for(
+            lambda: abs((bench.node._joints.stamp_ns or 0) - bench.now_ns()) < 5_000_000_000
+        )
+
+    return shift
+
+
+def begins_at_the_measured_joints(bench):
+    controller = Node('right_arm_controller', context=bench.graph.context)
+    controller.declare_parameter('interpolate_from_desired_state', False)
+    controller.declare_parameter('open_loop_control', False)
+    bench.graph.add(controller)
+
+
 UNARMED = [
     Row('joints were never measured', 'was ever measured', unmeasured),
     Row('joint state with an empty name[]', 'was ever measured', nameless),
@@ -121,6 +141,11 @@ UNARMED = [
     Row('e-stop pressed before arming', 'release it first', press),
     Row('second publisher before arming', '/probe publishes', second_publisher),
     Row('robot file changed before arming', 'has changed', change_limits),
+    Row('clock of another machine is ahead', 'synchronise the clocks', other_clock(30.0)),
+    Row('clock of another machine is behind', 'old', other_clock(-30.0)),
+    Row('controller that begins at the measured joints',
+        'right arm begins at the measured joints: set its interpolate_from_desired_state',
+        begins_at_the_measured_joints),
     Row('e-stop not connected where its heartbeat is asked for', 'Nothing is heard',
         lambda bench: None, {'estop_heartbeat_s': 0.5}),
 ]  # fmt: skip
@@ -149,6 +174,27 @@ def test_arms_that_cannot_be_armed(make, row):
     assert not answer.success
     assert bench.nothing_was_sent()
     assert bench.safety[-1].state in (SafetyState.DISARMED, SafetyState.ESTOP)
+
+
+@pytest.mark.parametrize('quality', [qos.LATCHED, qos.REPORT, qos.SENSOR_INPUT],
+                         ids=['latched', 'reliable', 'best effort'])  # fmt: skip
+def test_an_estop_of_any_quality_of_service_is_heard(make, quality):
+    bench = make()
+    estop = bench.graph.probe.create_publisher(Bool, topics.ESTOP, quality)
+    bench.graph.wait_for(lambda: estop.get_subscription_count() > 0)
+    estop.publish(Bool(data=True))
+    assert bench.wait_for_state(SafetyState.ESTOP).reason == ChunkReport.ESTOP
+    assert 'release it first' in bench.ask(topics.ARM).message
+
+
+def test_an_estop_that_was_pressed_before_the_node_came(graph, make):
+    estop = graph.probe.create_publisher(Bool, topics.ESTOP, qos.LATCHED)
+    estop.publish(Bool(data=True))
+    bench = make()
+    bench.graph.wait_for(lambda: bench.node._estop_pressed)
+    answer = bench.ask(topics.ARM)
+    assert not answer.success and 'release it first' in answer.message
+    assert bench.nothing_was_sent()
 
 
 def test_sim_time_on_a_robot_that_is_none(make):
@@ -241,9 +287,15 @@ def test_joint_states_from_the_future(make):
     bench.arm()
     chunk, ahead = bench.chunk(), bench.now_ns() + 30_000_000_000
     bench.now_ns = lambda: ahead
-    bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == ahead)
-    assert bench.send(chunk).reason == ChunkReport.STAMP_IN_FUTURE
-    assert bench.nothing_was_sent()
+    state = bench.wait_for_state(SafetyState.ARMED) and bench.graph.wait_for(
+        lambda: bench.safety[-1].state == SafetyState.DISARMED and bench.safety[-1]
+    )
+    assert state.reason == ChunkReport.STAMP_IN_FUTURE and 'synchronise' in state.detail
+    assert not bench.send(chunk).accepted
+    for message in bench.sent(1).values():
+        # A hold at rest, where the arms are.
+        assert len(message.points) == 1
+        assert abs(message.points[0].positions[0]) < 1e-6
 
 
 def test_a_controller_that_nobody_runs(make):
@@ -403,7 +455,7 @@ def test_an_estop_publisher_that_vanishes(make):
     both_braked(bench)
 
 
-@pytest.mark.parametrize('to_s', [20, 500], ids=['clock reset', 'clock leaps ahead'])
+@pytest.mark.parametrize('to_s', [20.0, 500.0], ids=['clock reset', 'clock leaps ahead'])
 def test_a_clock_that_jumps(make, to_s):
     bench = make(LONG, use_sim_time=True)
     clock = bench.graph.publisher(Clock, topics.CLOCK)
@@ -416,11 +468,53 @@ def test_a_clock_that_jumps(make, to_s):
 
     bench.graph.wait_for(armed)
     assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    while seconds < 52.0:
+        seconds += 0.1
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
+    places = [values[0] for values in bench.values]
+    assert 0.1 < min(places) <= max(places) < 0.4
     seconds = to_s
     clock.publish(Clock(clock=to_time(bench.now_ns())))
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
-    bench.sent(2)
+    braked_from(bench, places)
+
+
+def braked_from(bench, places):
+    """The stop begins where the arms are: not where a clock that lies would have them."""
+    for message, place in zip(bench.sent(2).values(), places):
+        way = np.array([point.positions[0] for point in message.points])
+        assert (place - 0.02 <= way).all() and (way <= place + 0.15).all(), (place, way)
+        # With a clock that jumped, at receipt.
+        assert message.header.stamp == to_time(0)
+
+
+@pytest.mark.parametrize(
+    'by_s', [-30.0, 30.0], ids=['system clock set back', 'system clock set ahead']
+)
+def test_a_system_clock_that_is_set(make, by_s):
+    bench = make(LONG)
+    bench.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.1)
+    clock = bench.node.now_ns
+    # The controllers go on by their own clock; the node's and the joint states' is set.
+    place = []
+
+    def set_clock():
+        place.extend(values[0] for values in bench.values)
+        return clock() + round(by_s * 1e9)
+
+    bench.node.now_ns = lambda: clock() + round(by_s * 1e9) if place else set_clock()
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
+    assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
+    assert f'{by_s:.2f} s' in bench.safety[-1].detail
+    for message in bench.sent(2).values():
+        way = np.array([point.positions[0] for point in message.points])
+        assert (place[0] - 0.1 <= way).all() and (way <= place[0] + 0.2).all(), (place, way)
+        assert message.header.stamp == to_time(0)
 
 
 def test_arming_while_the_arms_brake(make):
@@ -456,7 +550,7 @@ def test_the_operator_holds(make):
 
 
 def test_nothing_more_comes_from_upstream(make):
-    """A camera is lost, or a node of the chain dies: the arms end at rest, and wait."""
+    """A camera is lost: the arms end at rest, and wait."""
     bench = make()
     bench.arm()
     report = bench.send(bench.chunk())
@@ -468,6 +562,86 @@ def test_nothing_more_comes_from_upstream(make):
     assert left.time_from_start.sec + left.time_from_start.nanosec * 1e-9 == pytest.approx(
         report.duration_s
     )
+
+
+UPSTREAM = """
+import sys
+import rclpy
+from rclpy.node import Node
+from rclpy.serialization import deserialize_message
+from eva_msgs.msg import ActionChunk
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+
+rclpy.init()
+node = Node('action_decoder')
+chunks = node.create_publisher(ActionChunk, topics.CHUNK, qos.REPORT)
+while not chunks.get_subscription_count():
+    rclpy.spin_once(node, timeout_sec=0.05)
+print('ready', flush=True)
+while True:
+    length = int(sys.stdin.buffer.readline())
+    chunks.publish(deserialize_message(sys.stdin.buffer.read(length), ActionChunk))
+"""
+
+
+def test_an_upstream_node_that_is_killed_in_mid_motion(make):
+    bench = make(LONG)
+    bench.arm()
+    decoder = subprocess.Popen(
+        [sys.executable, '-u', '-c', UPSTREAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert decoder.stdout.readline() == b'ready\n'
+        bench.graph.wait_for(lambda: bench.node.count_publishers(topics.CHUNK) >= 2)
+        before = len(bench.reports)
+        data = serialize_message(long_chunk(bench))
+        decoder.stdin.write(b'%d\n%b' % (len(data), data))
+        decoder.stdin.flush()
+        report = bench.graph.wait_for(lambda: bench.reports[before:])[0]
+        assert report.sent, report.detail
+        bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.1)
+    finally:
+        decoder.kill()
+    assert decoder.wait(30.0) == -signal.SIGKILL
+    assert bench.safety[-1].state == SafetyState.EXECUTING
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+    for arm, (message,) in bench.commands.items():
+        assert not any(message.points[-1].velocities)
+        control = bench.controllers[arm]
+        bench.graph.wait_for(lambda control=control: not control.desired().velocities.any())
+
+
+def test_an_estop_while_the_arms_brake_already(make):
+    bench = make(LONG, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    seconds = 50.0
+    bench.now_ns = lambda: round(seconds * 1e9)
+
+    def at(now_s):
+        nonlocal seconds
+        seconds = now_s
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
+
+    def armed():
+        at(50.0)
+        return bench.ask(topics.ARM).success
+
+    bench.graph.wait_for(armed)
+    assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    for tick in range(1, 16):
+        at(50.0 + 0.1 * tick)
+    assert bench.ask(topics.DISARM).success
+    bench.sent(2)
+    at(51.52)
+    assert bench.ask(topics.TRIGGER_ESTOP).success
+    bench.sent(3)
+    assert bench.safety[-1].state == SafetyState.ESTOP
+    for heard in bench.commands.values():
+        soft, hard = (message.points[-2].time_from_start for message in heard[1:3])
+        assert hard.sec + hard.nanosec * 1e-9 + 0.02 < soft.sec + soft.nanosec * 1e-9
 
 
 # --- a person decides ----------------------------------------------------------------------------
@@ -576,10 +750,11 @@ def test_a_publisher_that_dies_in_mid_motion(graph: Graph, make, number, monkeyp
         assert process.returncode == 0
         both_braked(bench)
     bench.graph.wait_for(
-        lambda: not any(c.desired().velocities.any() for c in bench.controllers.values())
+        lambda: not any(c.is_moving(bench.now_ns()) for c in bench.controllers.values())
     )
     for control in bench.controllers.values():
-        assert not control.is_moving(bench.now_ns())
+        control.sample(bench.now_ns())
+        assert not control.desired().velocities.any()
 
 
 def test_the_fault_table_has_these_rows_and_these_alone(repository):
@@ -604,9 +779,17 @@ OTHERS = [
     'e-stop publisher vanishes',
     'clock reset',
     'clock leaps ahead',
+    'system clock set back',
+    'system clock set ahead',
+    'e-stop while the arms brake already',
+    'e-stop pressed before the publisher came',
+    # In test_nodes_arm_action.py.
+    'one controller rejects its goal',
+    'one controller gives up in mid-motion',
     'arming while the arms brake',
     'operator holds',
-    'camera lost, or an upstream node killed',
+    'camera lost',
+    'upstream node killed (SIGKILL) in mid-motion',
     'nobody approves a chunk',
     'somebody rejects a chunk',
     'joints move while a chunk waits for approval',

@@ -41,8 +41,8 @@ from eva_ros.control.timing import ROUNDING
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
+from eva_ros.control.verdict import check_before
 from eva_ros.control.verdict import check_motion
-from eva_ros.control.verdict import check_stop
 from eva_ros.control.verdict import refused
 from eva_ros.control.verdict import Verdict
 from eva_ros.robot.limits import Limits
@@ -207,17 +207,27 @@ def _joined(
     on_path = running.path.sample(running.path.times[0] + running.elapsed_s)[0]
     begin_of(now, on_path, robot, settings)
     try:
-        return _motion(
-            chunk, positions, in_motion(running, robot, settings), robot, settings, findings
-        )
+        beginning = in_motion(running, robot, settings)
+        return _motion_after(beginning, chunk, positions, robot, settings, findings)
     except RefusedError as refusal:
         if refusal.reason not in (reasons.STRETCH_EXCEEDED, reasons.LIMIT_VIOLATION):
             raise
     beginning = after_a_stop(running, robot, settings)
-    motion = _motion(chunk, positions, beginning, robot, settings, findings)
-    assert motion.before is not None
-    check_stop(motion.before, robot.limits, settings)
-    return motion
+    return _motion_after(beginning, chunk, positions, robot, settings, findings)
+
+
+def _motion_after(
+    beginning: Beginning,
+    chunk: Chunk,
+    positions: Array,
+    robot: Robot,
+    settings: GateSettings,
+    findings: Findings,
+) -> _Motion:
+    """Return a motion that goes on with one under way; what comes first is looked at as well."""
+    assert beginning.before is not None
+    check_before(beginning.before, robot.limits, settings)
+    return _motion(chunk, positions, beginning, robot, settings, findings)
 
 
 def _motion(

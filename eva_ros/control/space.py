@@ -41,6 +41,17 @@ def check_space(path: HermiteSpline, robot: Robot, settings: GateSettings) -> No
         _check_workspace(path.sample(path.times[0] + np.minimum(steps, path.duration))[0], robot)
 
 
+def unchecked_space(robot: Robot, settings: GateSettings) -> str | None:
+    """Return a sentence on why collisions are not looked for, or None where they are."""
+    if robot.bodies is None:
+        why = f'the robot YAML of {robot.name} has no collision bodies'
+    elif not settings.check_collisions:
+        why = 'check_collisions is false'
+    else:
+        return None
+    return f'Nothing keeps the arms from each other and from themselves: {why}.'
+
+
 def instants(path: HermiteSpline, world: CollisionWorld) -> Array:
     """Return the instants to look at: both ends and, by the velocity in each piece, in between."""
     durations = np.diff(path.times)

@@ -154,6 +154,8 @@ class ArmingFacts:
         limits_changed: a file that the limits come from is not the one that was read.
         heartbeat_lost: the e-stop's publisher must be heard and is not.
         disabled_arms: arms whose driver has not said that it is enabled.
+        joint_state_ahead_s: how far the newest joint state lies ahead of now.
+        at_measured_joints: arms whose controller begins a trajectory at the measured joints.
     """
 
     joint_state_age_s: float | None
@@ -165,10 +167,12 @@ class ArmingFacts:
     limits_changed: bool = False
     heartbeat_lost: bool = False
     disabled_arms: Sequence[str] = ()
+    joint_state_ahead_s: float = 0.0
+    at_measured_joints: Sequence[str] = ()
 
 
 def arming_refusal(
-    facts: ArmingFacts, *, simulated: bool, max_joint_state_age_s: float
+    facts: ArmingFacts, *, simulated: bool, max_joint_state_age_s: float, max_clock_skew_s: float
 ) -> tuple[str, str] | None:
     """Return why the arms must not be armed as reason and sentence, or None.
 
@@ -176,6 +180,7 @@ def arming_refusal(
         facts: what is known now.
         simulated: the robot YAML says that this is no real robot.
         max_joint_state_age_s: older joint states count as unknown.
+        max_clock_skew_s: joint states farther ahead are of a clock that is not this one.
     """
     if facts.estop_pressed:
         return reasons.ESTOP, 'The e-stop is pressed: release it first.'
@@ -195,10 +200,30 @@ def arming_refusal(
     if not facts.joint_state_age_s <= max_joint_state_age_s:
         age = facts.joint_state_age_s
         return reasons.STALE_JOINT_STATE, f'The joint states are {age:.2f} s old.'
+    if not facts.joint_state_ahead_s <= max_clock_skew_s:
+        return reasons.STAMP_IN_FUTURE, joint_states_ahead(facts.joint_state_ahead_s)
     if facts.other_publishers:
         names = ', '.join(facts.other_publishers)
         return reasons.SECOND_PUBLISHER, f'{names} publishes to the arms too: stop it first.'
+    if facts.at_measured_joints:
+        return reasons.CONTROLLER_REJECTED, begins_at_measured(facts.at_measured_joints)
     if facts.disabled_arms:
         names = ' and '.join(facts.disabled_arms)
         return reasons.NOT_ARMED, f'The driver of the {names} arm is being enabled: arm again.'
     return None
+
+
+def joint_states_ahead(ahead_s: float) -> str:
+    """Return the sentence on joint states from the future."""
+    return (
+        f'The joint states lie {ahead_s:.2f} s ahead: synchronise the clocks, or give the arm '
+        'stamp_source: receive.'
+    )
+
+
+def begins_at_measured(arms: Sequence[str]) -> str:
+    """Return the sentence on controllers that begin a trajectory at the measured joints."""
+    return (
+        f'The controller of the {" and ".join(arms)} arm begins at the measured joints: set its '
+        'interpolate_from_desired_state (Humble: open_loop_control) to true.'
+    )

@@ -25,6 +25,9 @@ _STOP_POINTS = 16
 _LAST_PERIODS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _FIRST_PERIODS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 _SLACK = 1e-3
+# A stop goes on so long as a point at rest: a message that comes late by less is not refused as
+# one that ends in the past, and the arms come back to where they were to stop without haste.
+_STAY_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +35,18 @@ class Stop:
     """A stop of both arms.
 
     Attributes:
-        command: both arms' trajectories, ending at rest.
+        command: both arms' trajectories, ending at rest; those of a brake stay there.
         path: the motion of all joints from now [K, 14].
     """
 
     command: dict[str, ArmTrajectory]
     path: HermiteSpline
+
+
+def standing(position: Array, seconds: float) -> HermiteSpline:
+    """Return the motion of arms that stay at a position [J] for so long."""
+    still = np.zeros((2, len(position)))
+    return HermiteSpline(np.array([0.0, seconds]), np.stack([position] * 2), still, still)
 
 
 def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop:
@@ -49,10 +58,7 @@ def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop:
     """
     low, high = robot.limits.min_position, robot.limits.max_position
     target = np.clip(np.asarray(position, dtype=np.float64), low, high)
-    still = np.zeros((2, len(target)))
-    path = HermiteSpline(
-        np.array([0.0, settings.hold_s]), np.stack([target, target]), still, still
-    )
+    path = standing(target, settings.hold_s)
     return Stop(to_command(robot, path), path)
 
 
@@ -86,12 +92,17 @@ def brake(
             break
         stop = _slowed(path, elapsed_s, lead_s, stop_s)
         if _keeps(stop, limits, path):
-            return Stop(to_command(robot, stop), stop)
+            return _that_stays(robot, stop)
     for periods in _LAST_PERIODS:
         rest = _rest_of(path, elapsed_s, settings.control_period_s, periods, limits.max_jerk)
         if _keeps(rest, limits, path):
             break
-    return Stop(to_command(robot, rest), rest)
+    return _that_stays(robot, rest)
+
+
+def _that_stays(robot: Robot, stop: HermiteSpline) -> Stop:
+    stays = stop.then(standing(stop.positions[-1], _STAY_S))
+    return Stop(to_command(robot, stays), stop)
 
 
 def stop_limits(limits: Limits, settings: GateSettings, *, urgent: bool) -> Limits:

@@ -16,7 +16,7 @@ from eva_ros.robot.limits import Limits
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed
 
-# A stop may exceed what it keeps by so much: it repeats what the path before it did.
+# What comes before may exceed what it keeps by so much: it repeats what the path before it did.
 _STOP_SLACK = 1e-2
 
 
@@ -95,8 +95,11 @@ def check_motion(path: HermiteSpline, limits: Limits, *, moving: bool) -> None:
         raise RefusedError(reasons.LIMIT_VIOLATION, 'The planned motion breaks a limit.')
 
 
-def check_stop(path: HermiteSpline, limits: Limits, settings: GateSettings) -> None:
-    """Refuse a stop that is not within the limits of one."""
+def check_before(path: HermiteSpline, limits: Limits, settings: GateSettings) -> None:
+    """Refuse what comes before the steps of a chunk, from receipt on: the rest of a motion.
+
+    Or a stop on it: it keeps the limits of one.
+    """
     too_fast = stretch_needed(path.bounds, stop_limits(limits, settings, urgent=False))
     if not (too_fast <= 1.0 + _STOP_SLACK).all() or leaving_pieces(path, limits).any():
-        raise RefusedError(reasons.LIMIT_VIOLATION, 'The stop before the chunk breaks a limit.')
+        raise RefusedError(reasons.LIMIT_VIOLATION, 'The motion before the chunk breaks a limit.')

@@ -6,6 +6,7 @@ published goes out. The node publishes it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,10 @@ from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
+from eva_ros.control.stop import standing
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.trajectory import check_command
+from eva_ros.control.trajectory import to_command
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
@@ -54,10 +58,18 @@ class Motion:
 
 @dataclass(frozen=True)
 class Order:
-    """What both arms get: trajectories, and the motion they describe; empty: nothing."""
+    """What both arms get: trajectories, and the motion they describe; empty: nothing.
+
+    Attributes:
+        command: by arm.
+        path: of all joints.
+        goes_on: it goes on with a motion under way, and so needs its stamp: begun at receipt, it
+            would lead back over the way that was gone until then.
+    """
 
     command: Mapping[str, ArmTrajectory]
     path: HermiteSpline | None = None
+    goes_on: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.command)
@@ -85,7 +97,7 @@ class ArmGuard:
         self.motion: Motion | None = None
         self.waiting_id = 0
         self._commanded: Array | None = None
-        self._rests_ns = now_ns
+        self._stop: Motion | None = None
 
     @property
     def rollout_id(self) -> int:
@@ -99,7 +111,15 @@ class ArmGuard:
 
     def is_braking(self, now_ns: int) -> bool:
         """Return whether a stop that was sent is still under way."""
-        return now_ns < self._rests_ns
+        return self._stop is not None and not self._stop.is_over(now_ns)
+
+    def clock_jumped(self, by_ns: int) -> None:
+        """Take over what is remembered into a clock that jumped: the arms go on as they were."""
+        self.entered_ns += by_ns
+        if self.motion is not None:
+            self.motion = replace(self.motion, start_ns=self.motion.start_ns + by_ns)
+        if self._stop is not None:
+            self._stop = replace(self._stop, start_ns=self._stop.start_ns + by_ns)
 
     def arm(self, facts: ArmingFacts, now_ns: int) -> tuple[bool, str]:
         """Arm if nothing speaks against it; return whether, and a sentence."""
@@ -107,6 +127,7 @@ class ArmGuard:
             facts,
             simulated=self.robot.simulated,
             max_joint_state_age_s=self.settings.max_joint_state_age_s,
+            max_clock_skew_s=self.settings.max_clock_skew_s,
         )
         if refusal is not None:
             return False, refusal[1]
@@ -119,7 +140,8 @@ class ArmGuard:
         self, chunk: Chunk, measured: Array | None, stamp_ns: int | None, now_ns: int
     ) -> Verdict:
         """Return what the gate says about a chunk; nothing is changed."""
-        return check_chunk(
+        running = self._running(now_ns)
+        verdict = check_chunk(
             chunk,
             measured,
             self.robot,
@@ -127,19 +149,36 @@ class ArmGuard:
             now_ns,
             measured_stamp_ns=stamp_ns,
             commanded=self._commanded,
-            running=self._running(now_ns),
+            running=running,
         )
+        return verdict if running is not None else self._from_rest(verdict)
 
     def judge_home(self, measured: Array | None, stamp_ns: int | None, now_ns: int) -> Verdict:
         """Return the move to the home pose; nothing is changed."""
-        return plan_home(
-            measured,
-            self.robot,
-            self.settings,
-            now_ns,
-            measured_stamp_ns=stamp_ns,
-            commanded=self._commanded,
+        return self._from_rest(
+            plan_home(
+                measured,
+                self.robot,
+                self.settings,
+                now_ns,
+                measured_stamp_ns=stamp_ns,
+                commanded=self._commanded,
+            )
         )
+
+    def _from_rest(self, verdict: Verdict) -> Verdict:
+        """Let an accepted motion begin with the rest that is committed for a control period.
+
+        A controller that takes the message anew within it begins to move when the other one
+        does, and as planned: without it the way to the first point would be left less time.
+        """
+        if not verdict.accepted or verdict.path is None:
+            return verdict
+        rest = standing(verdict.path.positions[0], self.settings.control_period_s)
+        path = rest.then(verdict.path)
+        command = to_command(self.robot, path)
+        check_command(command, self.robot)
+        return replace(verdict, command=command, path=path, duration_s=path.duration)
 
     def refusal(self) -> tuple[str, str] | None:
         """Return why no chunk is taken in this state, as reason and sentence; None if one is."""
@@ -212,7 +251,9 @@ class ArmGuard:
             where they were not armed.
         """
         stop = NOTHING
-        if self.is_armed:
+        # An e-stop brakes harder what brakes already.
+        harder = event is Event.ESTOP and self.machine.state is State.DISARMED
+        if self.is_armed or (harder and self.is_braking(now_ns)):
             stop = self._rest(measured, now_ns, urgent=event is Event.ESTOP)
         went, sentence = self._go(event, reason, detail, now_ns)
         if not went:
@@ -237,9 +278,10 @@ class ArmGuard:
         return self._go(Event.RESET, reasons.OPERATOR, detail, now_ns)
 
     def _running(self, now_ns: int) -> Running | None:
-        if self.motion is None or self.motion.is_over(now_ns):
+        motion = self.motion or self._stop
+        if motion is None or motion.is_over(now_ns):
             return None
-        return Running(self.motion.path, max(0.0, self.motion.elapsed_s(now_ns)))
+        return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
 
     def _rest(self, measured: Array | None, now_ns: int, *, urgent: bool) -> Order:
         """Return what brings both arms to rest: a brake in mid-motion, else a hold."""
@@ -249,15 +291,14 @@ class ArmGuard:
         if running is not None:
             stop = brake(self.robot, self.settings, running.path, running.elapsed_s, urgent=urgent)
             rollout_id = self.motion.rollout_id if self.motion else 0
-            self.motion = Motion(stop.path, now_ns, rollout_id)
+            self.motion = self._stop = Motion(stop.path, now_ns, rollout_id)
             self._commanded = stop.path.positions[-1]
-            self._rests_ns = now_ns + round(stop.path.duration * 1e9)
         else:
             position = self._commanded if self._commanded is not None else measured
             if position is None:
                 return NOTHING
             stop = hold(self.robot, self.settings, position)
-        return Order(stop.command, stop.path)
+        return Order(stop.command, stop.path, goes_on=running is not None)
 
     def _go(self, event: Event, reason: str, detail: str, now_ns: int) -> tuple[bool, str]:
         transition = self.machine.on(event, reason, detail)

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from action_msgs.msg import GoalStatus
 from rclpy.action import ActionClient
+from rclpy.clock import Clock
+from rclpy.clock import ClockType
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -29,6 +31,8 @@ from eva_ros.ros.trajectories import trajectory_message
 
 TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 ACTION = 'control_msgs/action/FollowJointTrajectory'
+# Not the ROS clock: a timer on one that is set back would not call for as long.
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 STREAM = 'sensor_msgs/msg/JointState'
 Fault = Callable[[str, str], object]
 
@@ -47,8 +51,8 @@ class Output(Protocol):
     def prepare(self, trajectory: ArmTrajectory, order: Order, stamp_ns: int) -> Any:
         """Return what is to be sent."""
 
-    def send(self, prepared: Any, now_ns: int) -> None:
-        """Send it."""
+    def send(self, prepared: Any, begin_ns: int) -> None:
+        """Send it; streams begin at a time of their own clock."""
 
     def finish(self) -> None:
         """Bring what is under way to its end, before the publishers fall silent."""
@@ -67,7 +71,7 @@ class TopicOutput:
         check_listener(self.publisher, self._arm)
         return trajectory_message(trajectory, stamp_ns)
 
-    def send(self, prepared: Any, now_ns: int) -> None:
+    def send(self, prepared: Any, begin_ns: int) -> None:
         """Publish it."""
         self.publisher.publish(prepared)
 
@@ -102,7 +106,7 @@ class ActionOutput:
             raise UserError(f'The {self._arm} arm: no server answers on {self.topic}.')
         return self._goal_type(trajectory=trajectory_message(trajectory, stamp_ns))
 
-    def send(self, prepared: Any, now_ns: int) -> None:
+    def send(self, prepared: Any, begin_ns: int) -> None:
         """Send the goal; what becomes of it comes back as a fault, or not at all."""
         self._newest += 1
         number = self._newest
@@ -141,61 +145,43 @@ class StreamOutput:
     zero, and the last velocity as a speed in percent.
     """
 
-    def __init__(self, node: EvaNode, robot: Robot, arm: Arm, rate_hz: float) -> None:
+    def __init__(self, node: EvaNode, robot: Robot, arm: Arm) -> None:
         self.publisher = node.publish_on(JointState, arm.controller.topic, qos.COMMAND)
         self.topic = self.publisher.topic_name
         self._node = node
         self._robot = robot
         self._arm = arm
-        self._period_s = 1.0 / rate_hz
         self._path: HermiteSpline | None = None
         self._start_ns = 0
-        node.call_every(self._period_s, self._tick)
 
     def prepare(self, trajectory: ArmTrajectory, order: Order, stamp_ns: int) -> Any:
         """Return the motion: its targets are made when they are due."""
         check_listener(self.publisher, self._arm.name)
         return order.path
 
-    def send(self, prepared: Any, now_ns: int) -> None:
+    def send(self, prepared: Any, begin_ns: int) -> None:
         """Begin it."""
-        self._path, self._start_ns = prepared, now_ns
-        self._publish(0.0, now_ns)
+        self._path, self._start_ns = prepared, begin_ns
+        self.advance(begin_ns)
 
     def finish(self) -> None:
         """Wait until the driver has the last target."""
         flush([self.publisher])
 
-    @property
-    def period_s(self) -> float:
-        """Return the time between two targets."""
-        return self._period_s
-
-    def advance(self, seconds: float) -> bool:
-        """Publish the target of a time since the node's clock stood still; return if more come.
-
-        For the end of the node, when no timer calls any more.
-        """
-        if self._path is not None:
-            now_ns = self._node.now_ns() + round(seconds * 1e9)
-            self._publish((now_ns - self._start_ns) * 1e-9, now_ns)
-        return self._path is not None
-
-    def _tick(self) -> None:
-        if self._path is not None:
-            now_ns = self._node.now_ns()
-            self._publish((now_ns - self._start_ns) * 1e-9, now_ns)
-
-    def _publish(self, elapsed_s: float, now_ns: int) -> None:
+    def advance(self, to_ns: int) -> bool:
+        """Publish the target of a time; return whether more are to come."""
         path = self._path
-        assert path is not None
+        if path is None:
+            return False
+        elapsed_s = (to_ns - self._start_ns) * 1e-9
         at = path.times[0] + min(max(elapsed_s, 0.0), path.duration)
         names, values = self._robot.arm_command(self._arm.name, path.sample(at)[0])
         message = JointState(name=list(names), position=values.tolist())
-        message.header.stamp = to_time(now_ns)
+        message.header.stamp = to_time(self._node.now_ns())
         self.publisher.publish(message)
         if elapsed_s >= path.duration:
             self._path = None
+        return self._path is not None
 
 
 class ArmOutputs:
@@ -216,13 +202,17 @@ class ArmOutputs:
     ) -> None:
         def output(arm: Arm) -> Output:
             if arm.controller.type == STREAM:
-                return StreamOutput(node, robot, arm, settings.stream_rate_hz)
+                return StreamOutput(node, robot, arm)
             if arm.controller.type == ACTION:
                 return ActionOutput(node, arm, on_fault)
             return TopicOutput(node, arm)
 
         self._node = node
         self.arms = {name: output(arm) for name, arm in robot.arms.items()}
+        self._streams = [out for out in self.arms.values() if isinstance(out, StreamOutput)]
+        self._period_s = 1.0 / settings.stream_rate_hz
+        if self._streams:
+            node.call_every(self._period_s, self._tick, clock=STEADY)
 
     @property
     def topics(self) -> list[str]:
@@ -244,20 +234,25 @@ class ArmOutputs:
             for arm, trajectory in order.command.items()
         }
 
-    def send(self, prepared: dict[str, Any], now_ns: int) -> None:
+    def send(self, prepared: dict[str, Any]) -> None:
         """Send both arms what was prepared."""
+        begin_ns = self._time_ns()
         for arm, message in prepared.items():
-            self.arms[arm].send(message, now_ns)
+            self.arms[arm].send(message, begin_ns)
 
-    def stop(self, order: Order, now_ns: int) -> None:
+    def stop(self, order: Order, stamp_ns: int) -> None:
         """Send a stop to each arm that can be reached, whatever becomes of the other.
 
-        Stamp zero: a stop must begin when it arrives, however late that is.
+        Args:
+            order: of the guard.
+            stamp_ns: of both messages; 0: at receipt.
         """
         problems = []
+        begin_ns = self._time_ns()
         for arm, trajectory in order.command.items():
             try:
-                self.arms[arm].send(self.arms[arm].prepare(trajectory, order, 0), now_ns)
+                message = self.arms[arm].prepare(trajectory, order, stamp_ns)
+                self.arms[arm].send(message, begin_ns)
             except UserError as error:
                 problems.append(str(error))
         if problems:
@@ -265,14 +260,24 @@ class ArmOutputs:
 
     def finish(self) -> None:
         """Bring both arms to the end of what was sent last: together, where they are streamed."""
-        streams = [out for out in self.arms.values() if isinstance(out, StreamOutput)]
-        begun, begun_ns = time.monotonic(), self._node.now_ns()
-        while streams:
-            # The clock goes on by itself, or stands still where it is simulated.
-            behind_s = time.monotonic() - begun - (self._node.now_ns() - begun_ns) * 1e-9
-            more = [stream.advance(max(0.0, behind_s)) for stream in streams]
-            if not any(more):
-                break
-            time.sleep(min(stream.period_s for stream in streams))
+        begun, begun_ns = time.monotonic_ns(), self._time_ns()
+        # The timer calls no more, and simulated time may stand still.
+        while self._advance(begun_ns + time.monotonic_ns() - begun):
+            time.sleep(self._period_s)
         for output in self.arms.values():
             output.finish()
+
+    def _tick(self) -> None:
+        self._advance(self._time_ns())
+
+    def _advance(self, to_ns: int) -> bool:
+        more = [stream.advance(to_ns) for stream in self._streams]
+        return any(more)
+
+    def _time_ns(self) -> int:
+        """Return the time by which targets are due.
+
+        One that nobody sets, or else the simulation's: the system's clock may leap, the targets
+        must not.
+        """
+        return self._node.now_ns() if self._node.param('use_sim_time') else time.monotonic_ns()

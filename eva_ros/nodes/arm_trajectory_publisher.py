@@ -5,6 +5,7 @@ motion ends with both arms braking.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from rclpy.clock import JumpThreshold
 from rclpy.clock import TimeJump
 from rclpy.duration import Duration
+from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
@@ -22,13 +24,20 @@ from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
+from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import ArmingFacts
+from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
+from eva_ros.control.state import joint_states_ahead
+from eva_ros.control.state import State
 from eva_ros.errors import UserError
+from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
+from eva_ros.nodes.arm_outputs import STEADY
+from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import Heartbeat
 from eva_ros.nodes.arm_watchers import other_publishers
@@ -57,6 +66,7 @@ _TICKS_PER_LOOK = 25
 _TICKS_LOST = 5
 _FORWARD_JUMP = Duration(seconds=5)
 _BACKWARD_JUMP = Duration(nanoseconds=-1)
+_SMALLEST_STEP_S = 0.1
 
 
 class ArmTrajectoryPublisher(EvaNode):
@@ -105,7 +115,14 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         files = [self.robot.path, path, *([self.robot.urdf] if self.robot.urdf else [])]
         self._files = FileWatch(files)
+        if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
+            raise UserError(
+                'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
+                'the clock with the controllers, or take mode look_dream_move.'
+            )
         self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
+        skew_s = settings.max_clock_skew_s
+        self._clock_watch = ClockWatch(lambda: self.now_ns(), max(skew_s, _SMALLEST_STEP_S))
         self._joints = MeasuredJoints(self.robot)
         self._estop_pressed = False
         self._clock_jumped = False
@@ -113,13 +130,19 @@ class ArmTrajectoryPublisher(EvaNode):
         self._waiting: ActionChunk | None = None
         self._speak()
         self._listen()
-        self.call_every(_TICK_S, self._tick)
+        # Whatever becomes of the time, the arms are looked after.
+        self.call_every(_TICK_S, self._tick, clock=STEADY)
         self.diagnostics.add_check('arms', self._health)
+        self.diagnostics.add_check('controllers', self._starts.health)
+        unchecked = unchecked_space(self.robot, settings)
+        if unchecked is not None:
+            self.diagnostics.report('collision', 'warn', unchecked)
 
     def _speak(self) -> None:
         settings = self._guard.settings
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
         self._enabling = ArmEnabling(self, self.robot)
+        self._starts = ControllerStarts(self, self.robot)
         self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
         self._safety = self.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
@@ -128,7 +151,7 @@ class ArmTrajectoryPublisher(EvaNode):
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
         self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
-        self.listen_to(Bool, topics.ESTOP, self._on_estop, qos.REPORT)
+        self._listen_to_estop()
         self.offer(topics.ARM, self._arm)
         self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
         self.offer(topics.TRIGGER_ESTOP, lambda: self._estop('The e-stop service was called.'))
@@ -145,8 +168,25 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         self.own(jumps.unregister)
 
+    def _listen_to_estop(self) -> None:
+        """Hear whoever presses, by whatever quality of service, and while inactive too.
+
+        What was pressed before this node came is told by a latched topic alone.
+        """
+        quiet = SubscriptionEventCallbacks(
+            incompatible_qos=lambda event: None, use_default_callbacks=False
+        )
+        for quality in (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT):
+            subscription = self.create_subscription(
+                Bool, topics.ESTOP, self._on_estop, quality, event_callbacks=quiet
+            )
+            self.own(partial(self.destroy_subscription, subscription))
+
     def _start(self) -> None:
         self._clock_jumped = False
+        # What happened to the clock before is of no interest.
+        self._clock_watch.jumped_ns()
+        self._starts.ask()
         self._show()
 
     def _stop(self) -> None:
@@ -182,6 +222,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._report(report)
 
     def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
+        self._look_at_clock()
         if message.robot != self.robot.name:
             detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
             return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
@@ -210,15 +251,27 @@ class ArmTrajectoryPublisher(EvaNode):
         return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
 
     def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
-        stamp_ns = 0 if self.param('stamp_mode') == 'zero' else now_ns
         if self._guard.dry_run or not verdict.accepted:
             return False
+        stamp_ns = self._stamp_ns(now_ns)
         prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
         order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
         if order:
-            self._outputs.send(prepared, now_ns)
+            self._outputs.send(prepared)
             self._show()
         return bool(order)
+
+    def _stamp_ns(self, now_ns: int) -> int:
+        return 0 if self.param('stamp_mode') == 'zero' else now_ns
+
+    def _send_stop(self, order: Order, now_ns: int, *, clock_is_good: bool = True) -> None:
+        """Bring both arms to rest.
+
+        A brake goes on with the motion under way and tells when; a hold of arms at rest begins
+        when it arrives, however late that is.
+        """
+        timed = order.goes_on and clock_is_good
+        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0)
 
     def _on_fault(self, reason: str, detail: str) -> None:
         if self.is_active and self._guard.is_armed:
@@ -227,22 +280,30 @@ class ArmTrajectoryPublisher(EvaNode):
     def _on_estop(self, message: Bool) -> None:
         self._heartbeat.beat(self.now_ns())
         self._estop_pressed = message.data
-        if message.data:
+        if message.data and self.is_active and self._guard.machine.state is not State.ESTOP:
             self._estop(f"True on '{topics.ESTOP}'.")
 
     def _on_jump(self, jump: TimeJump) -> None:
         # The first message on /clock sets the time; that is no jump.
         if self.is_active and jump.delta.nanoseconds < self.now_ns():
-            self._clock_jumped = True
-            self._leave(
-                Event.FAULT,
-                f'The clock jumped by {jump.delta.nanoseconds * 1e-9:.2f} s.',
-                reasons.CLOCK_JUMP,
-            )
+            self._jumped(jump.delta.nanoseconds)
+
+    def _look_at_clock(self) -> None:
+        """Find out whether the system's clock was set: only simulated time says so by itself."""
+        by_ns = self._clock_watch.jumped_ns()
+        if by_ns and self.is_active and not self.param('use_sim_time'):
+            self._jumped(by_ns)
+
+    def _jumped(self, by_ns: int) -> None:
+        self._clock_jumped = True
+        self._guard.clock_jumped(by_ns)
+        detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
+        self._leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
 
     # What is looked at.
 
     def _tick(self) -> None:
+        self._look_at_clock()
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
             self._show()
@@ -263,9 +324,13 @@ class ArmTrajectoryPublisher(EvaNode):
     def _lost(self, now_ns: int) -> tuple[str, str] | None:
         age_s = self._joints.age_s(now_ns)
         fresh = age_s is not None and age_s <= self._guard.settings.max_joint_state_age_s
-        self._ticks_lost = 0 if fresh else self._ticks_lost + 1
+        ahead_s = self._joints.ahead_s(now_ns)
+        ahead = ahead_s > self._guard.settings.max_clock_skew_s
+        self._ticks_lost = self._ticks_lost + 1 if ahead or not fresh else 0
         if self._ticks_lost < _TICKS_LOST:
             return None
+        if ahead:
+            return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
         return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
 
     def _astray(self) -> tuple[str, str] | None:
@@ -281,6 +346,10 @@ class ArmTrajectoryPublisher(EvaNode):
         if others:
             detail = f'{", ".join(others)} publishes to the arms too.'
             return reasons.SECOND_PUBLISHER, detail
+        self._starts.ask_the_unknown()
+        starts = self._starts.at_measured_joints()
+        if starts and not self._guard.dry_run:
+            return reasons.CONTROLLER_REJECTED, begins_at_measured(starts)
         changed = self._files.changed()
         if changed is not None:
             return reasons.LIMITS_CHANGED, f'{changed} has changed: configure this node anew.'
@@ -290,6 +359,9 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _arm(self) -> str:
         now_ns = self.now_ns()
+        # For the next look: a controller may have been started anew.
+        self._starts.ask()
+        sends = not self._guard.dry_run
         facts = ArmingFacts(
             joint_state_age_s=self._joints.age_s(now_ns),
             estop_pressed=self._estop_pressed,
@@ -299,7 +371,9 @@ class ArmTrajectoryPublisher(EvaNode):
             braking=self._guard.is_braking(now_ns),
             limits_changed=self._files.changed() is not None,
             heartbeat_lost=self._heartbeat.lost(now_ns),
-            disabled_arms=() if self._guard.dry_run else self._enabling.missing(),
+            joint_state_ahead_s=self._joints.ahead_s(now_ns),
+            at_measured_joints=self._starts.at_measured_joints() if sends else (),
+            disabled_arms=self._enabling.missing() if sends else (),
         )
         armed, sentence = self._guard.arm(facts, now_ns)
         if not armed:
@@ -371,20 +445,22 @@ class ArmTrajectoryPublisher(EvaNode):
         return sentence
 
     def _hold(self) -> str:
+        self._look_at_clock()
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
-        self._outputs.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        self._send_stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
         self._show()
         return 'The arms brake; they stay armed.'
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
+        self._look_at_clock()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
             event, reason, detail, self._joints.positions, now_ns
         )
         try:
-            self._outputs.stop(order, now_ns)
+            self._send_stop(order, now_ns, clock_is_good=reason != reasons.CLOCK_JUMP)
         finally:
             waiting, self._waiting = self._waiting, None
             if waiting is not None:

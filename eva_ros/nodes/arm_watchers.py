@@ -1,8 +1,10 @@
 """What must hold while the arms are armed: files, other publishers, the e-stop's heartbeat."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import hashlib
 from pathlib import Path
+import time
 
 from rclpy.node import Node
 
@@ -49,6 +51,39 @@ def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
         if speakers.count(me) > 1:
             found.add(me)
     return sorted(f'{namespace.rstrip("/")}/{name}' for namespace, name in found)
+
+
+class ClockWatch:
+    """Tells by how much a clock was set since it was last asked, by one that nobody sets.
+
+    Args:
+        now_ns: the clock.
+        allowed_s: what is less is taken for the clock's own correction.
+        steady_ns: the one that nobody sets.
+    """
+
+    def __init__(
+        self,
+        now_ns: Callable[[], int],
+        allowed_s: float,
+        steady_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._clock, self._steady = now_ns, steady_ns
+        self._allowed_ns = allowed_s * 1e9
+        self._last = self._look()
+
+    def jumped_ns(self) -> int:
+        """Return by how much it jumped since the last call; 0 if it did not."""
+        before, now, after = self._look()
+        last_before, last_now, last_after = self._last
+        self._last = before, now, after
+        # The steady clock was read before and after: the process may have been held up between.
+        went = now - last_now
+        jump = went - min(max(went, before - last_after), after - last_before)
+        return jump if abs(jump) > self._allowed_ns else 0
+
+    def _look(self) -> tuple[int, int, int]:
+        return self._steady(), self._clock(), self._steady()
 
 
 class Heartbeat:

@@ -61,6 +61,10 @@ class MeasuredJoints:
             return None
         return min(self._stamps_ns.values())
 
+    def ahead_s(self, now_ns: int) -> float:
+        """Return how far the newest joint state lies ahead of now; 0 if none does."""
+        return max(0.0, *((stamp - now_ns) * 1e-9 for stamp in self._stamps_ns.values()), 0.0)
+
     def age_s(self, now_ns: int) -> float | None:
         """Return the age of the older arm's joints; None while one was never measured."""
         stamp_ns = self.stamp_ns

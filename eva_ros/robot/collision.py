@@ -27,6 +27,8 @@ Array = NDArray[np.float64]
 _EPSILON_M = 1e-6
 # Margins that are looked at: once, twice, four times ... the robot's.
 _LEVELS = 5
+# So many points share a look at which bodies can come near each other at all.
+_BLOCK = 32
 
 
 class CollisionWorld:
@@ -67,6 +69,7 @@ class CollisionWorld:
         self._wider = [self._with_margin(margin * 2.0**level) for level in range(1, _LEVELS)]
         self.margin = margin
         self._reach = self._reaches()
+        self._spheres = self._around_bodies()
 
     def first_contact(self, positions: ArrayLike) -> tuple[int, tuple[str, str]] | None:
         """Return where along a path [N, 14] two bodies touch first, and which; None if none do.
@@ -77,13 +80,32 @@ class CollisionWorld:
         """
         configurations = self._kinematics.configurations(np.asarray(positions, dtype=np.float64))
         started = self._close_at(configurations[0])
-        self._activate(set(range(len(self.pairs))) - set(started))
+        self._activate(self._within_reach(configurations) - set(started))
         try:
             found = self._first_touch(configurations)
         finally:
             self._activate(set(range(len(self.pairs))))
         return self._first_approach(configurations[: None if found is None else found[0]],
                                     started) or found  # fmt: skip
+
+    def _within_reach(self, configurations: Array) -> set[int]:
+        """Return the pairs that come near each other at all, by spheres around the bodies.
+
+        Looked at once in a block of points: until its ends both bodies may come closer by the
+        margin for each point on the way.
+        """
+        joints, centres, first, second, apart = self._spheres
+        near = np.zeros(len(self.pairs), dtype=bool)
+        for begin in range(0, len(configurations), _BLOCK):
+            middle = min(begin + _BLOCK // 2, len(configurations) - 1)
+            pinocchio.forwardKinematics(self._model, self._data, configurations[middle])
+            poses = [self._data.oMi[joint] for joint in range(self._model.njoints)]
+            turns = np.array([pose.rotation for pose in poses])
+            places = np.array([pose.translation for pose in poses])
+            at = np.einsum('bij,bj->bi', turns[joints], centres) + places[joints]
+            gaps = np.linalg.norm(at[first] - at[second], axis=1) - apart
+            near |= gaps <= (_BLOCK + 1) * self.margin
+        return set(np.flatnonzero(near))
 
     def _first_touch(self, configurations: Array) -> tuple[int, tuple[str, str]] | None:
         """Look at the middle of a stretch of points; at its halves where that does not do."""
@@ -187,6 +209,22 @@ class CollisionWorld:
     def _can_move(self, i: int, j: int) -> bool:
         objects = self._geometry.geometryObjects
         return objects[i].parentJoint != objects[j].parentJoint
+
+    def _around_bodies(self) -> tuple[Array, ...]:
+        """Return spheres around bodies and how far apart the centres of pairs touch.
+
+        Joint [B] and centre in its frame [B, 3] of each body, both bodies of each pair [P], and
+        the sum of their radii [P].
+        """
+        objects = self._geometry.geometryObjects
+        for geometry in objects:
+            geometry.geometry.computeLocalAABB()
+        centres = np.array([g.placement.act(np.array(g.geometry.aabb_center)) for g in objects])
+        radii = np.array([g.geometry.aabb_radius for g in objects])
+        ends = [(pair.first, pair.second) for pair in self._geometry.collisionPairs]
+        first, second = np.array(ends, dtype=int).reshape(-1, 2).T
+        joints = np.array([g.parentJoint for g in objects])
+        return joints, centres, first, second, radii[first] + radii[second]
 
     def _reaches(self) -> Array:
         """Return how far from each joint a point of the arm may lie [14], m; grippers: stroke."""

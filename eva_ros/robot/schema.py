@@ -133,7 +133,11 @@ class BodyEntry(StrictModel):
 
 
 class CollisionEntry(StrictModel):
-    """`collision`: the bodies, and the pairs of them that may touch."""
+    """`collision`: the bodies, and the pairs of them that may touch.
+
+    A name in a pair is a body's, or that of all bodies with a number behind it: `left_base` for
+    `left_base_1` and `left_base_2`.
+    """
 
     bodies: tuple[BodyEntry, ...] = Field(min_length=2)
     allowed: tuple[tuple[str, str], ...] = ()
@@ -144,10 +148,18 @@ class CollisionEntry(StrictModel):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f'bodies name {", ".join(twice)} twice')
-        unknown = sorted({name for pair in self.allowed for name in pair} - set(names))
+        wanted = {name for pair in self.allowed for name in pair}
+        unknown = sorted(name for name in wanted if not self.bodies_of(name))
         if unknown:
             raise ValueError(f'allowed names {", ".join(unknown)}, which are no bodies')
         return self
+
+    def bodies_of(self, name: str) -> list[str]:
+        """Return the names of the bodies that a name in a pair stands for."""
+        parts = [body.name.rpartition('_') for body in self.bodies]
+        numbered = [f'{stem}_{number}' for stem, _, number in parts
+                    if stem == name and number.isdecimal()]  # fmt: skip
+        return [body.name for body in self.bodies if body.name == name] + numbered
 
 
 class WorkspaceEntry(StrictModel):

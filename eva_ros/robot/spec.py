@@ -352,7 +352,13 @@ def _bodies(file: RobotFile) -> Bodies | None:
         )
         for body in file.collision.bodies
     )
-    return Bodies(bodies, frozenset(frozenset(pair) for pair in file.collision.allowed))
+    allowed = frozenset(
+        frozenset((first, second))
+        for one, other in file.collision.allowed
+        for first in file.collision.bodies_of(one)
+        for second in file.collision.bodies_of(other)
+    )
+    return Bodies(bodies, allowed)
 
 
 def _by_name(

@@ -8,6 +8,7 @@ from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
+from rclpy.clock import Clock
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import LifecycleState
@@ -168,9 +169,17 @@ class EvaNode(LifecycleNode):
         self._destroyers.append(lambda: self.destroy_subscription(subscription))
         return subscription
 
-    def call_every(self, period_s: float, callback: Callable[[], None]) -> Any:
-        """Create a timer on the ROS clock whose callback is called while the node is active."""
-        timer = self.create_timer(period_s, self.guarded('timer', callback))
+    def call_every(
+        self, period_s: float, callback: Callable[[], None], *, clock: Clock | None = None
+    ) -> Any:
+        """Create a timer whose callback is called while the node is active.
+
+        Args:
+            period_s: in s.
+            callback: what is called.
+            clock: by which the period goes; the ROS clock if None, which somebody may set.
+        """
+        timer = self.create_timer(period_s, self.guarded('timer', callback), clock=clock)
         self._destroyers.append(lambda: self.destroy_timer(timer))
         return timer
 

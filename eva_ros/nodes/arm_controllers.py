@@ -1,0 +1,98 @@
+"""Where the trajectory controllers begin a new trajectory: asked of them, where they tell."""
+
+from functools import partial
+from typing import Any
+
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.srv import GetParameters
+from rclpy.task import Future
+
+from eva_ros.control.state import begins_at_measured
+from eva_ros.nodes.arm_outputs import STREAM
+from eva_ros.robot.spec import Robot
+from eva_ros.ros.diagnostics import Health
+from eva_ros.ros.lifecycle import EvaNode
+
+# One of them is true in a controller that begins at its own last command; Humble has the second.
+NAMES = ('interpolate_from_desired_state', 'open_loop_control')
+
+
+class ControllerStarts:
+    """Asks each trajectory controller whether it begins at its last command.
+
+    One that begins at the measured joints pulls the arm back by its lag at every message in
+    mid-motion. A controller is the node its topic belongs to: `left_arm_controller` for
+    `left_arm_controller/joint_trajectory`. Drivers and bridges that have no such parameter, or
+    no such node, stay unknown.
+
+    Args:
+        node: on which the clients are made.
+        robot: whose arms.
+    """
+
+    def __init__(self, node: EvaNode, robot: Robot) -> None:
+        self._simulated = robot.simulated
+        self._clients: dict[str, Any] = {}
+        self._answers: dict[str, dict[str, bool | None]] = {}
+        self._asked: dict[str, list[Future]] = {}
+        for name, arm in robot.arms.items():
+            if arm.controller.type == STREAM:
+                continue
+            owner = node.resolve_topic_name(arm.controller.topic).rpartition('/')[0]
+            if owner:
+                client = node.create_client(GetParameters, f'{owner}/get_parameters')
+                node.own(partial(node.destroy_client, client))
+                self._clients[name] = client
+            self._answers[name] = {}
+
+    def ask(self) -> None:
+        """Ask those that can be asked; the answers come in later."""
+        for arm, client in self._clients.items():
+            waits = not all(answer.done() for answer in self._asked.get(arm, []))
+            if waits or not client.service_is_ready():
+                continue
+            # One by one: asked for one that it has not, a controller may not answer any.
+            self._asked[arm] = [
+                client.call_async(GetParameters.Request(names=[name])) for name in NAMES
+            ]
+            for name, answer in zip(NAMES, self._asked[arm]):
+                answer.add_done_callback(partial(self._on_answer, arm, name))
+
+    def ask_the_unknown(self) -> None:
+        """Ask again where an answer is missing."""
+        if self.unknown():
+            self.ask()
+
+    def at_measured_joints(self) -> list[str]:
+        """Return the arms whose controller has said that it begins at the measured joints."""
+        return [
+            arm
+            for arm, said in self._answers.items()
+            if set(said) == set(NAMES) and False in said.values() and True not in said.values()
+        ]
+
+    def unknown(self) -> list[str]:
+        """Return the arms whose controller has not said where it begins."""
+        return [
+            arm
+            for arm, said in self._answers.items()
+            if arm not in self.at_measured_joints() and True not in said.values()
+        ]
+
+    def health(self) -> Health:
+        """Return what is known, for the diagnostics."""
+        wrong, unknown = self.at_measured_joints(), self.unknown()
+        if wrong:
+            return Health('error', begins_at_measured(wrong))
+        if unknown:
+            arms = ' and '.join(unknown)
+            return Health('ok' if self._simulated else 'warn', (
+                f'The controller of the {arms} arm does not say whether it begins at its last '
+                'command; it must.'
+            ))  # fmt: skip
+        return Health('ok', 'The trajectory controllers begin at their last command.')
+
+    def _on_answer(self, arm: str, name: str, answer: Future) -> None:
+        values = answer.result().values
+        known = len(values) == 1 and values[0].type == ParameterType.PARAMETER_BOOL
+        self._answers[arm][name] = values[0].bool_value if known else None
