@@ -71,6 +71,8 @@ class WorldModelPolicy:
         """Write the adapter for `load_world_model(..., lora=folder)`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.transformer.save_lora_adapter(str(folder), adapter_name=ADAPTER)
+        for weights in folder.glob('*.safetensors'):
+            weights.chmod(0o644)  # as the other weights: for everybody who may enter the folder
         settings = self.model.settings
         eva = {
             'format': FORMAT,

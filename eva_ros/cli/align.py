@@ -122,17 +122,19 @@ def _settings(args: argparse.Namespace) -> Any:
 def _evaluate(args: argparse.Namespace) -> int:
     """Compare held-out dreams before and after, from the same noise."""
     from eva_ros.alignment.comparison import compare
+    from eva_ros.evaluation.alignment_figures import figures
+    from eva_ros.evaluation.alignment_figures import table
     from eva_ros.world_model.checkpoint import load_adapter
 
     model, judge, (_, prompts) = _load(args)
     judge = _with_reward_of(args.lora, judge)
     load_adapter(model, args.lora)
     chosen = {'views': args.views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
-    summary = _summary(compare(model, prompts, judge, **chosen), args.seed)
+    summary = figures(compare(model, prompts, judge, **chosen), args.seed)
     if args.second_idm:
         second = replace(judge, idm=_load_idm(args, args.second_idm))
-        summary['second_idm'] = _summary(compare(model, prompts, second, **chosen), args.seed)
-    print(json.dumps(summary) if args.json else _table(summary))
+        summary['second_idm'] = figures(compare(model, prompts, second, **chosen), args.seed)
+    print(json.dumps(summary) if args.json else table(summary))
     return 0
 
 
@@ -186,60 +188,3 @@ def _with_reward_of(lora: Path, judge: Any) -> Any:
         raise UserError(
             f'{lora} is no adapter made by eva align: its eva.json lacks the reward.'
         ) from error
-
-
-def _summary(compared: Any, seed: int) -> dict[str, Any]:
-    from eva_ros.alignment.motion import motion_ratio
-    from eva_ros.evaluation.statistics import bootstrap_interval
-    from eva_ros.evaluation.statistics import paired_difference
-
-    before, after = compared.before, compared.after
-
-    def entry(values: Any) -> dict[str, Any]:
-        numbers = values.double().numpy()
-        return {'mean': float(numbers.mean()), 'interval': list(bootstrap_interval(numbers, seed))}
-
-    ours, theirs = (judged.executability.score.double().numpy() for judged in (after, before))
-    difference, interval = paired_difference(ours, theirs, seed)
-    return {
-        'views': len(ours),
-        'seed': seed,
-        'executability': {
-            'before': entry(before.executability.score),
-            'after': entry(after.executability.score),
-            'difference': {'mean': difference, 'interval': list(interval)},
-            'recorded': entry(compared.recorded.executability.score),
-            'before_smoothed': entry(compared.before_smoothed.executability.score),
-        },
-        'penalty_terms': {
-            name: {
-                when: float(getattr(judged.executability, name).mean())
-                for when, judged in (('before', before), ('after', after))
-            }
-            for name in ('jerk', 'acceleration', 'velocity', 'acceleration_excess', 'position')
-        },
-        'motion_ratio': {
-            'after_to_before': motion_ratio(after.travelled, before.travelled),
-            'before_to_recorded': motion_ratio(before.travelled, compared.demonstrated),
-            'after_to_recorded': motion_ratio(after.travelled, compared.demonstrated),
-        },
-        'distance_to_recorded_rad': {
-            'before': entry(compared.distance(before)),
-            'after': entry(compared.distance(after)),
-        },
-    }
-
-
-def _table(summary: dict[str, Any]) -> str:
-    lines = [f'{summary["views"]} held-out initial views, 95 % bootstrap intervals']
-    for group in ('executability', 'distance_to_recorded_rad'):
-        for name, figure in summary[group].items():
-            low, high = figure['interval']
-            lines.append(f'{group} {name:16} {figure["mean"]:8.3f} ({low:.3f} to {high:.3f})')
-    for name, term in summary['penalty_terms'].items():
-        lines.append(f'penalty {name:20} {term["before"]:10.1f} -> {term["after"]:.1f}')
-    for name, ratio in summary['motion_ratio'].items():
-        lines.append(f'motion ratio {name:20} {ratio:.3f}')
-    if 'second_idm' in summary:
-        lines += ['', 'By the second inverse dynamics model: ' + _table(summary['second_idm'])]
-    return '\n'.join(lines)
