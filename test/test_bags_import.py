@@ -273,7 +273,13 @@ def test_an_export_comes_back_as_episodes_of_the_robot(tmp_path, capsys):
     (tmp_path / 'map.yaml').write_text(json.dumps(found.model_dump()))
     more = ['--robot', 'aloha_sim', '--map', tmp_path / 'map.yaml', '--images', 'png']
     _, about = bring(capsys, out, tmp_path / 'again', *more)
-    again = load_episodes(about['bags'], ROBOT, VIEW, tmp_path / 'cache', report=None)
+    # The export's pictures are as large as they are in the view.
+    cameras = tuple(
+        camera.model_copy(update={'image_size': None, 'crop': (0.0, 0.0, 1.0, 1.0)})
+        for camera in VIEW.cameras
+    )
+    view = VIEW.model_copy(update={'cameras': cameras})
+    again = load_episodes(about['bags'], ROBOT, view, tmp_path / 'cache', report=None)
     assert [len(e) for e in again] == [len(e) for e in episodes]
     for got, episode in zip(again, episodes):
         np.testing.assert_allclose(got.joints, episode.joints, atol=1e-6)

@@ -22,6 +22,8 @@ from eva_ros.robot.spec import Robot
 # The data sets count time from the beginning of an episode; a stamp of zero would mean none.
 _START_NS = 1_000_000_000
 _QUALITY = 95
+# Of a time of hours in single precision.
+_RESOLUTION_S = 1e-4
 
 Rows = Sequence[tuple[str, tuple[str, ...], NDArray[np.float64]]]
 
@@ -97,7 +99,7 @@ def _write(
     facts['eva.instruction'] = episode.instruction
     writer = EpisodeBagWriter(path, robot.name if robot else '', facts, episode.index)
     try:
-        stamps = [_START_NS + round(s * 1e9) for s in episode.stamps_s.tolist()]
+        stamps = stamps_ns(episode.stamps_s, data.rate_hz)
         asked = episode.instruction
         writer.write_episode(stamps[0], start=True, task='', instruction=asked)
         findings = _rows(writer, data, episode, robot, found, images, watch, stamps)
@@ -107,6 +109,20 @@ def _write(
         raise
     writer.close()
     return findings
+
+
+def stamps_ns(stamps_s: NDArray[np.float64], rate_hz: float) -> list[int]:
+    """Return stamps in ns.
+
+    Numbers of single precision that mean multiples of 1 / rate_hz become exactly these: a picture
+    a few ns behind its tick would be the next tick's.
+    """
+    found = []
+    for seconds in stamps_s.tolist():
+        count = round(seconds * rate_hz)
+        counted = rate_hz > 0 and abs(seconds - count / rate_hz) < _RESOLUTION_S
+        found.append(_START_NS + round(count * 1e9 / rate_hz if counted else seconds * 1e9))
+    return found
 
 
 def _rows(

@@ -161,7 +161,7 @@ def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     compression, at = _string(body, 28)
     packed = body[at + 8 :]
     data = _unpack(packed, compression, min(size, LONGEST))
-    if len(body) < length or len(data) < size:
+    if len(body) < length:
         return data, False
     (crc,) = struct.unpack_from('<I', body, 24)
     # A chunk that is all there and not what was written: nothing in it can be believed.
