@@ -178,7 +178,8 @@ def test_cancelling_in_mid_motion_brakes_and_a_disarmed_robot_takes_no_task(star
     wait(system.handle.cancel_goal_async())
     assert wait(future).result.termination_reason == Result.CANCELED
     brake = system.graph.wait_for(lambda: system.commands['left'][1:])[0]
-    assert brake.header.stamp.sec == 0
+    # With the time of its first point: what was travelled meanwhile is not gone over again.
+    assert brake.header.stamp.sec > 0
     assert not any(brake.points[-1].velocities)
     assert system.graph.call(Trigger, topics.of(PUBLISHER, topics.DISARM)).success
     result = wait(system.execute()).result

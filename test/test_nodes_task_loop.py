@@ -269,7 +269,8 @@ def test_a_dry_run_dreams_on_without_executing():
     world = World([DRY, DRY])
     end, loop = world.run()
     assert end.reason == Result.NO_CHUNK
-    assert (len(world.asked), loop.feedback.chunks_executed) == (3, 0)
+    # Two, and twice one on which nothing is said.
+    assert (len(world.asked), loop.feedback.chunks_executed) == (4, 0)
 
 
 def test_a_chunk_that_awaits_approval_is_waited_for():
@@ -293,6 +294,21 @@ def test_a_rollout_that_is_never_decoded_ends_the_task():
     end, _ = world.run()
     assert end.reason == Result.NO_CHUNK
     assert 'action_decoder' in str(end)
+    assert len(world.asked) == 2
+
+
+def test_one_rollout_that_got_lost_is_dreamed_again():
+    world = World([SENT] * 20)
+    add = world.board.add_chunk
+    judge = world.judge
+
+    def lose_the_first(number, *fields):
+        (add if not fields else judge)(number, *fields) if number > 1 else None
+
+    world.board.add_chunk = world.judge = lose_the_first
+    end, loop = world.run()
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert loop.feedback.chunks_executed >= 1
 
 
 def test_cancel_wakes_a_loop_that_waits():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import Verdict
+from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.settings import GateSettings
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import Observation
@@ -224,7 +225,7 @@ class _Attempt:
     def check(self, chunk: Chunk, gate: GateSettings) -> Verdict:
         """Ask the gate, as the publisher node does."""
         now = self.builder.joints(self.sim.time_ns)
-        return check_chunk(
+        verdict = check_chunk(
             chunk,
             now.positions,
             self.robot,
@@ -233,6 +234,7 @@ class _Attempt:
             measured_stamp_ns=now.stamp_ns,
             commanded=self.commanded,
         )
+        return begun_at_rest(verdict, self.robot, gate)
 
     def move(self, verdict: Verdict) -> int:
         """Send both arms' trajectories and wait for their end; return the time it took, in ns."""

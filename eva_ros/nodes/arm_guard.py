@@ -16,6 +16,7 @@ from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
 from eva_ros.control.gate import Verdict
+from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.seam import Running
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import arming_refusal
@@ -25,10 +26,7 @@ from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
-from eva_ros.control.stop import standing
 from eva_ros.control.trajectory import ArmTrajectory
-from eva_ros.control.trajectory import check_command
-from eva_ros.control.trajectory import to_command
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
@@ -167,18 +165,7 @@ class ArmGuard:
         )
 
     def _from_rest(self, verdict: Verdict) -> Verdict:
-        """Let an accepted motion begin with the rest that is committed for a control period.
-
-        A controller that takes the message anew within it begins to move when the other one
-        does, and as planned: without it the way to the first point would be left less time.
-        """
-        if not verdict.accepted or verdict.path is None:
-            return verdict
-        rest = standing(verdict.path.positions[0], self.settings.control_period_s)
-        path = rest.then(verdict.path)
-        command = to_command(self.robot, path)
-        check_command(command, self.robot)
-        return replace(verdict, command=command, path=path, duration_s=path.duration)
+        return begun_at_rest(verdict, self.robot, self.settings)
 
     def refusal(self) -> tuple[str, str] | None:
         """Return why no chunk is taken in this state, as reason and sentence; None if one is."""

@@ -78,7 +78,7 @@ class TaskExecutor(EvaNode):
         ),
         Param(
             'decode_timeout_s',
-            30.0,
+            10.0,
             'Patience for the chunk, and for the report on it, in s.',
             low=0.1,
             high=3600.0,

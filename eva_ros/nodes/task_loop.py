@@ -105,6 +105,7 @@ class TaskLoop:
         # Who asks for a task means what is there now: the scene may have been drawn just before.
         self._not_before_ns = self._start_ns
         self._refused_in_a_row = 0
+        self._lost = False
         self.feedback = Feedback()
 
     @property
@@ -170,6 +171,8 @@ class TaskLoop:
         sighting = self._look()
         rollout_id = self._ask(sighting)
         report = self._judged(rollout_id)
+        if report is None:
+            return
         self.feedback.chunk_accepted = report.accepted
         self.feedback.chunk_reason = report.reason
         self.feedback.chunk_detail = report.detail
@@ -214,7 +217,8 @@ class TaskLoop:
         self.feedback.denoising_steps = steps
         self._show(Feedback.DREAMING)
 
-    def _judged(self, rollout_id: int) -> ChunkReport:
+    def _judged(self, rollout_id: int) -> ChunkReport | None:
+        """Return the report on a rollout's chunk; None if either got lost, for the first time."""
         board, settings = self._board, self._settings
         self._show(Feedback.DECODING)
         # A report says as much as the chunk itself, and may be here before it.
@@ -224,35 +228,47 @@ class TaskLoop:
             self.check,
         )
         if not decoded:
-            raise TaskEndedError(
-                Result.NO_CHUNK,
+            self._missing(
                 f'Rollout {rollout_id} was not decoded within {settings.decode_timeout_s:g} s: '
-                'see what action_decoder says on /diagnostics.',
+                'see what action_decoder says on /diagnostics.'
             )
+            return None
         self._show(Feedback.CHECKING)
         report = self._wait_for_report(rollout_id, settings.decode_timeout_s)
+        if report is None:
+            self._missing(
+                f'The arm trajectory publisher said nothing on rollout {rollout_id} within '
+                f'{settings.decode_timeout_s:g} s.'
+            )
+            return None
+        self._lost = False
         if report.reason == ChunkReport.AWAITING_APPROVAL:
             self._show(Feedback.AWAITING_APPROVAL)
             report = self._wait_for_report(rollout_id, settings.approval_timeout_s, waiting=True)
+            if report is None:
+                raise TaskEndedError(
+                    Result.NO_CHUNK,
+                    f'Nobody approved rollout {rollout_id} within '
+                    f'{settings.approval_timeout_s:g} s.',
+                )
         return report
+
+    def _missing(self, sentence: str) -> None:
+        """Let the task dream again once: between two processes a first message may get lost."""
+        if self._lost:
+            raise TaskEndedError(Result.NO_CHUNK, sentence)
+        self._lost = True
 
     def _wait_for_report(
         self, rollout_id: int, timeout_s: float, *, waiting: bool = False
-    ) -> ChunkReport:
+    ) -> ChunkReport | None:
         def find() -> ChunkReport | None:
             report = self._board.report_on(rollout_id)
             if report and waiting and report.reason == ChunkReport.AWAITING_APPROVAL:
                 return None
             return report
 
-        report = self._board.wait_for(find, timeout_s, self.check)
-        if report is None:
-            raise TaskEndedError(
-                Result.NO_CHUNK,
-                f'The arm trajectory publisher said nothing on rollout {rollout_id} within '
-                f'{timeout_s:g} s.',
-            )
-        return report
+        return self._board.wait_for(find, timeout_s, self.check)
 
     def _refusal(self, report: ChunkReport) -> None:
         self.feedback.chunks_refused += 1

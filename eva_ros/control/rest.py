@@ -1,0 +1,33 @@
+"""What is sent to arms at rest begins with a moment of rest."""
+
+from dataclasses import replace
+
+from eva_ros.control.settings import GateSettings
+from eva_ros.control.stop import standing
+from eva_ros.control.trajectory import check_command
+from eva_ros.control.trajectory import to_command
+from eva_ros.control.verdict import Verdict
+from eva_ros.robot.spec import Robot
+
+
+def begun_at_rest(verdict: Verdict, robot: Robot, settings: GateSettings) -> Verdict:
+    """Let an accepted motion begin with the rest that is committed for a control period.
+
+    A controller that takes the message anew within it begins to move when the other one does, and
+    as planned: without it the way to the first point would be left less time.
+
+    Args:
+        verdict: on a chunk for arms at rest; a refusal is returned as it is.
+        robot: whose arms.
+        settings: of the gate; the control period.
+
+    Raises:
+        RefusedError: the messages are not fit to be sent.
+    """
+    if not verdict.accepted or verdict.path is None:
+        return verdict
+    rest = standing(verdict.path.positions[0], settings.control_period_s)
+    path = rest.then(verdict.path)
+    command = to_command(robot, path)
+    check_command(command, robot)
+    return replace(verdict, command=command, path=path, duration_s=path.duration)
