@@ -177,7 +177,7 @@ def test_a_camera_that_never_publishes_is_named_and_nothing_is_published(graph: 
     robot = Robot(graph, cameras=('top', 'left_wrist'))
     topic = ROBOT.cameras['right_wrist'].topic
     # Until `stale_after_s` is over it is awaited, from then on it is an error.
-    robot.hear(f"None: nothing is heard on '{topic}'")
+    robot.hear(f"not made: nothing is heard on '{topic}'")
     assert robot.hear('is its driver running', f'{topic} stream')
     assert not robot.observations
 
@@ -225,9 +225,9 @@ def test_a_camera_that_falls_silent_ends_the_observations(graph: Graph):
     robot = Robot(graph)
     graph.wait_for(lambda: robot.observations)
     del robot.cameras['top']
-    assert ROBOT.cameras['top'].topic in robot.hear('None')
+    assert ROBOT.cameras['top'].topic in robot.hear('not made')
     count = len(robot.observations)
-    robot.hear('None')
+    robot.hear('not made')
     assert len(robot.observations) == count
 
 

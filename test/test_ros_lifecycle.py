@@ -107,6 +107,16 @@ def test_a_failing_callback_is_reported_and_the_node_lives_on(graph: Graph):
     graph.wait_for(lambda: [message.data for message in out] == ['good'])
 
 
+def test_a_message_whose_figures_alone_change_is_logged_once(graph: Graph, monkeypatch):
+    diagnostics = graph.start(Echo).node.diagnostics
+    logged = []
+    monkeypatch.setattr(diagnostics, '_log', lambda _, health: logged.append(health.message))
+    for age_s in (0.98, 0.91, -3e-05):
+        diagnostics.report('top', 'error', f'Images are {age_s} s old.')
+    diagnostics.report('top', 'error', 'No image came.')
+    assert logged == ['Images are 0.98 s old.', 'No image came.']
+
+
 def test_an_unknown_parameter_is_refused_with_the_nearest_name(graph: Graph):
     thread = graph.start(Echo, sped=1.0)
     assert thread.refusal == "echo: there is no parameter 'sped'; did you mean 'speed'?"

@@ -100,14 +100,14 @@ class CameraIngest(EvaNode):
     def _publish(self) -> None:
         silent = [topic for topic, age_s in self._ages().items() if self._is_silent(age_s)]
         if silent:
-            self.diagnostics.report('observation', 'error', f'None: {_nothing(silent[0])}')
+            self.diagnostics.report('observation', 'error', f'not made: {_nothing(silent[0])}')
             return
         try:
             observation = self._builder.latest(self.now_ns())
         except NotReady as reason:
             new = self.now_ns() - self._start_ns < self.param('stale_after_s') * 1e9
             level = 'ok' if new else 'error'
-            self.diagnostics.report('observation', level, f'None: {reason}')
+            self.diagnostics.report('observation', level, f'not made: {reason}')
             return
         self._count += 1
         self._publisher.publish(observation_message(observation, self._count, self.robot))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field
+import re
 import threading
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -21,6 +22,7 @@ _LEVELS = {
     'error': DiagnosticStatus.ERROR,
 }
 PERIOD_S = 1.0
+_FIGURE = re.compile(r'-?\d+(\.\d+)?(e[+-]?\d+)?')
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,15 @@ class Health:
     values: Mapping[str, object] = field(default_factory=dict)
 
 
+def _kind(health: Health) -> str:
+    """Return what a message says, whatever the figures in it."""
+    return _FIGURE.sub('#', health.message)
+
+
 class Diagnostics:
     """The health of a node's components, published once a second and at each change.
 
-    Where level or message of a component changes, one line is logged.
+    Where level or message of a component changes, by more than its figures, one line is logged.
     """
 
     def __init__(self, node: Node) -> None:
@@ -87,7 +94,7 @@ class Diagnostics:
         with self._lock:
             before = self._health.get(component)
             self._health[component] = health
-        same = before and (before.level, before.message) == (health.level, health.message)
+        same = before and (before.level, _kind(before)) == (health.level, _kind(health))
         if not same and not (before is None and health.level == 'ok'):
             self._log(component, health)
         return not same
