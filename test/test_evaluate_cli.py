@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from eva_ros.cli.main import main
+from eva_ros.sim.tasks import find_task
 
 
 def eva(*arguments):
@@ -33,6 +34,12 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
     assert '4/4 attempts' in done.stderr
     attempts = [json.loads(line) for line in out.read_text().splitlines()]
     assert {attempt['scene'] for attempt in attempts} == {5, 6}
+    told = {attempt['instruction'] for attempt in attempts}
+    for task in ('reach_left', 'reach_right'):
+        held_out = set(find_task(task).held_out_phrasings)
+        assert told & held_out and not held_out & set(find_task(task).training_phrasings)
+        told -= held_out
+    assert not told
     assert all(attempt['elapsed_s'] == pytest.approx(10.0, abs=0.05) for attempt in attempts)
 
 

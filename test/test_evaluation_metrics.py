@@ -39,3 +39,13 @@ def test_a_dream_that_foresees_half_of_it_lies_between_nothing_moves_and_the_tru
 def test_where_nothing_moved_there_is_no_figure():
     real = clip([4, 4, 4])
     assert np.isnan(psnr_still(real, real[0]))
+
+
+def test_psnr_is_twenty_times_the_logarithm_of_255_by_the_error():
+    real = np.zeros((2, 4, 4, 3), np.uint8)
+    real[1, :2] = 200
+    dream = real.copy()
+    dream[1, :2] -= 10
+    expected = 20 * np.log10(255 / 10)
+    assert psnr_moving(dream, real, real[0]) == pytest.approx(expected, abs=1e-4)
+    assert psnr(dream, real) == pytest.approx(expected + 10 * np.log10(4), abs=1e-4)
