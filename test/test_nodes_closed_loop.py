@@ -113,6 +113,8 @@ def test_nodes_and_closed_loop_send_the_same_trajectories(graph):
     dreamed = np.array(rollout.frames[-1].data, np.uint8).reshape(observed.shape)
     assert np.abs(dreamed.astype(int) - turn.plan.frames[-1]).max() <= 2
     assert np.abs(dreamed.astype(int) - observed).max() > 20
+    assert turn.verdict.accepted, turn.verdict.detail
+    assert set(turn.verdict.command) == set(sent) == {'left', 'right'}
     for arm, trajectory in turn.verdict.command.items():
         times = sent[arm]['time_from_start']
         assert times == pytest.approx(np.asarray(trajectory.time_from_start), abs=2e-3)

@@ -150,4 +150,8 @@ def picture(
         ).frames
         shown = np.linspace(0, len(real) - 1, columns).round().astype(int)
         rows += [np.hstack(real[shown]), np.hstack(dream[shown])]
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+    _, picture = cv2.imencode('.png', np.vstack(rows)[..., ::-1])
+    try:
+        path.write_bytes(picture.tobytes())
+    except OSError as error:
+        raise UserError(f'{path} cannot be written: {error.strerror}.') from error
