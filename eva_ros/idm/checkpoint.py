@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 import torch
 
 from eva_ros.errors import UserError
@@ -90,7 +91,12 @@ def load_idm(folder: Path | str, robot: Any = None, view: Any = None) -> Inverse
     if view is not None:
         _check_view(folder, eva, view)
     model = InverseDynamics(IdmConfig.from_dict(config))
-    tensors, _ = read_tensors(folder / 'model.safetensors')
+    try:
+        tensors, _ = read_tensors(folder / 'model.safetensors')
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f'{folder}/model.safetensors cannot be read ({error}): copy it again, or train anew.'
+        ) from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError
 import torch
 
 from eva_ros.errors import UserError
@@ -121,13 +122,19 @@ def load_adapter(model: WorldModel, folder: Path) -> None:
             f'The adapter {folder} was trained on the world model {meta.get("world_model")}, '
             f'not on {model.settings.name}: align again, or load that one.'
         )
-    model.transformer.load_lora_adapter(
-        str(folder),
-        prefix=None,
-        weight_name='pytorch_lora_weights.safetensors',
-        use_safetensors=True,
-        local_files_only=True,
-    )
+    weights = 'pytorch_lora_weights.safetensors'
+    try:
+        model.transformer.load_lora_adapter(
+            str(folder),
+            prefix=None,
+            weight_name=weights,
+            use_safetensors=True,
+            local_files_only=True,
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f'The adapter {folder / weights} cannot be read ({error}): copy it or align again.'
+        ) from error
     model.adapter_name = f'+{folder.name}'
 
 
