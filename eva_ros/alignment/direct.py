@@ -7,16 +7,11 @@ number for all of them. What it pays with: it also finds motions that only this 
 model believes in. Judge an alignment with a second one (`eva align evaluate --second-idm`).
 """
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 
 from eva_ros.alignment.judge import figures_of
-from eva_ros.alignment.judge import Judgement
 from eva_ros.alignment.learner import Learner
-from eva_ros.world_model.pipeline import Condition
-from eva_ros.world_model.sampler import euler_step
 
 
 def direct_iteration(learner: Learner, rng: np.random.Generator) -> dict[str, float]:
@@ -28,27 +23,18 @@ def direct_iteration(learner: Learner, rng: np.random.Generator) -> dict[str, fl
     """
     prompts = learner.draw(learner.settings.dreams, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
-    noise = learner.policy.model.noise(len(prompts), generator)
+    model, settings = learner.policy.model, learner.settings
+    noise = model.noise(len(prompts), generator)
     views = torch.stack([prompt.first() for prompt in prompts])
     condition = learner.policy.condition(views, [p.instruction for p in prompts], 1)
     needed = learner.needed(prompts, condition, noise)
 
     def backward() -> dict[str, float]:
-        judged = _dream(learner, condition, noise, needed)
+        x = model.sample(
+            condition, noise, steps=settings.steps, gradient_steps=settings.gradient_steps
+        )
+        judged = learner.judge(model.decode(x, condition), needed)
         (-judged.reward.mean()).backward()
         return figures_of([judged])
 
     return learner.step(backward, rng)
-
-
-def _dream(
-    learner: Learner, condition: Condition, noise: torch.Tensor, needed: torch.Tensor
-) -> Judgement:
-    """Return what the dreams are worth; the gradient flows through the last steps only."""
-    model, x = learner.policy.model, noise
-    first = len(learner.levels) - 1 - learner.settings.gradient_steps
-    for number, (sigma, sigma_next) in enumerate(pairwise(learner.levels)):
-        with torch.set_grad_enabled(number >= first):
-            velocity = learner.policy.velocity(x, sigma, condition)
-            x = euler_step(x, velocity, sigma, sigma_next)
-    return learner.judge(model.decode(x, condition), needed)

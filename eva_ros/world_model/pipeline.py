@@ -134,7 +134,6 @@ class WorldModel(nn.Module):
         """Return unit noise [count, C, G, h, w], the start of a dream."""
         return torch.randn(count, *self.latent_shape, generator=generator)
 
-    @torch.no_grad()
     def sample(
         self,
         condition: Condition,
@@ -142,14 +141,25 @@ class WorldModel(nn.Module):
         *,
         steps: int | None = None,
         on_step: Callable[[int, int], None] | None = None,
+        gradient_steps: int = 0,
     ) -> Tensor:
-        """Denoise deterministically and return change latents [B, C, G, h, w]."""
+        """Denoise deterministically and return change latents [B, C, G, h, w].
+
+        Args:
+            condition: what the dreams start from.
+            noise: unit noise [B, C, G, h, w].
+            steps: denoising steps; None takes the checkpoint's.
+            on_step: called with the step done and the number of steps.
+            gradient_steps: the last steps that a gradient flows through; none in inference.
+        """
         levels = noise_levels(self.scheduler, steps or self.settings.steps)
         x = noise
         for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-            with torch.autocast(x.device.type, torch.bfloat16):
-                velocity = self.velocity(x, sigma, condition)
-            x = euler_step(x, velocity.float(), sigma, sigma_next)
+            last = i >= len(levels) - 1 - gradient_steps
+            with torch.set_grad_enabled(last and torch.is_grad_enabled()):
+                with torch.autocast(x.device.type, torch.bfloat16):
+                    velocity = self.velocity(x, sigma, condition)
+                x = euler_step(x, velocity.float(), sigma, sigma_next)
             if on_step is not None:
                 on_step(i + 1, len(levels) - 1)
         return x
