@@ -1,6 +1,7 @@
 """All nodes and the simulated robot together: an instruction in, two moving arms."""
 
 import os
+from pathlib import Path
 import signal
 import subprocess
 import sys
@@ -215,6 +216,26 @@ def test_an_unknown_key_in_the_parameter_file_ends_eva_up_with_2_and_one_sentenc
     assert system.process.wait(TIMEOUT_S) == 2
     said = [line for line in system.said if not line.startswith(('[', 'eva up:'))]
     assert said == ["camera_ingest: there is no parameter 'veiw'; did you mean 'view'?"]
+
+
+def test_eva_up_refuses_an_unknown_robot_before_anything_starts():
+    command = [sys.executable, '-m', 'eva_ros.cli.main', 'up', '--robot', 'nobody']
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert '"nobody"' in line and 'aloha_sim' in line
+
+
+def test_eva_up_that_is_stopped_while_it_starts_leaves_no_traceback():
+    command = [sys.executable, '-m', 'eva_ros.cli.main', 'up', '--sim']
+    up = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    # Its first children are there; what they need is still being imported.
+    while not Path(f'/proc/{up.pid}/task/{up.pid}/children').read_text().strip():
+        assert up.poll() is None
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 0
+    assert 'Traceback' not in said
 
 
 def test_eva_up_refuses_a_section_that_no_node_reads(tmp_path):

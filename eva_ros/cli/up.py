@@ -161,12 +161,16 @@ class Family:
                 print('eva up: ready', file=sys.stderr, flush=True)
 
     def _stop(self) -> None:
-        """Stop the children, the simulated robot last: the arms are held while it listens."""
+        """Stop the children, the simulated robot last: the arms are held while it listens.
+
+        By SIGTERM: what is up treats it as Ctrl-C, and what is still being imported ends without
+        a traceback.
+        """
         for last in (False, True):
             part = [c for p, c in self._children if (topics.SIM_ROBOT in p.nodes) == last]
             for child in part:
                 if child.poll() is None:
-                    child.send_signal(signal.SIGINT)
+                    child.terminate()
             for child in part:
                 _wait_or_kill(child)
 

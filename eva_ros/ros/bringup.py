@@ -15,6 +15,7 @@ import yaml
 
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import config_dir
+from eva_ros.robot.paths import find_config
 from eva_ros.ros import topics
 
 STACK = (
@@ -161,6 +162,9 @@ def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> lis
     level = settings.get('log_level') or 'info'
     if level not in LOG_LEVELS:
         raise UserError(f"log_level is '{level}' and must be one of {', '.join(LOG_LEVELS)}.")
+    for name, kind in (('robot', 'robots'), ('view', 'views')):
+        if settings.get(name):
+            find_config(kind, settings[name])
     parameter_file = Path(settings.get('params_file') or config_dir() / 'nodes.yaml')
     check_parameter_file(parameter_file)
     overrides = folder / 'overrides.yaml'
