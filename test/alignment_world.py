@@ -58,6 +58,9 @@ def world_model():
 class BrightnessJudge(Judge):
     """Likes bright dreams: a problem whose answer is known."""
 
+    def fingerprint(self):
+        return 'brightness'
+
     def __call__(self, frames, demonstrated):
         reward = 100 * frames[:, 1:].mean((1, 2, 3, 4))
         nothing = torch.zeros_like(reward)

@@ -1,5 +1,7 @@
 """Alignment of a world model: it improves, starts on-policy, resumes, and can be switched off."""
 
+from dataclasses import replace
+
 import alignment_world
 import numpy as np
 import pytest
@@ -99,8 +101,77 @@ def test_killed_alignment_ends_with_the_same_adapter(settings, tmp_path):
 
 def test_state_of_another_alignment_is_refused(tmp_path):
     aligner(settings()).save_state(tmp_path)
-    with pytest.raises(UserError, match='other data or settings'):
+    aligner(settings(iterations=9)).load_state(tmp_path)
+    with pytest.raises(UserError, match='another settings: repeat'):
         aligner(settings(kl_weight=0.5)).load_state(tmp_path)
+    with pytest.raises(UserError, match='another algorithm'):
+        aligner(direct_settings()).load_state(tmp_path)
+
+
+def test_state_made_with_another_model_or_other_views_is_refused(tmp_path):
+    made = aligner(settings())
+    made.save_state(tmp_path)
+    with torch.no_grad():
+        other = alignment_world.world_model()
+        other.transformer.proj_out.weight.mul_(1.01)
+    policy = WorldModelPolicy(other, 4, 0)
+    judge, prompts = alignment_world.brightness_judge(), made.learner.prompts
+    with pytest.raises(UserError, match='another world_model'):
+        Aligner(policy, prompts, judge, settings()).load_state(tmp_path)
+    # As many views, but the first one shows something else.
+    others = [replace(prompts[0], frames=255 - prompts[0].frames), *prompts[1:]]
+    with pytest.raises(UserError, match='another prompts'):
+        Aligner(made.policy, others, judge, settings()).load_state(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'words'),
+    [
+        (direct_settings(gradient_steps=5), 'the last 5'),
+        (settings(window=5), 'the window cannot have 5'),
+        (settings(group_size=1), 'group of one'),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(tmp_path, wrong, words):
+    made = aligner(settings())
+    with pytest.raises(UserError, match=words):
+        align(made.policy, made.learner.prompts, made.learner.judge, tmp_path / 'out', wrong)
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('settings', [settings, direct_settings])
+def test_training_asks_for_the_motion_that_was_recorded_or_dreamed_before(settings, tmp_path):
+    asked = []
+
+    class Spy(alignment_world.BrightnessJudge):
+        def __call__(self, frames, demonstrated):
+            asked.append((self.floor_share, self.floor_weight, demonstrated))
+            seen = super().__call__(frames, demonstrated)
+            return seen._replace(travelled=torch.full((len(frames),), 0.2))
+
+    judge = Spy(*vars(alignment_world.brightness_judge()).values())
+    chosen = settings(iterations=1, floor_share=0.5, floor_weight=3.0)
+    prompts = alignment_world.prompts()
+    assert max(p.demonstrated(0.1, judge.limits.grippers) for p in prompts) > 0.2
+    align(WorldModelPolicy(alignment_world.world_model(), 4, 0), prompts, judge, tmp_path, chosen)
+    share, weight, last = asked[-1]
+    assert (share, weight) == (0.5, 3.0)
+    assert last.min() > 0 and last.max() <= 0.2 + 1e-6
+
+
+@pytest.mark.parametrize('settings', [settings, direct_settings])
+def test_recorded_clips_pull_a_model_that_the_reward_says_nothing_to(settings):
+    moved = {}
+    for weight in (0.0, 1.0):
+        made = aligner(settings(data_weight=weight))
+        before = {name: value.detach().clone() for name, value in made.learner.weights.items()}
+        made.learner.step(dict, np.random.default_rng(0))
+        moved[weight] = max(
+            float((value.detach() - before[name]).abs().max())
+            for name, value in made.learner.weights.items()
+        )
+    assert moved[0.0] == 0.0
+    assert moved[1.0] > 0.0
 
 
 def test_scale_is_the_median_penalty_of_unaligned_dreams_and_travels(tmp_path):

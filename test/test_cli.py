@@ -102,6 +102,12 @@ def test_a_fault_of_our_own_keeps_its_traceback(command):
         main(['made-up', '--count', '1'])
 
 
+def test_a_disk_that_takes_no_more_is_one_sentence(command, capsys):
+    command('made_up', "import errno; raise OSError(errno.ENOSPC, 'No space left', '/data/x')")
+    assert exit_code('made-up', '--count', '1') == 2
+    assert sentence(capsys) == 'eva: /data/x: No space left.'
+
+
 def test_an_interrupt_is_code_130(command, capsys):
     command('made_up', 'raise KeyboardInterrupt')
     assert exit_code('made-up', '--count', '1') == 130

@@ -50,8 +50,8 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         (('--variants', 'clever'), ('no variant clever', 'unaligned')),
         (('--robot', 'nobody'), ('"nobody"', 'aloha_sim')),
         (('--robot', 'piper_dual', '--view', 'aloha_sim'), ('piper_dual', 'simulated')),
-        (('--episodes', '0'), ('positive',)),
-        (('--think-time', '-1'), ('time in s',)),
+        (('--episodes', '0'), ('--episodes', 'above zero')),
+        (('--think-time', '-1'), ('--think-time', 'negative')),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(capsys, arguments, words):

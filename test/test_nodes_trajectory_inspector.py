@@ -93,10 +93,12 @@ def test_paths_lead_where_forward_kinematics_puts_the_end_effectors(graph: Graph
     assert 'touch the cube' in drawn['caption'].text
 
 
-def test_steps_beyond_a_limit_are_spheres_on_that_arm_alone(graph: Graph):
+@pytest.mark.parametrize('side', [-1, 1], ids=['below', 'above'])
+def test_steps_beyond_a_limit_are_spheres_on_that_arm_alone(graph: Graph, side):
     viewer = Viewer(graph)
     path = a_path()
-    path[12:, 1] = ROBOT.limits.max_position[1] + 0.1
+    ends = (ROBOT.limits.min_position, ROBOT.limits.max_position)
+    path[12:, 1] = ends[side > 0][1] + side * 0.1
     viewer.chunks.publish(a_chunk(path))
     drawn = viewer.drawn()
     expected = ForwardKinematics(ROBOT).end_effector(path)['left'][12:]

@@ -122,6 +122,8 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, capsys):
         'reach_left-3-00000', 'reach_left-3-00001',
     ]  # fmt: skip
     assert len(read(tmp_path / 'reach_left-3-00001')['/episode']) == 2
+    assert main([*arguments, '2', '--astray', '0.1']) == 2
+    assert 'reach_left-3-00000 was recorded with other settings' in capsys.readouterr().err
 
 
 def test_a_bag_takes_its_place_only_when_it_is_complete(tmp_path):
@@ -146,14 +148,16 @@ def test_expert_figures_are_one_json_object(capsys):
     ('wrong', 'words'),
     [
         (['--task', 'juggle', '--episodes', '1'], "no task 'juggle'"),
-        (['--task', 'reach_left', '--episodes', '0'], '--episodes 0'),
-        (['--task', 'reach_left', '--episodes', '1', '--workers', '0'], '--workers 0'),
-        (['--task', 'reach_left', '--episodes', '1', '--astray', '1.5'], '--astray 1.5'),
-        (['--task', 'reach_left', '--episodes', '1', '--seed', '-1'], '--seed -1'),
+        (['--task', 'reach_left', '--episodes', '0'], '--episodes'),
+        (['--task', 'reach_left', '--episodes', '1', '--workers', '0'], '--workers'),
+        (['--task', 'reach_left', '--episodes', '1', '--astray', '1.5'], '--astray'),
+        (['--task', 'reach_left', '--episodes', '1', '--seed', '-1'], '--seed'),
     ],
 )
 def test_wrong_use_ends_in_one_sentence(wrong, words, tmp_path, capsys):
-    assert main(['sim', 'record', '--out', str(tmp_path / 'bags'), *wrong]) == 2
+    with pytest.raises(SystemExit) as end:
+        raise SystemExit(main(['sim', 'record', '--out', str(tmp_path / 'bags'), *wrong]))
+    assert end.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert not (tmp_path / 'bags').exists()

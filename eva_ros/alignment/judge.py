@@ -1,6 +1,7 @@
 """What a dream is worth: its executability, less what it lacks in motion."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from eva_ros.alignment.reward import Executability
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.alignment.reward import RewardSettings
+from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.decode import decode_tensor
 from eva_ros.idm.model import InverseDynamics
 
@@ -55,6 +57,14 @@ class Judge:
     def dt(self) -> float:
         """Return the time between frames, s."""
         return 1 / self.idm.config.rate_hz
+
+    def fingerprint(self) -> str:
+        """Return a name for how dreams are judged; P0, which is measured, does not count."""
+        weights = [weight.float().numpy() for weight in self.idm.state_dict().values()]
+        limits = [value.numpy() for value in vars(self.limits).values()]
+        reward = {key: value for key, value in asdict(self.reward).items() if key != 'scale'}
+        floor = self.floor_share, self.floor_weight
+        return fingerprint([*weights, *limits, repr((reward, floor))])
 
     def decode(self, frames: Tensor) -> Tensor:
         """Return the joints [N, T, J] of frames [N, T, 3, H, W], 0 to 1."""

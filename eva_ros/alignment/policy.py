@@ -9,6 +9,7 @@ from peft import LoraConfig
 import torch
 from torch import Tensor
 
+from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.resume import write_json
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.pipeline import WorldModel
@@ -36,6 +37,11 @@ class WorldModelPolicy:
         """Return the adapter's weights by name."""
         named = self.model.transformer.named_parameters()
         return {name: weight for name, weight in named if weight.requires_grad}
+
+    def fingerprint(self) -> str:
+        """Return a name for the unaligned model's weights."""
+        named = self.model.transformer.named_parameters()
+        return fingerprint(p.detach().float().numpy() for _, p in named if not p.requires_grad)
 
     def velocity(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """Return the velocity of x [G, ...] in float32, in the precision inference has."""

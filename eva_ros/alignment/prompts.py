@@ -32,6 +32,10 @@ class Prompt:
     instruction: str
     task: str
 
+    def identity(self) -> tuple[str, NDArray, NDArray]:
+        """Return what tells this prompt from another: instruction, initial view and joints."""
+        return self.instruction, np.asarray(self.frames[0]), np.asarray(self.joints)
+
     def first(self) -> Tensor:
         """Return the initial view [3, H, W], 0 to 1."""
         return frames_to_tensor(np.asarray(self.frames[:1]))[0]

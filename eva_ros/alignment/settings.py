@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from eva_ros.errors import UserError
+
 
 @dataclass(frozen=True)
 class AlignSettings:
@@ -38,6 +40,13 @@ class AlignSettings:
     floor_weight: float = 10.0
     save_every_s: float = 60.0
 
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: they do.
+        """
+
 
 @dataclass(frozen=True)
 class DirectSettings(AlignSettings):
@@ -52,6 +61,14 @@ class DirectSettings(AlignSettings):
 
     dreams: int = 8
     gradient_steps: int = 1
+
+    def check(self) -> None:
+        """Refuse a gradient through more steps than a dream has."""
+        if self.gradient_steps > self.steps:
+            raise UserError(
+                f'A dream has {self.steps} denoising steps: the gradient cannot flow through the '
+                f'last {self.gradient_steps}.'
+            )
 
 
 @dataclass(frozen=True)
@@ -83,3 +100,12 @@ class GrpoSettings(AlignSettings):
     advantage_clip: float = 5.0
     std_floor: float = 0.1
     kl_weight: float = 0.01
+
+    def check(self) -> None:
+        """Refuse a window that is longer than a dream, and groups with nobody to compare with."""
+        if self.window > self.steps:
+            raise UserError(
+                f'A dream has {self.steps} denoising steps: the window cannot have {self.window}.'
+            )
+        if self.group_size < 2:
+            raise UserError('A group of one dream has nothing to compare it with: give 2 or more.')

@@ -23,6 +23,7 @@ from eva_ros.alignment.reward import calibrate_scale
 from eva_ros.alignment.settings import AlignSettings
 from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.settings import GrpoSettings
+from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.errors import UserError
 from eva_ros.idm import resume
 
@@ -57,6 +58,12 @@ class Aligner:
         self.budget = resume.Budget(settings.iterations, settings.minutes)
         self.iteration = 0
         self.history: list[dict[str, float]] = []
+        # What must be the same for a resumed alignment to be the same alignment.
+        self._data = {
+            'world_model': policy.fingerprint(),
+            'judge': judge.fingerprint(),
+            'prompts': fingerprint(part for prompt in prompts for part in prompt.identity()),
+        }
 
     def run_iteration(self) -> dict[str, float]:
         """Dream, judge, learn; return what to watch."""
@@ -84,13 +91,15 @@ class Aligner:
         """Go on where `save_state` was.
 
         Raises:
-            UserError: that alignment had other data or other settings.
+            UserError: that alignment had another model, other data or other settings.
         """
         tensors, facts = resume.read_tensors(folder / STATE)
-        if facts['world'] != self._world():
+        here = self._world()
+        others = [name for name in here if facts['world'].get(name) != here[name]]
+        if others:
             raise UserError(
-                f'{folder / STATE} is of an alignment with other data or settings: repeat the '
-                'command it was begun with, or give another --out.'
+                f'{folder / STATE} is of an alignment with another {", another ".join(others)}: '
+                'repeat the command it was begun with, or give another --out.'
             )
         with torch.no_grad():
             for name, value in resume.unpack(tensors, 'weights').items():
@@ -113,8 +122,7 @@ class Aligner:
         return {
             'algorithm': self.settings.ALGORITHM,
             'settings': kept,
-            'world_model': self.policy.model.settings.name,
-            'prompts': len(self.learner.prompts),
+            **self._data,
             'scale': self.learner.judge.reward.scale,
         }
 
@@ -134,13 +142,23 @@ def align(
     Args:
         policy: the world model with a fresh adapter.
         prompts: what to dream from.
-        judge: of the dreams; P0 becomes the median penalty of unaligned dreams.
+        judge: of the dreams; P0 becomes the median penalty of unaligned dreams, the motion floor
+            that of the settings.
         out: folder of the adapter.
         settings: of the algorithm.
         facts: for the model card.
+
+    Raises:
+        UserError: the settings contradict each other, or the folder holds another alignment.
     """
+    settings.check()
     scale = _measured_scale(policy, prompts, judge, out, settings)
-    judge = replace(judge, reward=replace(judge.reward, scale=scale))
+    judge = replace(
+        judge,
+        reward=replace(judge.reward, scale=scale),
+        floor_share=settings.floor_share,
+        floor_weight=settings.floor_weight,
+    )
     aligner = Aligner(policy, prompts, judge, settings)
     if (out / STATE).exists():
         aligner.load_state(out)

@@ -7,30 +7,34 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from eva_ros.cli import arguments
+
 HELP = 'align a world model by the executability of its dreams, or judge an alignment'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eva align` and of its sub-command evaluate."""
     _add_models(parser, required=False)
-    parser.add_argument('--out', type=Path, metavar='LORA', help='folder of the adapter; an '
-                        'alignment whose state lies there is resumed')  # fmt: skip
+    parser.add_argument('--out', type=arguments.new_folder, metavar='LORA',
+                        help='folder of the adapter; one begun there is resumed')  # fmt: skip
     parser.add_argument('--algorithm', choices=['direct', 'grpo'], default='direct',
                         help='gradient of the reward, or Flow-GRPO (%(default)s)')  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument('--minutes', type=float, help='of wall time')
-    budget.add_argument('--iterations', type=int, help='optimizer steps on fresh dreams')
-    parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
+    budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
+    budget.add_argument(
+        '--iterations', type=arguments.count, help='optimizer steps on fresh dreams'
+    )
+    parser.add_argument('--seed', type=arguments.seed, default=0, help='(%(default)s)')
     for name, kind, text in (
-        ('dreams', int, 'direct: of an iteration'),
-        ('gradient-steps', int, 'direct: last denoising steps that carry the gradient'),
-        ('groups', int, 'grpo: initial views of an iteration'),
-        ('group-size', int, 'grpo: dreams of each'),
-        ('kl-weight', float, 'grpo: of the divergence from the unaligned model'),
-        ('dream-steps', int, "denoising steps of a dream (the checkpoint's)"),
-        ('learning-rate', float, "AdamW's"),
-        ('data-weight', float, 'of the supervised loss on recorded clips'),
-        ('floor-share', float, 'share of the recorded motion that a dream must have'),
+        ('dreams', arguments.count, 'direct: of an iteration'),
+        ('gradient-steps', arguments.count, 'direct: last denoising steps with the gradient'),
+        ('groups', arguments.count, 'grpo: initial views of an iteration'),
+        ('group-size', arguments.count, 'grpo: dreams of each'),
+        ('kl-weight', arguments.zero_or_more, 'grpo: of the divergence from the unaligned model'),
+        ('dream-steps', arguments.count, "denoising steps of a dream (the checkpoint's)"),
+        ('learning-rate', arguments.above_zero, "AdamW's"),
+        ('data-weight', arguments.zero_or_more, 'of the supervised loss on recorded clips'),
+        ('floor-share', arguments.zero_or_more, 'part of the recorded motion a dream must have'),
     ):
         parser.add_argument(f'--{name}', type=kind, help=text, metavar='X')
     parser.set_defaults(action=_align)
@@ -45,10 +49,12 @@ def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument('--idm', type=Path, required=required, metavar='CKPT')
     parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
     parser.add_argument('--view', help="name or YAML (the robot's name)")
-    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
-    parser.add_argument('--held-out', type=float, default=0.1, metavar='SHARE',
+    parser.add_argument(
+        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
+    )
+    parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
                         help='of the episodes, never trained on (%(default)s)')  # fmt: skip
-    parser.add_argument('--split-seed', type=int, default=0, metavar='S',
+    parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
                         help='which episodes are held out (%(default)s)')  # fmt: skip
 
 
@@ -57,10 +63,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--lora', type=Path, required=True, help='the adapter')
     parser.add_argument('--second-idm', type=Path, metavar='CKPT',
                         help='judge with this one too, which the alignment never saw')  # fmt: skip
-    parser.add_argument('--views', type=int, default=64, metavar='N',
+    parser.add_argument('--views', type=arguments.count, default=64, metavar='N',
                         help='held-out initial views (%(default)s)')  # fmt: skip
-    parser.add_argument('--steps', type=int, help="denoising steps (the checkpoint's)")
-    parser.add_argument('--seed', type=int, default=100, help='of dreams and intervals '
+    parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
+    parser.add_argument('--seed', type=arguments.seed, default=100, help='of dreams and intervals '
                         '(%(default)s)')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.set_defaults(action=_evaluate)
@@ -86,7 +92,6 @@ def _align(args: argparse.Namespace) -> int:
     model, judge, (prompts, _) = _load(args)
     if args.dream_steps is None:
         settings = replace(settings, steps=model.settings.steps)
-    judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
     policy = WorldModelPolicy(model, settings.rank, settings.seed)
     facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     aligner = align(policy, prompts, judge, args.out, settings, facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
 HELP = 'check and show recorded bags, import and export data sets'
@@ -21,20 +22,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument('--json', action='store_true', help='print one JSON object')
     _add_bags(check)
     view = actions.add_parser('view', help='one HTML page with pictures and joint curves')
-    view.add_argument('--out', type=Path, default=Path('bags.html'), help='page (bags.html)')
+    view.add_argument(
+        '--out', type=arguments.new_file, default='bags.html', help='page (%(default)s)'
+    )
     _add_bags(view)
     bring = actions.add_parser('import', help='write a LeRobot or RoboTwin data set as bags')
     bring.add_argument('source', type=Path, help='folder of the data set, or an HDF5 file')
-    bring.add_argument('--out', type=Path, required=True, help='folder of the bags')
+    bring.add_argument(
+        '--out', type=arguments.new_folder, required=True, help='folder of the bags'
+    )
     bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
     bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
-    bring.add_argument('--rate', type=float, help='frames a second, where the data do not say it')
+    bring.add_argument(
+        '--rate', type=arguments.above_zero, help='frames a second, where the data do not say it'
+    )
     bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
     bring.add_argument('--json', action='store_true', help='print one JSON object')
     send = actions.add_parser('export', help='write episodes as a LeRobot v3 data set')
-    send.add_argument('--out', type=Path, required=True, help='folder of the data set')
-    send.add_argument('--cache', type=Path, help='folder for aligned episodes')
-    send.add_argument('--workers', type=int, default=2, help='processes that read (2)')
+    send.add_argument(
+        '--out', type=arguments.new_folder, required=True, help='folder of the data set'
+    )
+    send.add_argument('--cache', type=arguments.new_folder, help='folder for aligned episodes')
+    send.add_argument('--workers', type=arguments.count, default=2, help='processes that read (2)')
     _add_bags(send)
 
 
@@ -168,7 +177,7 @@ def _data_set(args: argparse.Namespace) -> Any:
             f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '
             'files (RoboTwin).'
         )
-    if not args.rate or args.rate <= 0:
+    if not args.rate:
         raise UserError(
             'RoboTwin files hold no time: give the frames a second with --rate (the rate of the '
             "simulation over the settings' save_freq)."

@@ -9,6 +9,7 @@ from pathlib import Path
 import platform
 import signal
 
+from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
 HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a report'
@@ -30,10 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TASK',
         help=f'what to ask for, one after the other ({" ".join(DEFAULT_TASKS)})',
     )
-    parser.add_argument('--seed', type=int, default=3, help='of the scenes (%(default)s)')
+    parser.add_argument(
+        '--seed', type=arguments.seed, default=3, help='of the scenes (%(default)s)'
+    )
     parser.add_argument(
         '--max-duration',
-        type=float,
+        type=arguments.above_zero,
         default=30.0,
         metavar='S',
         help='give up a task after so many simulated seconds (%(default)s)',
@@ -44,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_DOMAIN,
         help='ROS_DOMAIN_ID of the demo; it never leaves this machine (%(default)s)',
     )
-    parser.add_argument('--out', type=Path, default=Path('runs'), help='folder (%(default)s)')
+    parser.add_argument(
+        '--out', type=arguments.new_folder, default=Path('runs'), help='folder (%(default)s)'
+    )
     parser.add_argument(
         '--report',
         type=Path,
@@ -52,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='only make the report of a recorded run again',
     )
     parser.add_argument(
-        '--picture', type=Path, metavar='PNG', help='also draw one turn, as in the README'
+        '--picture',
+        type=arguments.new_file,
+        metavar='PNG',
+        help='also draw one turn, as in the README',
     )
 
 

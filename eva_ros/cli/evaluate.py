@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 import sys
 
+from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
 HELP = 'attempt tasks in the closed loop and count successes, with controls beside the models'
@@ -35,27 +36,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--episodes',
-        type=_positive,
+        type=arguments.count,
         default=40,
         metavar='N',
         help='scenes of each task, the same for every variant (%(default)s)',
     )
     parser.add_argument(
         '--seed',
-        type=int,
+        type=arguments.seed,
         default=100,
         help='of the first scene; each further one adds 1 (%(default)s)',
     )
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (those shipped)')
     parser.add_argument(
         '--think-time',
-        type=_seconds,
+        type=arguments.zero_or_more,
         default=0.2,
         metavar='S',
         help='simulated time a dream takes, in s (%(default)s)',
     )
-    parser.add_argument('--workers', type=_positive, default=2, help='processes (%(default)s)')
-    parser.add_argument('--out', type=Path, help='write each attempt to this file, a JSON a line')
+    parser.add_argument(
+        '--workers', type=arguments.count, default=2, help='processes (%(default)s)'
+    )
+    parser.add_argument(
+        '--out', type=arguments.new_file, help='write each attempt to this file, a JSON a line'
+    )
     parser.add_argument('--json', action='store_true', help='print the counts as JSON')
     parser.set_defaults(action=_evaluate)
     commands = parser.add_subparsers(metavar='prepare-controls')
@@ -66,11 +71,15 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, help='recorded episodes')
     parser.add_argument('--robot', default='aloha_sim')
     parser.add_argument('--view', help="name or YAML (the robot's name)")
-    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
-    parser.add_argument('--out', type=Path, help='folder to write (the one shipped)')
+    parser.add_argument(
+        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
+    )
+    parser.add_argument(
+        '--out', type=arguments.new_folder, help='folder to write (the one shipped)'
+    )
     parser.add_argument(
         '--most',
-        type=_positive,
+        type=arguments.count,
         default=300,
         metavar='N',
         help='episodes kept of a task (%(default)s)',
@@ -110,6 +119,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         outcomes = compare(comparison, args.workers, lambda outcome: progress.advance())
     if args.out:
         lines = [json.dumps(dataclasses.asdict(outcome)) + '\n' for outcome in outcomes]
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(''.join(lines), encoding='utf-8')
     if args.json:
         print(json.dumps(counts(comparison, outcomes)))
@@ -137,17 +147,3 @@ def _prepare(args: argparse.Namespace) -> int:
         print(f'{task}: {len(motions.lengths)} episodes')
     print(f'written to {out} ({(out / controls.FILE).stat().st_size / 1e6:.1f} MB)')
     return 0
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'{number} is not a positive number')
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is not a time in s')
-    return number

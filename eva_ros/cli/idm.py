@@ -8,6 +8,8 @@ import platform
 import sys
 from typing import Any
 
+from eva_ros.cli import arguments
+
 HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
 
 
@@ -23,26 +25,30 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
                         help='folders of recorded episodes')  # fmt: skip
     parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
     parser.add_argument('--view', help="name or YAML (the robot's name)")
-    parser.add_argument('--cache', type=Path, help='folder for the decoded episodes')
-    parser.add_argument('--held-out', type=float, default=0.1, metavar='SHARE',
+    parser.add_argument(
+        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
+    )
+    parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
                         help='of the episodes, never trained on (%(default)s)')  # fmt: skip
-    parser.add_argument('--split-seed', type=int, default=0, metavar='S',
+    parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
                         help='which episodes are held out (%(default)s)')  # fmt: skip
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
-    parser.add_argument('--out', type=Path, required=True, help='folder of the checkpoint; a '
-                        'training whose state lies there is resumed')  # fmt: skip
+    parser.add_argument('--out', type=arguments.new_folder, required=True,
+                        help='folder of the checkpoint; one begun is resumed')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
                         help='corrupt clips by the round trip through its codec')  # fmt: skip
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument('--minutes', type=float, help='of wall time')
-    budget.add_argument('--steps', type=int, help='optimizer steps')
-    parser.add_argument('--seed', type=int, default=0, help='(%(default)s)')
-    parser.add_argument('--batch', type=int, default=16, metavar='CLIPS', help='(%(default)s)')
-    parser.add_argument('--learning-rate', type=float, metavar='R')
-    parser.add_argument('--stride', type=int, default=1,
+    budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
+    budget.add_argument('--steps', type=arguments.count, help='optimizer steps')
+    parser.add_argument('--seed', type=arguments.seed, default=0, help='(%(default)s)')
+    parser.add_argument(
+        '--batch', type=arguments.count, default=16, metavar='CLIPS', help='(%(default)s)'
+    )
+    parser.add_argument('--learning-rate', type=arguments.above_zero, metavar='R')
+    parser.add_argument('--stride', type=arguments.count, default=1,
                         help='frames between the three looked at (%(default)s)')  # fmt: skip
     parser.set_defaults(action=_train)
 
@@ -54,7 +60,9 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
                         help='use every episode, not only those held out')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
                         help='read the frames after the round trip through its codec')  # fmt: skip
-    parser.add_argument('--seed', type=int, default=0, help='of the intervals (%(default)s)')
+    parser.add_argument(
+        '--seed', type=arguments.seed, default=0, help='of the intervals (%(default)s)'
+    )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.set_defaults(action=_evaluate)
 

@@ -10,6 +10,7 @@ With --json, stdout holds the JSON alone.
 import argparse
 import ast
 from collections.abc import Sequence
+import errno
 import importlib
 import importlib.metadata
 import os
@@ -25,6 +26,8 @@ DONE = 0
 FINDINGS = 1
 WRONG_USE = 2
 INTERRUPTED = 130
+# What a disk may say that is nobody's mistake in this package.
+_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 class Parser(argparse.ArgumentParser):
@@ -111,6 +114,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read stdout has gone; point it at nothing so that Python's exit is quiet too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINDINGS
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        print(f'eva: {error.filename or "A file"}: {error.strerror}.', file=sys.stderr)
+        return WRONG_USE
 
 
 def _run(args: argparse.Namespace) -> int:

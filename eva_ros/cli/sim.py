@@ -8,11 +8,10 @@ from concurrent.futures import ProcessPoolExecutor
 import importlib.metadata
 import json
 import multiprocessing
-from pathlib import Path
 import sys
 from typing import Any
 
-from eva_ros.errors import UserError
+from eva_ros.cli import arguments
 
 HELP = 'record or evaluate scripted experts on the simulated robot'
 
@@ -22,48 +21,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     record = actions.add_parser('record', help='one rosbag2 MCAP bag for each episode')
     record.add_argument('--task', required=True, help='name of the task')
-    record.add_argument('--episodes', type=int, required=True, help='how many')
-    record.add_argument('--out', type=Path, required=True, help='folder of the bags')
+    record.add_argument('--episodes', type=arguments.count, required=True, help='how many')
+    record.add_argument(
+        '--out', type=arguments.new_folder, required=True, help='folder of the bags'
+    )
     _add_common(record)
     expert = actions.add_parser('evaluate-expert', help='success of the scripted experts')
     expert.add_argument('--tasks', nargs='+', help='names of tasks (all)')
-    expert.add_argument('--episodes', type=int, default=100, help='scenes of each task (100)')
+    expert.add_argument(
+        '--episodes', type=arguments.count, default=100, help='scenes of each task (100)'
+    )
     expert.add_argument('--json', action='store_true', help='print one JSON object')
     _add_common(expert)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--seed', type=int, default=0, help='of scenes, words and pauses (0)')
-    parser.add_argument('--workers', type=int, default=2, help='processes (2)')
+    parser.add_argument(
+        '--seed', type=arguments.seed, default=0, help='of scenes, words and pauses (0)'
+    )
+    parser.add_argument('--workers', type=arguments.count, default=2, help='processes (2)')
     parser.add_argument(
         '--astray',
-        type=float,
+        type=arguments.share,
         default=0.5,
         help='chance that an episode starts at a wrong place near the cube (0.5)',
     )
     parser.add_argument(
-        '--pauses', type=float, default=0.3, help='chance of a pause in a long stretch (0.3)'
+        '--pauses',
+        type=arguments.share,
+        default=0.3,
+        help='chance of a pause in a long stretch (0.3)',
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    _check(args)
     return {'record': _record, 'evaluate-expert': _evaluate}[args.action](args)
 
 
-def _check(args: argparse.Namespace) -> None:
-    for name in ('episodes', 'workers'):
-        if getattr(args, name) < 1:
-            raise UserError(f'--{name} {getattr(args, name)}: give a number above zero.')
-    for name in ('astray', 'pauses'):
-        if not 0 <= getattr(args, name) <= 1:
-            raise UserError(f'--{name} {getattr(args, name)}: give a chance from 0 to 1.')
-    if args.seed < 0:
-        raise UserError(f'--seed {args.seed}: give zero or a number above.')
-
-
 def _record(args: argparse.Namespace) -> int:
+    from eva_ros.cli.sim_recording import is_recorded
     from eva_ros.cli.sim_recording import Job
     from eva_ros.cli.sim_recording import record
     from eva_ros.sim.tasks import find_task
@@ -71,10 +68,11 @@ def _record(args: argparse.Namespace) -> int:
     find_task(args.task)
     version = importlib.metadata.version('eva_ros')
     paths = [args.out / f'{args.task}-{args.seed}-{i:05d}' for i in range(args.episodes)]
+    settings = _settings(args)
     jobs = [
-        Job(args.task, args.seed, index, path, version, _settings(args))
+        Job(args.task, args.seed, index, path, version, settings)
         for index, path in enumerate(paths)
-        if not (path / 'metadata.yaml').is_file()
+        if not is_recorded(path, settings)
     ]
     print(f'{args.episodes - len(jobs)} of {args.episodes} are there already', file=sys.stderr)
     done, seconds = 0, 0.0

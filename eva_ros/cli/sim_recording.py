@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+import yaml
 
 from eva_ros.episodes.bag_writer import EpisodeBagWriter
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 from eva_ros.sim.experts import DT
@@ -55,6 +57,24 @@ class Attempt:
 def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
     """Return the randomness of one episode, the same whoever records it."""
     return np.random.default_rng([seed, index, *task.encode()])
+
+
+def is_recorded(path: Path, settings: ExpertSettings) -> bool:
+    """Return whether a whole bag is there already.
+
+    Raises:
+        UserError: it is there, but an expert with other settings made it.
+    """
+    about = path / 'metadata.yaml'
+    if not about.is_file():
+        return False
+    facts = yaml.safe_load(about.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
+    if (facts.get('custom_data') or {}).get('eva.settings') != repr(settings):
+        raise UserError(
+            f'{path} was recorded with other settings (--astray, --pauses): give those, or '
+            'another --out.'
+        )
+    return True
 
 
 def record(job: Job) -> tuple[bool, float]:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 import sys
 
+from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
 HELP = 'train, evaluate or look at the world model'
@@ -15,27 +16,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     train = actions.add_parser('train', help='train from recorded bags; resumes a killed run')
     _data(train)
-    train.add_argument('--out', type=Path, required=True, help='folder of the checkpoint')
-    train.add_argument('--steps', type=int, default=5000, help='optimizer steps (5000)')
-    train.add_argument('--batch', type=int, default=8, help='clips of a step (8)')
-    train.add_argument('--width', type=int, default=256, help='features of a token (256)')
-    train.add_argument('--layers', type=int, default=8, help='transformer blocks (8)')
-    train.add_argument('--minutes', type=float, help='stop with a checkpoint after so long')
-    train.add_argument('--processes', type=int, default=2, help='that share each step (2)')
+    train.add_argument(
+        '--out', type=arguments.new_folder, required=True, help='folder of the checkpoint'
+    )
+    train.add_argument(
+        '--steps', type=arguments.count, default=5000, help='optimizer steps (5000)'
+    )
+    train.add_argument('--batch', type=arguments.count, default=8, help='clips of a step (8)')
+    train.add_argument(
+        '--width', type=arguments.count, default=256, help='features of a token (256)'
+    )
+    train.add_argument('--layers', type=arguments.count, default=8, help='transformer blocks (8)')
+    train.add_argument(
+        '--minutes', type=arguments.above_zero, help='stop with a checkpoint after so long'
+    )
+    train.add_argument(
+        '--processes', type=arguments.count, default=2, help='that share each step (2)'
+    )
     train.add_argument('--no-mirror', action='store_true', help='never mirror a recording')
     train.add_argument('--name', default='aloha_sim_small', help='name of the checkpoint')
     train.set_defaults(action_run='train')
     evaluate = actions.add_parser('evaluate', help='figures of a checkpoint on bags it never saw')
     _data(evaluate)
     _checkpoint(evaluate)
-    evaluate.add_argument('--clips', type=int, default=96, help='starts to dream from (96)')
+    evaluate.add_argument(
+        '--clips', type=arguments.count, default=96, help='starts to dream from (96)'
+    )
     evaluate.add_argument('--idm', type=Path, help='also decode the dreams with this IDM')
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
     show = actions.add_parser('show', help='write a picture of dreams beside what was recorded')
     _data(show)
     _checkpoint(show)
-    show.add_argument('--clips', type=int, default=6, help='dreams to show (6)')
-    show.add_argument('--out', type=Path, required=True, help='picture to write (PNG)')
+    show.add_argument('--clips', type=arguments.count, default=6, help='dreams to show (6)')
+    show.add_argument(
+        '--out', type=arguments.new_file, required=True, help='picture to write (PNG)'
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,14 +62,18 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, help='folders of bags')
     parser.add_argument('--robot', default='aloha_sim', help='robot name or YAML')
     parser.add_argument('--view', default='aloha_sim', help='view name or YAML')
-    parser.add_argument('--cache', type=Path, help='where aligned episodes are kept')
-    parser.add_argument('--seed', type=int, default=0, help='of split, weights and noise')
+    parser.add_argument(
+        '--cache', type=arguments.new_folder, help='where aligned episodes are kept'
+    )
+    parser.add_argument(
+        '--seed', type=arguments.seed, default=0, help='of split, weights and noise'
+    )
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--world-model', type=Path, help='checkpoint (the embedded one)')
     parser.add_argument('--lora', type=Path, help='adapter from eva align')
-    parser.add_argument('--steps', type=int, help="denoising steps (the checkpoint's)")
+    parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
 
 
 def _load(args: argparse.Namespace, quiet: bool = False):
@@ -79,9 +98,11 @@ def _model(args: argparse.Namespace, robot, view):
 
 
 def _train(args: argparse.Namespace) -> int:
+    from eva_ros.world_model import training_run
     from eva_ros.world_model.parallel import run_processes
 
-    _load(args)
+    _, _, episodes = _load(args)
+    training_run.check(episodes, args.out, _options(args))
     run_processes(args.processes, _train_member, args)
     return 0
 
@@ -91,7 +112,14 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.world_model import training_run
 
     robot, view, episodes = _load(args, quiet=True)
-    options = training_run.RunOptions(
+    if not training_run.train(episodes, robot.name, view, args.out, _options(args)):
+        print('stopped before the last step: run the same command to go on', file=sys.stderr)
+
+
+def _options(args: argparse.Namespace):
+    from eva_ros.world_model.training_run import RunOptions
+
+    return RunOptions(
         name=args.name,
         steps=args.steps,
         batch=args.batch,
@@ -101,8 +129,6 @@ def _train_member(args: argparse.Namespace) -> None:
         mirror=not args.no_mirror,
         max_seconds=args.minutes * 60 if args.minutes else None,
     )
-    if not training_run.train(episodes, robot.name, view, args.out, options):
-        print('stopped before the last step: run the same command to go on', file=sys.stderr)
 
 
 def _evaluate(args: argparse.Namespace) -> int:

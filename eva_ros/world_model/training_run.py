@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+import json
 import math
 from pathlib import Path
 import platform
 import sys
 
+import numpy as np
 import torch
 
+from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.errors import UserError
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
@@ -23,6 +26,7 @@ from eva_ros.world_model.parallel import wait_for_all
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.train import Trainer
 from eva_ros.world_model.train import TrainSettings
+from eva_ros.world_model.transformer import HEAD_WIDTH
 
 REPORT_EVERY = 20
 
@@ -59,9 +63,10 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
         Whether the last step was reached.
 
     Raises:
-        UserError: the run in the folder has other settings.
+        UserError: as `check` does.
     """
-    episodes = [e for e in episodes if e.instruction]
+    check(episodes, out, options)
+    episodes = _told(episodes)
     sampler = _sampler(episodes, view, options)
     start = out / 'run' / 'start'
     if not (start / 'eva.json').is_file() and process_rank() == 0:
@@ -76,7 +81,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
             width=options.width,
             layers=options.layers,
         )
-        save_world_model(fresh, start, dtype=torch.float32)
+        save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
     wait_for_all()
     model = load_world_model(start).requires_grad_(True)
     trainer = Trainer(model, sampler, _settings(options), out / 'run')
@@ -96,6 +101,43 @@ def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
     return ClipSampler(list(episodes), clips, seed=options.seed, mirror=options.mirror)
+
+
+def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
+    """Refuse what cannot be trained, before any process is started for it.
+
+    Raises:
+        UserError: no episode has an instruction, the width does not fit, or the run in the folder
+            was begun with other episodes or other settings.
+    """
+    if not _told(episodes):
+        raise UserError('No episode says what the robot was told: there is nothing to learn from.')
+    if options.width % HEAD_WIDTH:
+        raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
+    start, here = out / 'run' / 'start' / 'eva.json', _identity(_told(episodes), options)
+    if not start.is_file():
+        return
+    there = json.loads(start.read_text(encoding='utf-8')).get('training', {})
+    others = [name for name in here if there.get(name) != here[name]]
+    if others:
+        raise UserError(
+            f'{out / "run"} is of a training with another {", another ".join(others)}: repeat '
+            'the command it was begun with, or give another --out.'
+        )
+
+
+def _told(episodes: Sequence) -> list:
+    return [e for e in episodes if e.instruction]
+
+
+def _identity(episodes: Sequence, options: RunOptions) -> dict:
+    """Return what must be the same for a resumed run to be the same run.
+
+    The number of steps may be another one: it only says when the learning rate falls.
+    """
+    parts = (part for e in episodes for part in (e.instruction, np.asarray(e.joints)))
+    chosen = {k: v for k, v in asdict(options).items() if k not in ('steps', 'max_seconds')}
+    return {**chosen, 'bags': fingerprint(parts)}
 
 
 def _settings(options: RunOptions) -> TrainSettings:

@@ -7,18 +7,19 @@ from torch import Tensor
 import torch.nn.functional as F
 
 TRAIN_TIMESTEPS = 1000.0
+HEAD_WIDTH = 64
 _FREQUENCIES = (0.5, 1.0, 2.0, 4.0)
 POSITION_CHANNELS = 3 * 2 * len(_FREQUENCIES)
 
 
 def small_wan(
-    channels: int, text_width: int, *, width: int = 256, layers: int = 8, head_width: int = 64
+    channels: int, text_width: int, *, width: int = 256, layers: int = 8
 ) -> WanTransformer3DModel:
     """Create the embedded configuration: 9.2 million weights at the default sizes."""
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
-        num_attention_heads=width // head_width,
-        attention_head_dim=head_width,
+        num_attention_heads=width // HEAD_WIDTH,
+        attention_head_dim=HEAD_WIDTH,
         in_channels=2 * channels + POSITION_CHANNELS,
         out_channels=channels,
         text_dim=text_width,

@@ -1,0 +1,90 @@
+"""Kinds of arguments that the sub-commands share; each says in a sentence what it refuses."""
+
+from argparse import ArgumentTypeError
+import math
+import os
+from pathlib import Path
+
+
+def count(text: str) -> int:
+    """Return a whole number above zero."""
+    return _whole(text, 1, 'a whole number above zero')
+
+
+def seed(text: str) -> int:
+    """Return a whole number from zero to 2**32 - 1, which every generator takes."""
+    number = _whole(text, 0, 'a whole number, zero or above')
+    if number >= 2**32:
+        raise ArgumentTypeError(f"'{text}' is too large for a seed: give one below 2**32")
+    return number
+
+
+def above_zero(text: str) -> float:
+    """Return a number above zero."""
+    number = _finite(text)
+    if number <= 0:
+        raise ArgumentTypeError(f"'{text}' is not a number above zero")
+    return number
+
+
+def zero_or_more(text: str) -> float:
+    """Return a number that is not negative."""
+    number = _finite(text)
+    if number < 0:
+        raise ArgumentTypeError(f"'{text}' is negative: give zero or more")
+    return number
+
+
+def share(text: str) -> float:
+    """Return a number from 0 to 1."""
+    number = _finite(text)
+    if not 0 <= number <= 1:
+        raise ArgumentTypeError(f"'{text}' is not between 0 and 1")
+    return number
+
+
+def new_folder(text: str) -> Path:
+    """Return the path of a folder that can be made or written to: known before the work begins."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise ArgumentTypeError(f'{path} is a file: give a folder')
+    _check_writable(path)
+    return path
+
+
+def new_file(text: str) -> Path:
+    """Return the path of a file that can be written, perhaps in a folder yet to be made."""
+    path = Path(text)
+    if path.is_dir():
+        raise ArgumentTypeError(f'{path} is a folder: give a file')
+    _check_writable(path)
+    return path
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a path that can be neither written to nor made."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if there != path and not there.is_dir():
+        raise ArgumentTypeError(f'{path} cannot be made: {there} is a file')
+    if not os.access(there, os.W_OK):
+        raise ArgumentTypeError(f'{there} is not writable')
+
+
+def _whole(text: str, least: int, what: str) -> int:
+    try:
+        number = int(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{text}' is not {what}") from error
+    if number < least:
+        raise ArgumentTypeError(f"'{text}' is not {what}")
+    return number
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"'{text}' is not a number") from error
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"'{text}' is not finite")
+    return number

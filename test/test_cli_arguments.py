@@ -1,0 +1,86 @@
+"""Numbers and places that no command can use are refused before the work begins."""
+
+import argparse
+
+from hypothesis import given
+from hypothesis import strategies
+import pytest
+
+from eva_ros.cli import arguments
+from eva_ros.cli.main import main
+
+BAGS = ('--bags', 'bags')
+MODELS = ('--world-model', 'models/world_model', '--idm', 'models/idm')
+RECORD = ('sim', 'record', '--task', 'reach_left', '--episodes', '1', '--out', 'new')
+TRAIN = ('world-model', 'train', *BAGS, '--out', 'new')
+SHOW = ('world-model', 'show', *BAGS)
+
+
+@pytest.mark.parametrize(
+    ('command', 'option', 'value'),
+    [
+        (RECORD, '--seed', '-1'),
+        (('sim', 'evaluate-expert'), '--workers', '0'),
+        (TRAIN, '--steps', '0'),
+        (TRAIN, '--batch', '-8'),
+        (TRAIN, '--minutes', 'nan'),
+        (('world-model', 'evaluate', *BAGS), '--clips', '0'),
+        (('idm', 'train', *BAGS, '--out', 'new', '--steps', '9'), '--learning-rate', '-1'),
+        (('idm', 'train', *BAGS, '--out', 'new'), '--minutes', '0'),
+        (('idm', 'evaluate', *BAGS, '--checkpoint', 'models/idm'), '--held-out', '1.5'),
+        (('align', *BAGS, *MODELS, '--out', 'new'), '--iterations', '-1'),
+        (('align', *BAGS, *MODELS, '--out', 'new'), '--gradient-steps', '0'),
+        (('align', 'evaluate', *BAGS, *MODELS, '--lora', 'models/aligned'), '--views', '0'),
+        (('evaluate',), '--seed', '-1'),
+        (('demo',), '--max-duration', 'inf'),
+        (('bags', 'import', 'data', '--out', 'new'), '--rate', '0'),
+        (('bags', 'export', 'bags', '--out', 'new'), '--workers', '0'),
+    ],
+)
+def test_a_number_that_cannot_be_is_one_sentence(
+    command, option, value, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    refused(command, (option, value), capsys, words=(option, value))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    'command',
+    [RECORD[:-2], TRAIN[:-2], SHOW, ('idm', 'train', *BAGS, '--steps', '1'),
+     ('align', *BAGS, *MODELS, '--iterations', '1'), ('evaluate',), ('demo',),
+     ('bags', 'view', 'bags'), ('bags', 'import', 'data'), ('bags', 'export', 'bags')],
+)  # fmt: skip
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'file').write_text('')
+    refused(command, ('--out', 'file/below'), capsys, words=('--out', 'file is a file'))
+
+
+def refused(command, wrong, capsys, words):
+    with pytest.raises(SystemExit) as end:
+        raise SystemExit(main([*command, *wrong]))
+    said = capsys.readouterr()
+    assert end.value.code == 2
+    assert said.out == ''
+    (line,) = said.err.splitlines()
+    for word in words:
+        assert word in line
+
+
+@given(strategies.text() | strategies.floats().map(str) | strategies.integers().map(str))
+def test_whatever_is_taken_is_within_its_bounds(text):
+    bounds = {
+        arguments.count: lambda n: n >= 1,
+        arguments.seed: lambda n: 0 <= n < 2**32,
+        arguments.above_zero: lambda n: 0 < n < float('inf'),
+        arguments.zero_or_more: lambda n: 0 <= n < float('inf'),
+        arguments.share: lambda n: 0 <= n <= 1,
+    }
+    for kind, holds in bounds.items():
+        try:
+            assert holds(kind(text))
+        except argparse.ArgumentTypeError as error:
+            assert '\n' not in str(error) or '\n' in text
