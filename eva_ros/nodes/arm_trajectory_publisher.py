@@ -5,7 +5,6 @@ motion ends with both arms braking.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 import sys
 from typing import Any
@@ -13,9 +12,7 @@ from typing import Any
 from rclpy.clock import JumpThreshold
 from rclpy.clock import TimeJump
 from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from eva_msgs.msg import ActionChunk
@@ -33,13 +30,13 @@ from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
+from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
 from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.nodes.arm_watchers import FileWatch
-from eva_ros.nodes.arm_watchers import Heartbeat
 from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
@@ -120,11 +117,9 @@ class ArmTrajectoryPublisher(EvaNode):
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
                 'the clock with the controllers, or take mode look_dream_move.'
             )
-        self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
         skew_s = settings.max_clock_skew_s
         self._clock_watch = ClockWatch(lambda: self.now_ns(), max(skew_s, _SMALLEST_STEP_S))
         self._joints = MeasuredJoints(self.robot)
-        self._estop_pressed = False
         self._clock_jumped = False
         self._ticks = self._ticks_lost = 0
         self._waiting: ActionChunk | None = None
@@ -151,11 +146,11 @@ class ArmTrajectoryPublisher(EvaNode):
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
         self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
-        self._listen_to_estop()
+        self._estop = EstopTopic(self, self._guard.settings.estop_heartbeat_s, self._on_estop)
         self.offer(topics.ARM, self._arm)
         self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
-        self.offer(topics.TRIGGER_ESTOP, lambda: self._estop('The e-stop service was called.'))
-        self.offer(topics.RESET_ESTOP, self._reset)
+        self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
+        self.offer(topics.RESET_ESTOP, self._reset_estop)
         self.offer(topics.HOLD, self._hold)
         self.offer(topics.APPROVE, self._approve)
         self.offer(topics.REJECT, self._reject)
@@ -167,20 +162,6 @@ class ArmTrajectoryPublisher(EvaNode):
             threshold, post_callback=self.guarded('clock', self._on_jump)
         )
         self.own(jumps.unregister)
-
-    def _listen_to_estop(self) -> None:
-        """Hear whoever presses, by whatever quality of service, and while inactive too.
-
-        What was pressed before this node came is told by a latched topic alone.
-        """
-        quiet = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: None, use_default_callbacks=False
-        )
-        for quality in (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT):
-            subscription = self.create_subscription(
-                Bool, topics.ESTOP, self._on_estop, quality, event_callbacks=quiet
-            )
-            self.own(partial(self.destroy_subscription, subscription))
 
     def _start(self) -> None:
         self._clock_jumped = False
@@ -277,11 +258,9 @@ class ArmTrajectoryPublisher(EvaNode):
         if self.is_active and self._guard.is_armed:
             self._leave(Event.FAULT, detail, reason)
 
-    def _on_estop(self, message: Bool) -> None:
-        self._heartbeat.beat(self.now_ns())
-        self._estop_pressed = message.data
-        if message.data and self.is_active and self._guard.machine.state is not State.ESTOP:
-            self._estop(f"True on '{topics.ESTOP}'.")
+    def _on_estop(self) -> None:
+        if self.is_active and self._guard.machine.state is not State.ESTOP:
+            self._leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
 
     def _on_jump(self, jump: TimeJump) -> None:
         # The first message on /clock sets the time; that is no jump.
@@ -317,7 +296,7 @@ class ArmTrajectoryPublisher(EvaNode):
             fault = self._outside()
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
-        elif self._heartbeat.lost(now_ns):
+        elif self._estop.is_lost(now_ns):
             detail = 'The e-stop was not heard for too long.'
             self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
 
@@ -364,13 +343,13 @@ class ArmTrajectoryPublisher(EvaNode):
         sends = not self._guard.dry_run
         facts = ArmingFacts(
             joint_state_age_s=self._joints.age_s(now_ns),
-            estop_pressed=self._estop_pressed,
+            estop_pressed=self._estop.is_pressed,
             other_publishers=other_publishers(self, self._outputs.topics),
             clock_jumped=self._clock_jumped,
             use_sim_time=self.param('use_sim_time'),
             braking=self._guard.is_braking(now_ns),
             limits_changed=self._files.changed() is not None,
-            heartbeat_lost=self._heartbeat.lost(now_ns),
+            heartbeat_lost=self._estop.is_lost(now_ns),
             joint_state_ahead_s=self._joints.ahead_s(now_ns),
             at_measured_joints=self._starts.at_measured_joints() if sends else (),
             disabled_arms=self._enabling.missing() if sends else (),
@@ -432,11 +411,11 @@ class ArmTrajectoryPublisher(EvaNode):
         self._show_path(verdict, now_ns)
         return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
-    def _estop(self, detail: str) -> str:
-        return self._leave(Event.ESTOP, detail, reasons.ESTOP)
+    def _trigger_estop(self) -> str:
+        return self._leave(Event.ESTOP, 'The e-stop service was called.', reasons.ESTOP)
 
-    def _reset(self) -> str:
-        if self._estop_pressed:
+    def _reset_estop(self) -> str:
+        if self._estop.is_pressed:
             raise UserError('The e-stop is still pressed: release it first.')
         reset, sentence = self._guard.reset(self.now_ns())
         if not reset:
