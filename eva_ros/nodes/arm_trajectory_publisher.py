@@ -9,9 +9,6 @@ from pathlib import Path
 import sys
 from typing import Any
 
-from rclpy.clock import JumpThreshold
-from rclpy.clock import TimeJump
-from rclpy.duration import Duration
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -28,6 +25,7 @@ from eva_ros.control.state import Event
 from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
+from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_estop import EstopTopic
@@ -35,7 +33,6 @@ from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
-from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
@@ -61,9 +58,6 @@ _TICK_S = 0.02
 _TICKS_PER_LOOK = 25
 # A lost joint state is one that is still lost after the executor had time to take newer ones.
 _TICKS_LOST = 5
-_FORWARD_JUMP = Duration(seconds=5)
-_BACKWARD_JUMP = Duration(nanoseconds=-1)
-_SMALLEST_STEP_S = 0.1
 
 
 class ArmTrajectoryPublisher(EvaNode):
@@ -117,10 +111,8 @@ class ArmTrajectoryPublisher(EvaNode):
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
                 'the clock with the controllers, or take mode look_dream_move.'
             )
-        skew_s = settings.max_clock_skew_s
-        self._clock_watch = ClockWatch(lambda: self.now_ns(), max(skew_s, _SMALLEST_STEP_S))
+        self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self._joints = MeasuredJoints(self.robot)
-        self._clock_jumped = False
         self._ticks = self._ticks_lost = 0
         self._waiting: ActionChunk | None = None
         self._speak()
@@ -155,18 +147,9 @@ class ArmTrajectoryPublisher(EvaNode):
         self.offer(topics.APPROVE, self._approve)
         self.offer(topics.REJECT, self._reject)
         self.offer(topics.GO_HOME, self._go_home)
-        threshold = JumpThreshold(
-            min_forward=_FORWARD_JUMP, min_backward=_BACKWARD_JUMP, on_clock_change=False
-        )
-        jumps = self.get_clock().create_jump_callback(
-            threshold, post_callback=self.guarded('clock', self._on_jump)
-        )
-        self.own(jumps.unregister)
 
     def _start(self) -> None:
-        self._clock_jumped = False
-        # What happened to the clock before is of no interest.
-        self._clock_watch.jumped_ns()
+        self._jumps.forget()
         self._starts.ask()
         self._show()
 
@@ -203,7 +186,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._report(report)
 
     def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
-        self._look_at_clock()
+        self._jumps.look()
         if message.robot != self.robot.name:
             detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
             return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
@@ -262,19 +245,7 @@ class ArmTrajectoryPublisher(EvaNode):
         if self.is_active and self._guard.machine.state is not State.ESTOP:
             self._leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
 
-    def _on_jump(self, jump: TimeJump) -> None:
-        # The first message on /clock sets the time; that is no jump.
-        if self.is_active and jump.delta.nanoseconds < self.now_ns():
-            self._jumped(jump.delta.nanoseconds)
-
-    def _look_at_clock(self) -> None:
-        """Find out whether the system's clock was set: only simulated time says so by itself."""
-        by_ns = self._clock_watch.jumped_ns()
-        if by_ns and self.is_active and not self.param('use_sim_time'):
-            self._jumped(by_ns)
-
-    def _jumped(self, by_ns: int) -> None:
-        self._clock_jumped = True
+    def _on_jump(self, by_ns: int) -> None:
         self._guard.clock_jumped(by_ns)
         detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
         self._leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
@@ -282,7 +253,7 @@ class ArmTrajectoryPublisher(EvaNode):
     # What is looked at.
 
     def _tick(self) -> None:
-        self._look_at_clock()
+        self._jumps.look()
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
             self._show()
@@ -345,8 +316,8 @@ class ArmTrajectoryPublisher(EvaNode):
             joint_state_age_s=self._joints.age_s(now_ns),
             estop_pressed=self._estop.is_pressed,
             other_publishers=other_publishers(self, self._outputs.topics),
-            clock_jumped=self._clock_jumped,
-            use_sim_time=self.param('use_sim_time'),
+            clock_jumped=self._jumps.happened,
+            use_sim_time=self._jumps.is_simulated,
             braking=self._guard.is_braking(now_ns),
             limits_changed=self._files.changed() is not None,
             heartbeat_lost=self._estop.is_lost(now_ns),
@@ -424,7 +395,7 @@ class ArmTrajectoryPublisher(EvaNode):
         return sentence
 
     def _hold(self) -> str:
-        self._look_at_clock()
+        self._jumps.look()
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
@@ -433,7 +404,7 @@ class ArmTrajectoryPublisher(EvaNode):
         return 'The arms brake; they stay armed.'
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
-        self._look_at_clock()
+        self._jumps.look()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
             event, reason, detail, self._joints.positions, now_ns
