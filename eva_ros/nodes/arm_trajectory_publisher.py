@@ -10,11 +10,9 @@ import sys
 from typing import Any
 
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory
 
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
-from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
@@ -33,6 +31,7 @@ from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
+from eva_ros.nodes.arm_reports import ArmReports
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
@@ -40,18 +39,12 @@ from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import received_chunk
-from eva_ros.ros.diagnostics import Health
 from eva_ros.ros.lifecycle import EvaNode
-from eva_ros.ros.lifecycle import flush
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.reports import refusal_report
-from eva_ros.ros.reports import safety_message
 from eva_ros.ros.reports import verdict_report
 from eva_ros.ros.run import run
-from eva_ros.ros.trajectories import path_message
 
-_NO_FAULT = (reasons.OK, reasons.OPERATOR, reasons.DEACTIVATED, reasons.AWAITING_APPROVAL,
-             reasons.NOT_APPROVED, reasons.APPROVAL_EXPIRED)  # fmt: skip
 _SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
 _TICK_S = 0.02
 # Looking at who else publishes costs a walk through the graph.
@@ -119,7 +112,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._listen()
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
-        self.diagnostics.add_check('arms', self._health)
+        self.diagnostics.add_check('arms', self._reports.health)
         self.diagnostics.add_check('controllers', self._starts.health)
         unchecked = unchecked_space(self.robot, settings)
         if unchecked is not None:
@@ -130,9 +123,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
         self._enabling = ArmEnabling(self, self.robot)
         self._starts = ControllerStarts(self, self.robot)
-        self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
-        self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
-        self._safety = self.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self._reports = ArmReports(self, self._guard, self._joints)
 
     def _listen(self) -> None:
         for topic in self.robot.joint_state_topics:
@@ -151,12 +142,12 @@ class ArmTrajectoryPublisher(EvaNode):
     def _start(self) -> None:
         self._jumps.forget()
         self._starts.ask()
-        self._show()
+        self._reports.publish_state()
 
     def _stop(self) -> None:
         self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
         self._outputs.finish()
-        flush([self._safety])
+        self._reports.finish()
 
     def on_parameter(self, name: str, value: Any) -> None:
         """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
@@ -165,7 +156,7 @@ class ArmTrajectoryPublisher(EvaNode):
             if guard.is_armed:
                 raise UserError('dry_run changes only while disarmed: call ~/disarm first.')
             guard.dry_run = value
-            self._show()
+            self._reports.publish_state()
         elif name in _SCALING:
             factor = value or getattr(self._file_settings, name)
             if guard.is_armed and factor > getattr(guard.settings, name):
@@ -183,7 +174,7 @@ class ArmTrajectoryPublisher(EvaNode):
             report = self._judged(message, now_ns)
         except UserError as error:
             report = refusal_report(message, reasons.SHAPE_MISMATCH, str(error), now_ns)
-        self._report(report)
+        self._reports.publish_report(report)
 
     def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
         self._jumps.look()
@@ -200,8 +191,8 @@ class ArmTrajectoryPublisher(EvaNode):
         asks = guard.settings.approve and not guard.dry_run and guard.motion is None
         if verdict.accepted and asks and guard.propose(verdict, message.rollout_id, now_ns):
             self._waiting = message
-            self._show()
-            self._show_path(verdict, now_ns)
+            self._reports.publish_state()
+            self._reports.preview(verdict, now_ns)
             return verdict_report(message, verdict, self.robot, now_ns, sent=False, waits=True)
         return self._execute(message, verdict, now_ns)
 
@@ -211,7 +202,7 @@ class ArmTrajectoryPublisher(EvaNode):
             sent = self._send(verdict, message.rollout_id, now_ns)
         except UserError as error:
             return refusal_report(message, reasons.CONTROLLER_REJECTED, str(error), now_ns)
-        self._show_path(verdict, now_ns)
+        self._reports.preview(verdict, now_ns)
         return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
 
     def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
@@ -222,7 +213,7 @@ class ArmTrajectoryPublisher(EvaNode):
         order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
         if order:
             self._outputs.send(prepared)
-            self._show()
+            self._reports.publish_state()
         return bool(order)
 
     def _stamp_ns(self, now_ns: int) -> int:
@@ -256,7 +247,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._jumps.look()
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
-            self._show()
+            self._reports.publish_state()
         if self._guard.expired(now_ns):
             self._give_up(reasons.APPROVAL_EXPIRED, 'Nobody approved the chunk in time.')
         if not self._guard.is_armed:
@@ -329,7 +320,7 @@ class ArmTrajectoryPublisher(EvaNode):
         if not armed:
             raise UserError(sentence)
         self._ticks_lost = 0
-        self._show()
+        self._reports.publish_state()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
 
     def _approve(self) -> str:
@@ -350,8 +341,8 @@ class ArmTrajectoryPublisher(EvaNode):
         report = self._execute(message, verdict, now_ns)
         if not report.sent:
             self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
-            self._show()
-        self._report(report)
+            self._reports.publish_state()
+        self._reports.publish_report(report)
         return report.detail
 
     def _reject(self) -> str:
@@ -365,9 +356,9 @@ class ArmTrajectoryPublisher(EvaNode):
         now_ns = self.now_ns()
         message, self._waiting = self._waiting, None
         self._guard.reject(reason, detail, now_ns)
-        self._show()
+        self._reports.publish_state()
         if message is not None:
-            self._report(refusal_report(message, reason, detail, now_ns))
+            self._reports.publish_report(refusal_report(message, reason, detail, now_ns))
 
     def _go_home(self) -> str:
         refusal = self._guard.refusal()
@@ -379,7 +370,7 @@ class ArmTrajectoryPublisher(EvaNode):
             raise UserError(verdict.detail)
         now_ns = self.now_ns()
         sent = self._send(verdict, 0, now_ns)
-        self._show_path(verdict, now_ns)
+        self._reports.preview(verdict, now_ns)
         return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
     def _trigger_estop(self) -> str:
@@ -391,7 +382,7 @@ class ArmTrajectoryPublisher(EvaNode):
         reset, sentence = self._guard.reset(self.now_ns())
         if not reset:
             raise UserError(sentence)
-        self._show()
+        self._reports.publish_state()
         return sentence
 
     def _hold(self) -> str:
@@ -400,7 +391,7 @@ class ArmTrajectoryPublisher(EvaNode):
             return 'The arms are not moving.'
         now_ns = self.now_ns()
         self._send_stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
-        self._show()
+        self._reports.publish_state()
         return 'The arms brake; they stay armed.'
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
@@ -414,46 +405,11 @@ class ArmTrajectoryPublisher(EvaNode):
         finally:
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
-                self._report(refusal_report(waiting, reason, detail, now_ns))
-            self._show()
+                self._reports.publish_report(refusal_report(waiting, reason, detail, now_ns))
+            self._reports.publish_state()
         if not went:
             raise UserError(sentence)
         return sentence
-
-    # What is said.
-
-    def _report(self, report: ChunkReport) -> None:
-        self._reports.publish(report)
-        level = 'ok' if report.accepted else 'warn'
-        self.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
-
-    def _show_path(self, verdict: Verdict, now_ns: int) -> None:
-        if verdict.path is not None:
-            self._preview.publish(path_message(self.robot, verdict.path, now_ns))
-
-    def _show(self) -> None:
-        guard = self._guard
-        self._safety.publish(
-            safety_message(
-                guard.machine,
-                self.robot,
-                guard.entered_ns,
-                dry_run=guard.dry_run,
-                rollout_id=guard.rollout_id,
-                mode=guard.settings.mode,
-            )
-        )
-        self.diagnostics.publish()
-
-    def _health(self) -> Health:
-        machine = self._guard.machine
-        level = 'ok' if machine.reason in _NO_FAULT else 'error'
-        age_s = self._joints.age_s(self.now_ns())
-        return Health(
-            level,
-            f'{machine.state.value}: {machine.detail}',
-            {'dry_run': self._guard.dry_run, 'joint_state_age_s': age_s},
-        )
 
 
 def main(args: list[str] | None = None) -> int:
