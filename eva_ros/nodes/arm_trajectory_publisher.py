@@ -14,7 +14,6 @@ from sensor_msgs.msg import JointState
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
-from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import ArmingFacts
@@ -25,10 +24,10 @@ from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_controllers import ControllerStarts
+from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_guard import ArmGuard
-from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
 from eva_ros.nodes.arm_reports import ArmReports
@@ -124,6 +123,13 @@ class ArmTrajectoryPublisher(EvaNode):
         self._enabling = ArmEnabling(self, self.robot)
         self._starts = ControllerStarts(self, self.robot)
         self._reports = ArmReports(self, self._guard, self._joints)
+        self._dispatch = ArmDispatch(
+            self._guard,
+            self._joints,
+            self._outputs,
+            self._reports,
+            self.param('stamp_mode'),
+        )
 
     def _listen(self) -> None:
         for topic in self.robot.joint_state_topics:
@@ -194,39 +200,7 @@ class ArmTrajectoryPublisher(EvaNode):
             self._reports.publish_state()
             self._reports.preview(verdict, now_ns)
             return verdict_report(message, verdict, self.robot, now_ns, sent=False, waits=True)
-        return self._execute(message, verdict, now_ns)
-
-    def _execute(self, message: ActionChunk, verdict: Verdict, now_ns: int) -> ChunkReport:
-        """Send an accepted motion to both arms, or to neither, and return the report on it."""
-        try:
-            sent = self._send(verdict, message.rollout_id, now_ns)
-        except UserError as error:
-            return refusal_report(message, reasons.CONTROLLER_REJECTED, str(error), now_ns)
-        self._reports.preview(verdict, now_ns)
-        return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
-
-    def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
-        if self._guard.dry_run or not verdict.accepted:
-            return False
-        stamp_ns = self._stamp_ns(now_ns)
-        prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
-        order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
-        if order:
-            self._outputs.send(prepared)
-            self._reports.publish_state()
-        return bool(order)
-
-    def _stamp_ns(self, now_ns: int) -> int:
-        return 0 if self.param('stamp_mode') == 'zero' else now_ns
-
-    def _send_stop(self, order: Order, now_ns: int, *, clock_is_good: bool = True) -> None:
-        """Bring both arms to rest.
-
-        A brake goes on with the motion under way and tells when; a hold of arms at rest begins
-        when it arrives, however late that is.
-        """
-        timed = order.goes_on and clock_is_good
-        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0)
+        return self._dispatch.execute(message, verdict, now_ns)
 
     def _on_fault(self, reason: str, detail: str) -> None:
         if self.is_active and self._guard.is_armed:
@@ -338,7 +312,7 @@ class ArmTrajectoryPublisher(EvaNode):
             self._give_up(verdict.reason, verdict.detail)
             raise UserError(f'It is no longer accepted: {verdict.detail}')
         self._waiting = None
-        report = self._execute(message, verdict, now_ns)
+        report = self._dispatch.execute(message, verdict, now_ns)
         if not report.sent:
             self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
             self._reports.publish_state()
@@ -369,7 +343,7 @@ class ArmTrajectoryPublisher(EvaNode):
         if not verdict.accepted:
             raise UserError(verdict.detail)
         now_ns = self.now_ns()
-        sent = self._send(verdict, 0, now_ns)
+        sent = self._dispatch.send(verdict, 0, now_ns)
         self._reports.preview(verdict, now_ns)
         return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
@@ -390,7 +364,7 @@ class ArmTrajectoryPublisher(EvaNode):
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
-        self._send_stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
         self._reports.publish_state()
         return 'The arms brake; they stay armed.'
 
@@ -401,7 +375,8 @@ class ArmTrajectoryPublisher(EvaNode):
             event, reason, detail, self._joints.positions, now_ns
         )
         try:
-            self._send_stop(order, now_ns, clock_is_good=reason != reasons.CLOCK_JUMP)
+            clock_is_good = reason != reasons.CLOCK_JUMP
+            self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
         finally:
             waiting, self._waiting = self._waiting, None
             if waiting is not None:
