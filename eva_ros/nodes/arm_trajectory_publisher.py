@@ -22,6 +22,7 @@ from eva_ros.control.state import Event
 from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
+from eva_ros.nodes.arm_approval import ChunkApproval
 from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_dispatch import ArmDispatch
@@ -106,7 +107,6 @@ class ArmTrajectoryPublisher(EvaNode):
         self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self._joints = MeasuredJoints(self.robot)
         self._ticks = self._ticks_lost = 0
-        self._waiting: ActionChunk | None = None
         self._speak()
         self._listen()
         # Whatever becomes of the time, the arms are looked after.
@@ -130,6 +130,9 @@ class ArmTrajectoryPublisher(EvaNode):
             self._reports,
             self.param('stamp_mode'),
         )
+        self._approval = ChunkApproval(
+            self, self._guard, self._joints, self._dispatch, self._reports
+        )
 
     def _listen(self) -> None:
         for topic in self.robot.joint_state_topics:
@@ -141,8 +144,8 @@ class ArmTrajectoryPublisher(EvaNode):
         self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
         self.offer(topics.RESET_ESTOP, self._reset_estop)
         self.offer(topics.HOLD, self._hold)
-        self.offer(topics.APPROVE, self._approve)
-        self.offer(topics.REJECT, self._reject)
+        self.offer(topics.APPROVE, self._approval.approve)
+        self.offer(topics.REJECT, self._approval.reject)
         self.offer(topics.GO_HOME, self._go_home)
 
     def _start(self) -> None:
@@ -174,33 +177,29 @@ class ArmTrajectoryPublisher(EvaNode):
     def _joint_listener(self, topic: str) -> Callable[[JointState], None]:
         return lambda message: self._joints.add(topic, message, self.now_ns())
 
-    def _on_chunk(self, message: ActionChunk) -> None:
+    def _on_chunk(self, chunk: ActionChunk) -> None:
         now_ns = self.now_ns()
         try:
-            report = self._judged(message, now_ns)
+            report = self._judged(chunk, now_ns)
         except UserError as error:
-            report = refusal_report(message, reasons.SHAPE_MISMATCH, str(error), now_ns)
+            report = refusal_report(chunk, reasons.SHAPE_MISMATCH, str(error), now_ns)
         self._reports.publish_report(report)
 
-    def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
+    def _judged(self, chunk: ActionChunk, now_ns: int) -> ChunkReport:
         self._jumps.look()
-        if message.robot != self.robot.name:
-            detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
-            return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
+        if chunk.robot != self.robot.name:
+            detail = f"The chunk is for robot '{chunk.robot}', not for '{self.robot.name}'."
+            return refusal_report(chunk, reasons.ROBOT_MISMATCH, detail, now_ns)
         refusal = self._guard.refusal()
         if refusal is not None:
-            return refusal_report(message, *refusal, now_ns)
-        chunk = received_chunk(message)
-        verdict = self._guard.judge(chunk, self._joints.positions, self._joints.stamp_ns, now_ns)
+            return refusal_report(chunk, *refusal, now_ns)
+        verdict = self._guard.judge(
+            received_chunk(chunk), self._joints.positions, self._joints.stamp_ns, now_ns
+        )
         now_ns = self.now_ns()
-        guard = self._guard
-        asks = guard.settings.approve and not guard.dry_run and guard.motion is None
-        if verdict.accepted and asks and guard.propose(verdict, message.rollout_id, now_ns):
-            self._waiting = message
-            self._reports.publish_state()
-            self._reports.preview(verdict, now_ns)
-            return verdict_report(message, verdict, self.robot, now_ns, sent=False, waits=True)
-        return self._dispatch.execute(message, verdict, now_ns)
+        if self._approval.propose(chunk, verdict, now_ns):
+            return verdict_report(chunk, verdict, self.robot, now_ns, sent=False, waits=True)
+        return self._dispatch.execute(chunk, verdict, now_ns)
 
     def _on_fault(self, reason: str, detail: str) -> None:
         if self.is_active and self._guard.is_armed:
@@ -222,8 +221,7 @@ class ArmTrajectoryPublisher(EvaNode):
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
             self._reports.publish_state()
-        if self._guard.expired(now_ns):
-            self._give_up(reasons.APPROVAL_EXPIRED, 'Nobody approved the chunk in time.')
+        self._approval.expire(now_ns)
         if not self._guard.is_armed:
             return
         self._ticks += 1
@@ -297,43 +295,6 @@ class ArmTrajectoryPublisher(EvaNode):
         self._reports.publish_state()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
 
-    def _approve(self) -> str:
-        message, now_ns = self._waiting, self.now_ns()
-        if message is None or not self._guard.waiting_id:
-            raise UserError('No chunk waits for approval.')
-        age_s = self._joints.age_s(now_ns)
-        if age_s is None or age_s > self._guard.settings.max_joint_state_age_s:
-            raise UserError('The joint states are too old to approve anything.')
-        # The arms have waited too: judged again against the joints now, but not for its age.
-        proposed_ns = self._guard.entered_ns
-        chunk = received_chunk(message)
-        verdict = self._guard.judge(chunk, self._joints.positions, None, proposed_ns)
-        if not verdict.accepted:
-            self._give_up(verdict.reason, verdict.detail)
-            raise UserError(f'It is no longer accepted: {verdict.detail}')
-        self._waiting = None
-        report = self._dispatch.execute(message, verdict, now_ns)
-        if not report.sent:
-            self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
-            self._reports.publish_state()
-        self._reports.publish_report(report)
-        return report.detail
-
-    def _reject(self) -> str:
-        if self._waiting is None or not self._guard.waiting_id:
-            raise UserError('No chunk waits for approval.')
-        self._give_up(reasons.NOT_APPROVED, 'The operator rejected the chunk.')
-        return 'Rejected.'
-
-    def _give_up(self, reason: str, detail: str) -> None:
-        """Refuse what waits for approval."""
-        now_ns = self.now_ns()
-        message, self._waiting = self._waiting, None
-        self._guard.reject(reason, detail, now_ns)
-        self._reports.publish_state()
-        if message is not None:
-            self._reports.publish_report(refusal_report(message, reason, detail, now_ns))
-
     def _go_home(self) -> str:
         refusal = self._guard.refusal()
         if refusal is not None or self._guard.motion is not None:
@@ -378,9 +339,7 @@ class ArmTrajectoryPublisher(EvaNode):
             clock_is_good = reason != reasons.CLOCK_JUMP
             self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
         finally:
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                self._reports.publish_report(refusal_report(waiting, reason, detail, now_ns))
+            self._approval.withdraw(reason, detail, now_ns)
             self._reports.publish_state()
         if not went:
             raise UserError(sentence)
