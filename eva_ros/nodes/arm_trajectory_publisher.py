@@ -17,23 +17,20 @@ from eva_ros.control import reasons
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import ArmingFacts
-from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
 from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_approval import ChunkApproval
 from eva_ros.nodes.arm_clock import ClockJumps
-from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_dispatch import ArmDispatch
-from eva_ros.nodes.arm_enabling import ArmEnabling
 from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
 from eva_ros.nodes.arm_reports import ArmReports
+from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.arm_watchers import FileWatch
-from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
@@ -112,7 +109,7 @@ class ArmTrajectoryPublisher(EvaNode):
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
         self.diagnostics.add_check('arms', self._reports.health)
-        self.diagnostics.add_check('controllers', self._starts.health)
+        self.diagnostics.add_check('controllers', self._surroundings.starts.health)
         unchecked = unchecked_space(self.robot, settings)
         if unchecked is not None:
             self.diagnostics.report('collision', 'warn', unchecked)
@@ -120,8 +117,7 @@ class ArmTrajectoryPublisher(EvaNode):
     def _speak(self) -> None:
         settings = self._guard.settings
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
-        self._enabling = ArmEnabling(self, self.robot)
-        self._starts = ControllerStarts(self, self.robot)
+        self._surroundings = ArmSurroundings(self, self._guard, self._outputs.topics, self._files)
         self._reports = ArmReports(self, self._guard, self._joints)
         self._dispatch = ArmDispatch(
             self._guard,
@@ -150,7 +146,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _start(self) -> None:
         self._jumps.forget()
-        self._starts.ask()
+        self._surroundings.starts.ask()
         self._reports.publish_state()
 
     def _stop(self) -> None:
@@ -227,7 +223,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self._ticks += 1
         fault = self._lost(now_ns) or self._astray()
         if fault is None and self._ticks % _TICKS_PER_LOOK == 0:
-            fault = self._outside()
+            fault = self._surroundings.fault()
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
         elif self._estop.is_lost(now_ns):
@@ -254,39 +250,24 @@ class ArmTrajectoryPublisher(EvaNode):
                 return fault
         return None
 
-    def _outside(self) -> tuple[str, str] | None:
-        others = other_publishers(self, self._outputs.topics)
-        if others:
-            detail = f'{", ".join(others)} publishes to the arms too.'
-            return reasons.SECOND_PUBLISHER, detail
-        self._starts.ask_the_unknown()
-        starts = self._starts.at_measured_joints()
-        if starts and not self._guard.dry_run:
-            return reasons.CONTROLLER_REJECTED, begins_at_measured(starts)
-        changed = self._files.changed()
-        if changed is not None:
-            return reasons.LIMITS_CHANGED, f'{changed} has changed: configure this node anew.'
-        return None
-
     # What is asked for.
 
     def _arm(self) -> str:
         now_ns = self.now_ns()
         # For the next look: a controller may have been started anew.
-        self._starts.ask()
-        sends = not self._guard.dry_run
+        self._surroundings.starts.ask()
         facts = ArmingFacts(
             joint_state_age_s=self._joints.age_s(now_ns),
             estop_pressed=self._estop.is_pressed,
-            other_publishers=other_publishers(self, self._outputs.topics),
+            other_publishers=self._surroundings.others(),
             clock_jumped=self._jumps.happened,
             use_sim_time=self._jumps.is_simulated,
             braking=self._guard.is_braking(now_ns),
-            limits_changed=self._files.changed() is not None,
+            limits_changed=self._surroundings.changed_file() is not None,
             heartbeat_lost=self._estop.is_lost(now_ns),
             joint_state_ahead_s=self._joints.ahead_s(now_ns),
-            at_measured_joints=self._starts.at_measured_joints() if sends else (),
-            disabled_arms=self._enabling.missing() if sends else (),
+            at_measured_joints=self._surroundings.at_measured_joints(),
+            disabled_arms=self._surroundings.disabled_arms(),
         )
         armed, sentence = self._guard.arm(facts, now_ns)
         if not armed:
