@@ -16,13 +16,12 @@ from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
-from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
-from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_approval import ChunkApproval
 from eva_ros.nodes.arm_clock import ClockJumps
+from eva_ros.nodes.arm_conditions import ArmConditions
 from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_guard import ArmGuard
@@ -44,14 +43,14 @@ from eva_ros.ros.run import run
 
 _SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
 _TICK_S = 0.02
-# Looking at who else publishes costs a walk through the graph.
-_TICKS_PER_LOOK = 25
-# A lost joint state is one that is still lost after the executor had time to take newer ones.
-_TICKS_LOST = 5
 
 
 class ArmTrajectoryPublisher(EvaNode):
-    """The node `arm_trajectory_publisher`."""
+    """The node `arm_trajectory_publisher`.
+
+    It wires and decides. What it hears comes from the e-stop topic, the clock's jumps and the
+    measured joints; the guard says what follows; the dispatch sends it, and the reports tell.
+    """
 
     PARAMS = (
         Param('gate', '', "Settings of the command gate, a YAML; the package's if empty."),
@@ -94,17 +93,14 @@ class ArmTrajectoryPublisher(EvaNode):
         self._guard = ArmGuard(
             self.robot, settings, dry_run=self.param('dry_run'), now_ns=self.now_ns()
         )
-        files = [self.robot.path, path, *([self.robot.urdf] if self.robot.urdf else [])]
-        self._files = FileWatch(files)
+        urdf = [self.robot.urdf] if self.robot.urdf else []
+        files = FileWatch([self.robot.path, path, *urdf])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
             raise UserError(
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
                 'the clock with the controllers, or take mode look_dream_move.'
             )
-        self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
-        self._joints = MeasuredJoints(self.robot)
-        self._ticks = self._ticks_lost = 0
-        self._speak()
+        self._compose(files)
         self._listen()
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
@@ -114,27 +110,25 @@ class ArmTrajectoryPublisher(EvaNode):
         if unchecked is not None:
             self.diagnostics.report('collision', 'warn', unchecked)
 
-    def _speak(self) -> None:
-        settings = self._guard.settings
+    def _compose(self, files: FileWatch) -> None:
+        guard, settings = self._guard, self._guard.settings
+        joints = self._joints = MeasuredJoints(self.robot)
+        self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
-        self._surroundings = ArmSurroundings(self, self._guard, self._outputs.topics, self._files)
-        self._reports = ArmReports(self, self._guard, self._joints)
-        self._dispatch = ArmDispatch(
-            self._guard,
-            self._joints,
-            self._outputs,
-            self._reports,
-            self.param('stamp_mode'),
-        )
-        self._approval = ChunkApproval(
-            self, self._guard, self._joints, self._dispatch, self._reports
+        self._reports = ArmReports(self, guard, joints)
+        stamp_mode = self.param('stamp_mode')
+        self._dispatch = ArmDispatch(guard, joints, self._outputs, self._reports, stamp_mode)
+        self._approval = ChunkApproval(self, guard, joints, self._dispatch, self._reports)
+        self._surroundings = ArmSurroundings(self, guard, self._outputs.topics, files)
+        self._estop = EstopTopic(self, settings.estop_heartbeat_s, self._on_estop)
+        self._conditions = ArmConditions(
+            guard, joints, self._estop, self._jumps, self._surroundings
         )
 
     def _listen(self) -> None:
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
         self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
-        self._estop = EstopTopic(self, self._guard.settings.estop_heartbeat_s, self._on_estop)
         self.offer(topics.ARM, self._arm)
         self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
         self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
@@ -220,59 +214,21 @@ class ArmTrajectoryPublisher(EvaNode):
         self._approval.expire(now_ns)
         if not self._guard.is_armed:
             return
-        self._ticks += 1
-        fault = self._lost(now_ns) or self._astray()
-        if fault is None and self._ticks % _TICKS_PER_LOOK == 0:
-            fault = self._surroundings.fault()
+        fault = self._conditions.fault(now_ns)
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
         elif self._estop.is_lost(now_ns):
             detail = 'The e-stop was not heard for too long.'
             self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
 
-    def _lost(self, now_ns: int) -> tuple[str, str] | None:
-        age_s = self._joints.age_s(now_ns)
-        fresh = age_s is not None and age_s <= self._guard.settings.max_joint_state_age_s
-        ahead_s = self._joints.ahead_s(now_ns)
-        ahead = ahead_s > self._guard.settings.max_clock_skew_s
-        self._ticks_lost = self._ticks_lost + 1 if ahead or not fresh else 0
-        if self._ticks_lost < _TICKS_LOST:
-            return None
-        if ahead:
-            return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
-        return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
-
-    def _astray(self) -> tuple[str, str] | None:
-        for arm in self.robot.arms:
-            measured = self._joints.of(arm)
-            fault = measured and self._guard.watch(arm, *measured)
-            if fault:
-                return fault
-        return None
-
     # What is asked for.
 
     def _arm(self) -> str:
         now_ns = self.now_ns()
-        # For the next look: a controller may have been started anew.
-        self._surroundings.starts.ask()
-        facts = ArmingFacts(
-            joint_state_age_s=self._joints.age_s(now_ns),
-            estop_pressed=self._estop.is_pressed,
-            other_publishers=self._surroundings.others(),
-            clock_jumped=self._jumps.happened,
-            use_sim_time=self._jumps.is_simulated,
-            braking=self._guard.is_braking(now_ns),
-            limits_changed=self._surroundings.changed_file() is not None,
-            heartbeat_lost=self._estop.is_lost(now_ns),
-            joint_state_ahead_s=self._joints.ahead_s(now_ns),
-            at_measured_joints=self._surroundings.at_measured_joints(),
-            disabled_arms=self._surroundings.disabled_arms(),
-        )
-        armed, sentence = self._guard.arm(facts, now_ns)
+        armed, sentence = self._guard.arm(self._conditions.facts(now_ns), now_ns)
         if not armed:
             raise UserError(sentence)
-        self._ticks_lost = 0
+        self._conditions.on_armed()
         self._reports.publish_state()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
 
@@ -310,7 +266,10 @@ class ArmTrajectoryPublisher(EvaNode):
         self._reports.publish_state()
         return 'The arms brake; they stay armed.'
 
+    # How the arms stop being armed.
+
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
+        """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it."""
         self._jumps.look()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
