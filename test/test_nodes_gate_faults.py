@@ -191,7 +191,7 @@ def test_an_estop_that_was_pressed_before_the_node_came(graph, make):
     estop = graph.probe.create_publisher(Bool, topics.ESTOP, qos.LATCHED)
     estop.publish(Bool(data=True))
     bench = make()
-    bench.graph.wait_for(lambda: bench.node._estop_pressed)
+    bench.graph.wait_for(lambda: bench.node._estop.is_pressed)
     answer = bench.ask(topics.ARM)
     assert not answer.success and 'release it first' in answer.message
     assert bench.nothing_was_sent()

@@ -5,72 +5,52 @@ motion ends with both arms braking.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 import sys
 from typing import Any
 
-from rclpy.clock import JumpThreshold
-from rclpy.clock import TimeJump
-from rclpy.duration import Duration
-from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Bool
-from trajectory_msgs.msg import JointTrajectory
 
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
-from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
-from eva_ros.control.gate import Verdict
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
-from eva_ros.control.state import ArmingFacts
-from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
-from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_controllers import ControllerStarts
-from eva_ros.nodes.arm_enabling import ArmEnabling
+from eva_ros.nodes.arm_approval import ChunkApproval
+from eva_ros.nodes.arm_clock import ClockJumps
+from eva_ros.nodes.arm_conditions import ArmConditions
+from eva_ros.nodes.arm_dispatch import ArmDispatch
+from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_guard import ArmGuard
-from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
-from eva_ros.nodes.arm_watchers import ClockWatch
+from eva_ros.nodes.arm_reports import ArmReports
+from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.arm_watchers import FileWatch
-from eva_ros.nodes.arm_watchers import Heartbeat
-from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import received_chunk
-from eva_ros.ros.diagnostics import Health
 from eva_ros.ros.lifecycle import EvaNode
-from eva_ros.ros.lifecycle import flush
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.reports import refusal_report
-from eva_ros.ros.reports import safety_message
 from eva_ros.ros.reports import verdict_report
 from eva_ros.ros.run import run
-from eva_ros.ros.trajectories import path_message
 
-_NO_FAULT = (reasons.OK, reasons.OPERATOR, reasons.DEACTIVATED, reasons.AWAITING_APPROVAL,
-             reasons.NOT_APPROVED, reasons.APPROVAL_EXPIRED)  # fmt: skip
 _SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
 _TICK_S = 0.02
-# Looking at who else publishes costs a walk through the graph.
-_TICKS_PER_LOOK = 25
-# A lost joint state is one that is still lost after the executor had time to take newer ones.
-_TICKS_LOST = 5
-_FORWARD_JUMP = Duration(seconds=5)
-_BACKWARD_JUMP = Duration(nanoseconds=-1)
-_SMALLEST_STEP_S = 0.1
 
 
 class ArmTrajectoryPublisher(EvaNode):
-    """The node `arm_trajectory_publisher`."""
+    """The node `arm_trajectory_publisher`.
+
+    It wires and decides. What it hears comes from the e-stop topic, the clock's jumps and the
+    measured joints; the guard says what follows; the dispatch sends it, and the reports tell.
+    """
 
     PARAMS = (
         Param('gate', '', "Settings of the command gate, a YAML; the package's if empty."),
@@ -113,86 +93,60 @@ class ArmTrajectoryPublisher(EvaNode):
         self._guard = ArmGuard(
             self.robot, settings, dry_run=self.param('dry_run'), now_ns=self.now_ns()
         )
-        files = [self.robot.path, path, *([self.robot.urdf] if self.robot.urdf else [])]
-        self._files = FileWatch(files)
+        urdf = [self.robot.urdf] if self.robot.urdf else []
+        files = FileWatch([self.robot.path, path, *urdf])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
             raise UserError(
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
                 'the clock with the controllers, or take mode look_dream_move.'
             )
-        self._heartbeat = Heartbeat(settings.estop_heartbeat_s)
-        skew_s = settings.max_clock_skew_s
-        self._clock_watch = ClockWatch(lambda: self.now_ns(), max(skew_s, _SMALLEST_STEP_S))
-        self._joints = MeasuredJoints(self.robot)
-        self._estop_pressed = False
-        self._clock_jumped = False
-        self._ticks = self._ticks_lost = 0
-        self._waiting: ActionChunk | None = None
-        self._speak()
+        self._compose(files)
         self._listen()
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
-        self.diagnostics.add_check('arms', self._health)
-        self.diagnostics.add_check('controllers', self._starts.health)
+        self.diagnostics.add_check('arms', self._reports.health)
+        self.diagnostics.add_check('controllers', self._surroundings.starts.health)
         unchecked = unchecked_space(self.robot, settings)
         if unchecked is not None:
             self.diagnostics.report('collision', 'warn', unchecked)
 
-    def _speak(self) -> None:
-        settings = self._guard.settings
+    def _compose(self, files: FileWatch) -> None:
+        guard, settings = self._guard, self._guard.settings
+        joints = self._joints = MeasuredJoints(self.robot)
+        self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
-        self._enabling = ArmEnabling(self, self.robot)
-        self._starts = ControllerStarts(self, self.robot)
-        self._preview = self.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
-        self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
-        self._safety = self.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self._reports = ArmReports(self, guard, joints)
+        stamp_mode = self.param('stamp_mode')
+        self._dispatch = ArmDispatch(guard, joints, self._outputs, self._reports, stamp_mode)
+        self._approval = ChunkApproval(self, guard, joints, self._dispatch, self._reports)
+        self._surroundings = ArmSurroundings(self, guard, self._outputs.topics, files)
+        self._estop = EstopTopic(self, settings.estop_heartbeat_s, self._on_estop)
+        self._conditions = ArmConditions(
+            guard, joints, self._estop, self._jumps, self._surroundings
+        )
 
     def _listen(self) -> None:
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
         self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
-        self._listen_to_estop()
         self.offer(topics.ARM, self._arm)
         self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
-        self.offer(topics.TRIGGER_ESTOP, lambda: self._estop('The e-stop service was called.'))
-        self.offer(topics.RESET_ESTOP, self._reset)
+        self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
+        self.offer(topics.RESET_ESTOP, self._reset_estop)
         self.offer(topics.HOLD, self._hold)
-        self.offer(topics.APPROVE, self._approve)
-        self.offer(topics.REJECT, self._reject)
+        self.offer(topics.APPROVE, self._approval.approve)
+        self.offer(topics.REJECT, self._approval.reject)
         self.offer(topics.GO_HOME, self._go_home)
-        threshold = JumpThreshold(
-            min_forward=_FORWARD_JUMP, min_backward=_BACKWARD_JUMP, on_clock_change=False
-        )
-        jumps = self.get_clock().create_jump_callback(
-            threshold, post_callback=self.guarded('clock', self._on_jump)
-        )
-        self.own(jumps.unregister)
-
-    def _listen_to_estop(self) -> None:
-        """Hear whoever presses, by whatever quality of service, and while inactive too.
-
-        What was pressed before this node came is told by a latched topic alone.
-        """
-        quiet = SubscriptionEventCallbacks(
-            incompatible_qos=lambda event: None, use_default_callbacks=False
-        )
-        for quality in (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT):
-            subscription = self.create_subscription(
-                Bool, topics.ESTOP, self._on_estop, quality, event_callbacks=quiet
-            )
-            self.own(partial(self.destroy_subscription, subscription))
 
     def _start(self) -> None:
-        self._clock_jumped = False
-        # What happened to the clock before is of no interest.
-        self._clock_watch.jumped_ns()
-        self._starts.ask()
-        self._show()
+        self._jumps.forget()
+        self._surroundings.starts.ask()
+        self._reports.publish_state()
 
     def _stop(self) -> None:
         self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
         self._outputs.finish()
-        flush([self._safety])
+        self._reports.finish()
 
     def on_parameter(self, name: str, value: Any) -> None:
         """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
@@ -201,7 +155,7 @@ class ArmTrajectoryPublisher(EvaNode):
             if guard.is_armed:
                 raise UserError('dry_run changes only while disarmed: call ~/disarm first.')
             guard.dry_run = value
-            self._show()
+            self._reports.publish_state()
         elif name in _SCALING:
             factor = value or getattr(self._file_settings, name)
             if guard.is_armed and factor > getattr(guard.settings, name):
@@ -213,89 +167,39 @@ class ArmTrajectoryPublisher(EvaNode):
     def _joint_listener(self, topic: str) -> Callable[[JointState], None]:
         return lambda message: self._joints.add(topic, message, self.now_ns())
 
-    def _on_chunk(self, message: ActionChunk) -> None:
+    def _on_chunk(self, chunk: ActionChunk) -> None:
         now_ns = self.now_ns()
         try:
-            report = self._judged(message, now_ns)
+            report = self._judged(chunk, now_ns)
         except UserError as error:
-            report = refusal_report(message, reasons.SHAPE_MISMATCH, str(error), now_ns)
-        self._report(report)
+            report = refusal_report(chunk, reasons.SHAPE_MISMATCH, str(error), now_ns)
+        self._reports.publish_report(report)
 
-    def _judged(self, message: ActionChunk, now_ns: int) -> ChunkReport:
-        self._look_at_clock()
-        if message.robot != self.robot.name:
-            detail = f"The chunk is for robot '{message.robot}', not for '{self.robot.name}'."
-            return refusal_report(message, reasons.ROBOT_MISMATCH, detail, now_ns)
+    def _judged(self, chunk: ActionChunk, now_ns: int) -> ChunkReport:
+        self._jumps.look()
+        if chunk.robot != self.robot.name:
+            detail = f"The chunk is for robot '{chunk.robot}', not for '{self.robot.name}'."
+            return refusal_report(chunk, reasons.ROBOT_MISMATCH, detail, now_ns)
         refusal = self._guard.refusal()
         if refusal is not None:
-            return refusal_report(message, *refusal, now_ns)
-        chunk = received_chunk(message)
-        verdict = self._guard.judge(chunk, self._joints.positions, self._joints.stamp_ns, now_ns)
+            return refusal_report(chunk, *refusal, now_ns)
+        verdict = self._guard.judge(
+            received_chunk(chunk), self._joints.positions, self._joints.stamp_ns, now_ns
+        )
         now_ns = self.now_ns()
-        guard = self._guard
-        asks = guard.settings.approve and not guard.dry_run and guard.motion is None
-        if verdict.accepted and asks and guard.propose(verdict, message.rollout_id, now_ns):
-            self._waiting = message
-            self._show()
-            self._show_path(verdict, now_ns)
-            return verdict_report(message, verdict, self.robot, now_ns, sent=False, waits=True)
-        return self._execute(message, verdict, now_ns)
-
-    def _execute(self, message: ActionChunk, verdict: Verdict, now_ns: int) -> ChunkReport:
-        """Send an accepted motion to both arms, or to neither, and return the report on it."""
-        try:
-            sent = self._send(verdict, message.rollout_id, now_ns)
-        except UserError as error:
-            return refusal_report(message, reasons.CONTROLLER_REJECTED, str(error), now_ns)
-        self._show_path(verdict, now_ns)
-        return verdict_report(message, verdict, self.robot, now_ns, sent=sent)
-
-    def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
-        if self._guard.dry_run or not verdict.accepted:
-            return False
-        stamp_ns = self._stamp_ns(now_ns)
-        prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
-        order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
-        if order:
-            self._outputs.send(prepared)
-            self._show()
-        return bool(order)
-
-    def _stamp_ns(self, now_ns: int) -> int:
-        return 0 if self.param('stamp_mode') == 'zero' else now_ns
-
-    def _send_stop(self, order: Order, now_ns: int, *, clock_is_good: bool = True) -> None:
-        """Bring both arms to rest.
-
-        A brake goes on with the motion under way and tells when; a hold of arms at rest begins
-        when it arrives, however late that is.
-        """
-        timed = order.goes_on and clock_is_good
-        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0)
+        if self._approval.propose(chunk, verdict, now_ns):
+            return verdict_report(chunk, verdict, self.robot, now_ns, sent=False, waits=True)
+        return self._dispatch.execute(chunk, verdict, now_ns)
 
     def _on_fault(self, reason: str, detail: str) -> None:
         if self.is_active and self._guard.is_armed:
             self._leave(Event.FAULT, detail, reason)
 
-    def _on_estop(self, message: Bool) -> None:
-        self._heartbeat.beat(self.now_ns())
-        self._estop_pressed = message.data
-        if message.data and self.is_active and self._guard.machine.state is not State.ESTOP:
-            self._estop(f"True on '{topics.ESTOP}'.")
+    def _on_estop(self) -> None:
+        if self.is_active and self._guard.machine.state is not State.ESTOP:
+            self._leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
 
-    def _on_jump(self, jump: TimeJump) -> None:
-        # The first message on /clock sets the time; that is no jump.
-        if self.is_active and jump.delta.nanoseconds < self.now_ns():
-            self._jumped(jump.delta.nanoseconds)
-
-    def _look_at_clock(self) -> None:
-        """Find out whether the system's clock was set: only simulated time says so by itself."""
-        by_ns = self._clock_watch.jumped_ns()
-        if by_ns and self.is_active and not self.param('use_sim_time'):
-            self._jumped(by_ns)
-
-    def _jumped(self, by_ns: int) -> None:
-        self._clock_jumped = True
+    def _on_jump(self, by_ns: int) -> None:
         self._guard.clock_jumped(by_ns)
         detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
         self._leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
@@ -303,121 +207,30 @@ class ArmTrajectoryPublisher(EvaNode):
     # What is looked at.
 
     def _tick(self) -> None:
-        self._look_at_clock()
+        self._jumps.look()
         now_ns = self.now_ns()
         if self._guard.finish(now_ns):
-            self._show()
-        if self._guard.expired(now_ns):
-            self._give_up(reasons.APPROVAL_EXPIRED, 'Nobody approved the chunk in time.')
+            self._reports.publish_state()
+        self._approval.expire(now_ns)
         if not self._guard.is_armed:
             return
-        self._ticks += 1
-        fault = self._lost(now_ns) or self._astray()
-        if fault is None and self._ticks % _TICKS_PER_LOOK == 0:
-            fault = self._outside()
+        fault = self._conditions.fault(now_ns)
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
-        elif self._heartbeat.lost(now_ns):
+        elif self._estop.is_lost(now_ns):
             detail = 'The e-stop was not heard for too long.'
             self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
-
-    def _lost(self, now_ns: int) -> tuple[str, str] | None:
-        age_s = self._joints.age_s(now_ns)
-        fresh = age_s is not None and age_s <= self._guard.settings.max_joint_state_age_s
-        ahead_s = self._joints.ahead_s(now_ns)
-        ahead = ahead_s > self._guard.settings.max_clock_skew_s
-        self._ticks_lost = self._ticks_lost + 1 if ahead or not fresh else 0
-        if self._ticks_lost < _TICKS_LOST:
-            return None
-        if ahead:
-            return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
-        return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
-
-    def _astray(self) -> tuple[str, str] | None:
-        for arm in self.robot.arms:
-            measured = self._joints.of(arm)
-            fault = measured and self._guard.watch(arm, *measured)
-            if fault:
-                return fault
-        return None
-
-    def _outside(self) -> tuple[str, str] | None:
-        others = other_publishers(self, self._outputs.topics)
-        if others:
-            detail = f'{", ".join(others)} publishes to the arms too.'
-            return reasons.SECOND_PUBLISHER, detail
-        self._starts.ask_the_unknown()
-        starts = self._starts.at_measured_joints()
-        if starts and not self._guard.dry_run:
-            return reasons.CONTROLLER_REJECTED, begins_at_measured(starts)
-        changed = self._files.changed()
-        if changed is not None:
-            return reasons.LIMITS_CHANGED, f'{changed} has changed: configure this node anew.'
-        return None
 
     # What is asked for.
 
     def _arm(self) -> str:
         now_ns = self.now_ns()
-        # For the next look: a controller may have been started anew.
-        self._starts.ask()
-        sends = not self._guard.dry_run
-        facts = ArmingFacts(
-            joint_state_age_s=self._joints.age_s(now_ns),
-            estop_pressed=self._estop_pressed,
-            other_publishers=other_publishers(self, self._outputs.topics),
-            clock_jumped=self._clock_jumped,
-            use_sim_time=self.param('use_sim_time'),
-            braking=self._guard.is_braking(now_ns),
-            limits_changed=self._files.changed() is not None,
-            heartbeat_lost=self._heartbeat.lost(now_ns),
-            joint_state_ahead_s=self._joints.ahead_s(now_ns),
-            at_measured_joints=self._starts.at_measured_joints() if sends else (),
-            disabled_arms=self._enabling.missing() if sends else (),
-        )
-        armed, sentence = self._guard.arm(facts, now_ns)
+        armed, sentence = self._guard.arm(self._conditions.facts(now_ns), now_ns)
         if not armed:
             raise UserError(sentence)
-        self._ticks_lost = 0
-        self._show()
+        self._conditions.on_armed()
+        self._reports.publish_state()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
-
-    def _approve(self) -> str:
-        message, now_ns = self._waiting, self.now_ns()
-        if message is None or not self._guard.waiting_id:
-            raise UserError('No chunk waits for approval.')
-        age_s = self._joints.age_s(now_ns)
-        if age_s is None or age_s > self._guard.settings.max_joint_state_age_s:
-            raise UserError('The joint states are too old to approve anything.')
-        # The arms have waited too: judged again against the joints now, but not for its age.
-        proposed_ns = self._guard.entered_ns
-        chunk = received_chunk(message)
-        verdict = self._guard.judge(chunk, self._joints.positions, None, proposed_ns)
-        if not verdict.accepted:
-            self._give_up(verdict.reason, verdict.detail)
-            raise UserError(f'It is no longer accepted: {verdict.detail}')
-        self._waiting = None
-        report = self._execute(message, verdict, now_ns)
-        if not report.sent:
-            self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
-            self._show()
-        self._report(report)
-        return report.detail
-
-    def _reject(self) -> str:
-        if self._waiting is None or not self._guard.waiting_id:
-            raise UserError('No chunk waits for approval.')
-        self._give_up(reasons.NOT_APPROVED, 'The operator rejected the chunk.')
-        return 'Rejected.'
-
-    def _give_up(self, reason: str, detail: str) -> None:
-        """Refuse what waits for approval."""
-        now_ns = self.now_ns()
-        message, self._waiting = self._waiting, None
-        self._guard.reject(reason, detail, now_ns)
-        self._show()
-        if message is not None:
-            self._report(refusal_report(message, reason, detail, now_ns))
 
     def _go_home(self) -> str:
         refusal = self._guard.refusal()
@@ -428,82 +241,49 @@ class ArmTrajectoryPublisher(EvaNode):
         if not verdict.accepted:
             raise UserError(verdict.detail)
         now_ns = self.now_ns()
-        sent = self._send(verdict, 0, now_ns)
-        self._show_path(verdict, now_ns)
+        sent = self._dispatch.send(verdict, 0, now_ns)
+        self._reports.preview(verdict, now_ns)
         return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
-    def _estop(self, detail: str) -> str:
-        return self._leave(Event.ESTOP, detail, reasons.ESTOP)
+    def _trigger_estop(self) -> str:
+        return self._leave(Event.ESTOP, 'The e-stop service was called.', reasons.ESTOP)
 
-    def _reset(self) -> str:
-        if self._estop_pressed:
+    def _reset_estop(self) -> str:
+        if self._estop.is_pressed:
             raise UserError('The e-stop is still pressed: release it first.')
         reset, sentence = self._guard.reset(self.now_ns())
         if not reset:
             raise UserError(sentence)
-        self._show()
+        self._reports.publish_state()
         return sentence
 
     def _hold(self) -> str:
-        self._look_at_clock()
+        self._jumps.look()
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
-        self._send_stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
-        self._show()
+        self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        self._reports.publish_state()
         return 'The arms brake; they stay armed.'
 
+    # How the arms stop being armed.
+
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
-        self._look_at_clock()
+        """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it."""
+        self._jumps.look()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
             event, reason, detail, self._joints.positions, now_ns
         )
         try:
-            self._send_stop(order, now_ns, clock_is_good=reason != reasons.CLOCK_JUMP)
+            clock_is_good = reason != reasons.CLOCK_JUMP
+            self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
         finally:
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                self._report(refusal_report(waiting, reason, detail, now_ns))
-            self._show()
+            self._approval.withdraw(reason, detail, now_ns)
+            self._reports.publish_state()
         if not went:
             raise UserError(sentence)
         return sentence
-
-    # What is said.
-
-    def _report(self, report: ChunkReport) -> None:
-        self._reports.publish(report)
-        level = 'ok' if report.accepted else 'warn'
-        self.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
-
-    def _show_path(self, verdict: Verdict, now_ns: int) -> None:
-        if verdict.path is not None:
-            self._preview.publish(path_message(self.robot, verdict.path, now_ns))
-
-    def _show(self) -> None:
-        guard = self._guard
-        self._safety.publish(
-            safety_message(
-                guard.machine,
-                self.robot,
-                guard.entered_ns,
-                dry_run=guard.dry_run,
-                rollout_id=guard.rollout_id,
-                mode=guard.settings.mode,
-            )
-        )
-        self.diagnostics.publish()
-
-    def _health(self) -> Health:
-        machine = self._guard.machine
-        level = 'ok' if machine.reason in _NO_FAULT else 'error'
-        age_s = self._joints.age_s(self.now_ns())
-        return Health(
-            level,
-            f'{machine.state.value}: {machine.detail}',
-            {'dry_run': self._guard.dry_run, 'joint_state_age_s': age_s},
-        )
 
 
 def main(args: list[str] | None = None) -> int:

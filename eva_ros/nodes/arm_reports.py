@@ -1,0 +1,80 @@
+"""What the arm trajectory publisher says: chunk reports, the safety state, the previewed path."""
+
+from trajectory_msgs.msg import JointTrajectory
+
+from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import SafetyState
+from eva_ros.control import reasons
+from eva_ros.control.gate import Verdict
+from eva_ros.nodes.arm_guard import ArmGuard
+from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.ros import qos
+from eva_ros.ros import topics
+from eva_ros.ros.diagnostics import Health
+from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.lifecycle import flush
+from eva_ros.ros.reports import safety_message
+from eva_ros.ros.trajectories import path_message
+
+_NO_FAULT = (reasons.OK, reasons.OPERATOR, reasons.DEACTIVATED, reasons.AWAITING_APPROVAL,
+             reasons.NOT_APPROVED, reasons.APPROVAL_EXPIRED)  # fmt: skip
+
+
+class ArmReports:
+    """Says aloud what becomes of chunks, and in which state the arms are.
+
+    Args:
+        node: on which the publishers are made, and on whose /diagnostics it is said too.
+        guard: whose state is told.
+        joints: whose age is told.
+    """
+
+    def __init__(self, node: EvaNode, guard: ArmGuard, joints: MeasuredJoints) -> None:
+        self._node = node
+        self._guard = guard
+        self._joints = joints
+        self._preview = node.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
+        self._chunks = node.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
+        self._safety = node.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+
+    def publish_report(self, report: ChunkReport) -> None:
+        """Publish the report on a chunk."""
+        self._chunks.publish(report)
+        level = 'ok' if report.accepted else 'warn'
+        self._node.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
+
+    def preview(self, verdict: Verdict, now_ns: int) -> None:
+        """Publish the path that a verdict came to, if it did, to be looked at."""
+        if verdict.path is not None:
+            message = path_message(self._guard.robot, verdict.path, now_ns)
+            self._preview.publish(message)
+
+    def publish_state(self) -> None:
+        """Publish the state as it is now."""
+        guard = self._guard
+        self._safety.publish(
+            safety_message(
+                guard.machine,
+                guard.robot,
+                guard.entered_ns,
+                dry_run=guard.dry_run,
+                rollout_id=guard.rollout_id,
+                mode=guard.settings.mode,
+            )
+        )
+        self._node.diagnostics.publish()
+
+    def finish(self) -> None:
+        """Wait until every listener has the last state."""
+        flush([self._safety])
+
+    def health(self) -> Health:
+        """Return how the arms are, for the diagnostics."""
+        machine = self._guard.machine
+        level = 'ok' if machine.reason in _NO_FAULT else 'error'
+        age_s = self._joints.age_s(self._node.now_ns())
+        return Health(
+            level,
+            f'{machine.state.value}: {machine.detail}',
+            {'dry_run': self._guard.dry_run, 'joint_state_age_s': age_s},
+        )
