@@ -298,15 +298,38 @@ def test_joint_states_from_the_future(make):
         assert abs(message.points[0].positions[0]) < 1e-6
 
 
-def test_a_controller_that_nobody_runs(make):
-    bench = make()
-    bench.arm()
+def lose_right_controller(bench):
     for subscription in list(bench.graph.probe.subscriptions):
         if subscription.topic_name.endswith(ROBOT.arms['right'].controller.topic):
             bench.graph.probe.destroy_subscription(subscription)
     bench.graph.wait_for(
         lambda: not bench.node._outputs.arms['right'].publisher.get_subscription_count()
     )
+
+
+def test_an_estop_where_one_arm_cannot_be_reached(make):
+    """The other one stops, the e-stop stays latched, and the node lives and says so."""
+    bench = make(LONG)
+    bench.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    lose_right_controller(bench)
+    press(bench)
+    bench.graph.wait_for(lambda: len(bench.commands['left']) > 1)
+    assert not np.any(bench.commands['left'][-1].points[-1].velocities)
+    said = 'right arm: nobody listens'
+    bench.graph.wait_for(
+        lambda: any(said in status.message for a in bench.diagnostics for status in a.status)
+    )
+    answer = bench.ask(topics.ARM)
+    assert not answer.success and 'release it first' in answer.message
+    assert bench.safety[-1].state == SafetyState.ESTOP
+
+
+def test_a_controller_that_nobody_runs(make):
+    bench = make()
+    bench.arm()
+    lose_right_controller(bench)
     report = bench.send(bench.chunk())
     assert report.reason == ChunkReport.CONTROLLER_REJECTED
     assert 'right arm: nobody listens' in report.detail
@@ -771,6 +794,7 @@ OTHERS = [
     'an end effector would leave the workspace',
     'joint states from the future',
     'nobody listens on a command topic',
+    'e-stop where one arm cannot be reached',
     'right arm out of limits',
     'chunk while disarmed',
     'chunk in mid-motion',

@@ -76,7 +76,8 @@ class ChunkApproval:
         if not verdict.accepted:
             self._give_up(verdict.reason, verdict.detail)
             raise UserError(f'It is no longer accepted: {verdict.detail}')
-        self._waiting = None
+        # Judging takes a while, and the motion begins when it is sent.
+        self._waiting, now_ns = None, self._node.now_ns()
         report = self._dispatch.execute(chunk, verdict, now_ns)
         if not report.sent:
             self._guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)

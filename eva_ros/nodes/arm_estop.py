@@ -23,7 +23,8 @@ class EstopTopic:
     Args:
         node: on which the subscriptions are made.
         heartbeat_s: its publisher is lost when silent for longer; 0: it may be silent.
-        on_press: is called at every message that says pressed.
+        on_press: is called at every message that says pressed; what it raises would end the
+            node, and the latch with it.
 
     Attributes:
         is_pressed: what the last message said.

@@ -114,13 +114,17 @@ class ArmTrajectoryPublisher(EvaNode):
         guard, settings = self._guard, self._guard.settings
         joints = self._joints = MeasuredJoints(self.robot)
         self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
-        self._outputs = ArmOutputs(self, self.robot, settings, self._on_fault)
+        self._outputs = ArmOutputs(
+            self, self.robot, settings, self.guarded('outputs', self._on_fault)
+        )
         self._reports = ArmReports(self, guard, joints)
         stamp_mode = self.param('stamp_mode')
         self._dispatch = ArmDispatch(guard, joints, self._outputs, self._reports, stamp_mode)
         self._approval = ChunkApproval(self, guard, joints, self._dispatch, self._reports)
         self._surroundings = ArmSurroundings(self, guard, self._outputs.topics, files)
-        self._estop = EstopTopic(self, settings.estop_heartbeat_s, self._on_estop)
+        self._estop = EstopTopic(
+            self, settings.estop_heartbeat_s, self.guarded(topics.ESTOP, self._on_estop)
+        )
         self._conditions = ArmConditions(
             guard, joints, self._estop, self._jumps, self._surroundings
         )
@@ -134,7 +138,7 @@ class ArmTrajectoryPublisher(EvaNode):
         self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
         self.offer(topics.RESET_ESTOP, self._reset_estop)
         self.offer(topics.HOLD, self._hold)
-        self.offer(topics.APPROVE, self._approval.approve)
+        self.offer(topics.APPROVE, self._approve)
         self.offer(topics.REJECT, self._approval.reject)
         self.offer(topics.GO_HOME, self._go_home)
 
@@ -144,9 +148,12 @@ class ArmTrajectoryPublisher(EvaNode):
         self._reports.publish_state()
 
     def _stop(self) -> None:
-        self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
-        self._outputs.finish()
-        self._reports.finish()
+        try:
+            self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
+        finally:
+            # An arm that cannot be reached takes nothing away from the other.
+            self._outputs.finish()
+            self._reports.finish()
 
     def on_parameter(self, name: str, value: Any) -> None:
         """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
@@ -192,11 +199,11 @@ class ArmTrajectoryPublisher(EvaNode):
         return self._dispatch.execute(chunk, verdict, now_ns)
 
     def _on_fault(self, reason: str, detail: str) -> None:
-        if self.is_active and self._guard.is_armed:
+        if self._guard.is_armed:
             self._leave(Event.FAULT, detail, reason)
 
     def _on_estop(self) -> None:
-        if self.is_active and self._guard.machine.state is not State.ESTOP:
+        if self._guard.machine.state is not State.ESTOP:
             self._leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
 
     def _on_jump(self, by_ns: int) -> None:
@@ -232,7 +239,12 @@ class ArmTrajectoryPublisher(EvaNode):
         self._reports.publish_state()
         return sentence + (' Dry run: nothing is sent.' if self._guard.dry_run else '')
 
+    def _approve(self) -> str:
+        self._jumps.look()
+        return self._approval.approve()
+
     def _go_home(self) -> str:
+        self._jumps.look()
         refusal = self._guard.refusal()
         if refusal is not None or self._guard.motion is not None:
             raise UserError(refusal[1] if refusal else 'The arms are moving.')
@@ -262,14 +274,21 @@ class ArmTrajectoryPublisher(EvaNode):
         if self._guard.motion is None:
             return 'The arms are not moving.'
         now_ns = self.now_ns()
-        self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
-        self._reports.publish_state()
+        try:
+            self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+        finally:
+            self._reports.publish_state()
         return 'The arms brake; they stay armed.'
 
     # How the arms stop being armed.
 
     def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
-        """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it."""
+        """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it.
+
+        Raises:
+            UserError: the state does not allow it, or an arm could not be reached; all else is
+                done all the same.
+        """
         self._jumps.look()
         now_ns = self.now_ns()
         went, sentence, order = self._guard.leave(
