@@ -40,6 +40,19 @@ def raw(encoding, pixels, padding=0, **changes):
     return SimpleNamespace(**{**fields, **changes})
 
 
+def test_a_compressed_picture_of_16_bits_is_refused():
+    _, png = cv2.imencode('.png', np.full((4, 5), 1200, np.uint16))
+    with pytest.raises(UserError, match=r'16 bits a channel.*value_range'):
+        decode_compressed(png.tobytes(), '16UC1; png compressed')
+
+
+def test_a_grey_compressed_picture_has_three_channels_alike():
+    grey = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    _, png = cv2.imencode('.png', grey)
+    seen = decode_compressed(png.tobytes(), 'mono8; png compressed')
+    assert np.array_equal(seen, np.repeat(grey[:, :, None], 3, axis=2))
+
+
 @pytest.mark.parametrize('encoding', PIXELS)
 @pytest.mark.parametrize('padding', [0, 13])
 def test_raw_images_of_every_order_give_the_same_rgb(encoding, padding):

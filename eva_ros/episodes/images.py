@@ -87,10 +87,11 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
         format: of sensor_msgs/CompressedImage: 'jpeg', or 'bgr8; jpeg compressed bgr8'.
 
     Returns:
-        [H, W, 3] uint8, RGB.
+        [H, W, 3] uint8, RGB; grey pictures have three channels alike, as raw mono8 has.
 
     Raises:
-        UserError: another format, or the bytes cannot be decoded or are cut off.
+        UserError: another format, more than 8 bits a channel, or the bytes cannot be decoded or
+            are cut off.
     """
     words = format.lower().replace(';', ' ').split()
     if not any(codec in words for codec in _CODECS):
@@ -98,6 +99,7 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
     stream = _bytes(data)
     _refuse_cut_off(stream)
     _refuse_huge(stream)
+    _refuse_deep(stream)
     try:
         # OpenCV asserts on an empty buffer and returns None for anything else it cannot read.
         picture = cv2.imdecode(stream, cv2.IMREAD_COLOR) if stream.size else None
@@ -115,6 +117,15 @@ def _refuse_cut_off(stream: NDArray[np.uint8]) -> None:
         tail = stream.tobytes().rstrip(b'\0')[-_TAIL:]
     if stream[:2].tobytes() == _JPEG_BEGIN and _JPEG_END not in tail:
         raise UserError(f'A JPEG image is cut off after {stream.size} bytes.')
+
+
+def _refuse_deep(stream: NDArray[np.uint8]) -> None:
+    """Refuse a PNG of 16 bits a channel: OpenCV would drop the lower half of each number."""
+    if stream[:4].tobytes() == _PNG_BEGIN and stream.size > 24 and stream[24] > 8:
+        raise UserError(
+            f'A PNG image has {stream[24]} bits a channel, as depth has: record 8 bits, or the '
+            "raw image as 16UC1 with the camera's value_range in the robot YAML."
+        )
 
 
 def _refuse_huge(stream: NDArray[np.uint8]) -> None:
