@@ -86,8 +86,9 @@ def test_findings_and_unreadable_paths_give_1_and_nothing_readable_gives_2(tmp_p
     code, out, _ = run(capsys, path, nowhere, '--json')
     assert code == 1
     assert [bag['verdict'] for bag in json.loads(out)['bags']] == ['usable', 'unusable']
-    code, out, _ = run(capsys, nowhere, '--json')
+    code, out, err = run(capsys, nowhere, '--json')
     assert code == 2 and str(nowhere) in json.loads(out)['bags'][0]['reasons'][0]
+    assert err.count('\n') == 1 and str(nowhere) in err
     code, _, err = run(capsys, path, '--robot', 'nobody')
     assert code == 2 and 'nobody' in err
 

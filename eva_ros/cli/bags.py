@@ -98,6 +98,7 @@ def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any,
 
 def _code(checks: list[Any]) -> int:
     if not any(check.opened for check in checks):
+        print(f'eva bags: nothing could be opened. {checks[0].reasons[0]}', file=sys.stderr)
         return WRONG_USE
     return DONE if all(check.verdict == 'usable' for check in checks) else FINDINGS
 
@@ -120,7 +121,7 @@ def _view(args: argparse.Namespace) -> int:
     checks, bags, world = _checks(args)
     sections = [bag_section(bag, check, *world) for bag, check in zip(bags, checks)]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(page(sections), encoding='utf-8')
+    args.out.write_text(page(sections), encoding='utf-8', errors='replace')
     print(f'wrote {args.out}', file=sys.stderr)
     return _code(checks)
 
