@@ -147,6 +147,19 @@ def test_an_episode_is_one_bag_that_holds_every_message_and_says_what_it_is(grap
     assert check.lost_messages == 0
 
 
+def test_drivers_of_another_clock_are_named(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    start(graph, drivers, node)
+    drivers.now_ns = 1_000 * SECOND
+    drivers.send(1)
+    graph.wait_for(heard(node, 1))
+    answer = trigger(graph, topics.STOP)
+    assert answer.success
+    assert "'/joint_states' is stamped" in answer.message
+    assert 'before the time of this node: use_sim_time:=true' in answer.message
+
+
 def test_a_discarded_episode_leaves_nothing_and_wrong_orders_are_refused(graph, tmp_path):
     drivers = Drivers(graph)
     node = recorder(graph, tmp_path / 'bags')

@@ -37,6 +37,8 @@ from eva_ros.ros.version import version
 
 Result = RecordEpisode.Result
 _FEEDBACK_S = 0.5
+# Markers and messages of one recording must be of one clock; driver stamps may be late a little.
+_MOST_SKEW_S = 5.0
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 
 
@@ -205,6 +207,8 @@ class EpisodeRecorder(EvaNode):
         silent = [name for name in self._needed if not self._heard.topics[name].count]
         if silent:
             found.append(f'nothing was heard on {", ".join(silent)}')
+        needed = map(_in_bag, self._needed)
+        found += recording.other_clocks(needed, _MOST_SKEW_S)
         dropped = {t.name: t.dropped for t in self._heard.topics.values() if t.dropped}
         found += [f"{count} messages were dropped on '{name}'" for name, count in dropped.items()]
         if recording.thread.overflown:
@@ -220,7 +224,8 @@ class EpisodeRecorder(EvaNode):
     def _on_message(self, topic: str, data: bytes) -> None:
         with self._lock:
             if self._recording:
-                self._recording.thread.put(_in_bag(topic), self.now_ns(), data)
+                put = self._recording.put if topic in self._needed else self._recording.thread.put
+                put(_in_bag(topic), self.now_ns(), data)
 
     def _on_episode(self, message: Episode) -> None:
         """Take a judge's word; an episode that is judged is over."""
