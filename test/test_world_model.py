@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from eva_ros.errors import UserError
+from eva_ros.world_model import training_run
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
@@ -28,11 +29,13 @@ from eva_ros.world_model.sampler import sde_moments
 from eva_ros.world_model.sampler import sde_step
 from eva_ros.world_model.train import Trainer
 from eva_ros.world_model.train import TrainSettings
+from eva_ros.world_model.training_run import RunOptions
 from eva_ros.world_model.transformer import small_wan
 from eva_ros.world_model.transformer import wan_forward
 from eva_ros.world_model.transformer import with_context
 
 SETTINGS = WorldSettings('tiny', 'aloha_sim', 'tiny', 32, 32, 10.0, 9, steps=3)
+VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=9)
 
 
 def moving_square(seed: int, frames: int = 24) -> SimpleNamespace:
@@ -250,6 +253,26 @@ def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
     resumed.run()
     for name, value in whole.average.items():
         assert torch.equal(value, resumed.average[name]), name
+
+
+def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp_path):
+    options = RunOptions(name='tiny', steps=1, batch=1, width=64, layers=1)
+    assert training_run.train(episodes, 'aloha_sim', VIEW, tmp_path, options)
+    training_run.check(episodes, tmp_path, replace(options, steps=9, max_seconds=1.0))
+    for change in ({'batch': 2}, {'width': 128}, {'seed': 1}, {'mirror': False}):
+        with pytest.raises(UserError, match=f'another {next(iter(change))}: repeat'):
+            training_run.check(episodes, tmp_path, replace(options, **change))
+    with pytest.raises(UserError, match='another bags'):
+        training_run.check(episodes[1:], tmp_path, options)
+
+
+def test_what_cannot_be_trained_is_refused_before_any_process_starts(episodes, tmp_path):
+    options = RunOptions(name='tiny', steps=1, width=100)
+    with pytest.raises(UserError, match='width is 100 and must be a multiple of 64'):
+        training_run.check(episodes, tmp_path, options)
+    untold = [SimpleNamespace(instruction='', joints=e.joints) for e in episodes]
+    with pytest.raises(UserError, match='nothing to learn from'):
+        training_run.check(untold, tmp_path, replace(options, width=64))
 
 
 def test_training_learns_to_foresee_better_than_nothing_moves(sampler, episodes, tmp_path):
