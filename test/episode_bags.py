@@ -58,6 +58,7 @@ class Recording:
     success: int = 1
     task: str = 'reach_left'
     robot: str = 'aloha_sim'
+    instruction: str = 'reach the cube'
 
 
 def messages(recording: Recording) -> list[tuple[int, str, str, Any]]:
@@ -98,7 +99,7 @@ def _state(robot: Any, recording: Recording, stamp_ns: int) -> dict:
 def _marker(recording: Recording, phase: int) -> dict:
     return {
         'phase': phase, 'index': 0, 'task': recording.task, 'robot': recording.robot,
-        'instruction': 'reach the cube', 'success': recording.success if phase else 0,
+        'instruction': recording.instruction, 'success': recording.success if phase else 0,
     }  # fmt: skip
 
 

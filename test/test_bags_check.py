@@ -255,11 +255,13 @@ def test_a_covered_and_a_frozen_camera_are_named():
 
 
 def test_the_page_shows_pictures_and_joints_of_each_episode(tmp_path):
-    path, page = record(tmp_path / 'b<a>g', shift_ns=NOW), tmp_path / 'page.html'
+    told = 'reach the <b>cube</b>'
+    path, page = record(tmp_path / 'b<a>g', shift_ns=NOW, instruction=told), tmp_path / 'page.html'
     assert main(['bags', 'view', str(path), '--out', str(page)]) == 0
     text = page.read_text()
     assert text.count('data:image/jpeg') == 12 and text.count('data:image/png') == 1
-    assert 'reach the cube' in text and 'b&lt;a&gt;g' in text and 'b<a>g' not in text
+    assert 'reach the &lt;b&gt;cube' in text and '<b>' not in text
+    assert 'b&lt;a&gt;g' in text and 'b<a>g' not in text
 
 
 def test_a_robot_without_a_view_is_checked_with_all_its_cameras_in_a_row():
@@ -293,3 +295,9 @@ def test_bags_in_a_folder_are_each_checked(tmp_path, capsys):
     code, out, _ = run(capsys, tmp_path / 'all', '--json')
     verdicts = [bag['verdict'] for bag in json.loads(out)['bags']]
     assert code == 1 and verdicts == ['usable', 'usable', 'unusable']
+
+
+def test_an_instruction_steers_no_terminal(tmp_path, capsys):
+    path = record(tmp_path / 'bag', shift_ns=NOW, instruction='red \x1b[31m\nline')
+    _, out, _ = run(capsys, path)
+    assert '"red ?[31m?line"' in out and '\x1b' not in out

@@ -20,6 +20,7 @@ from eva_ros.episodes.bag_files import find_bags
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.typestore import store_for
 from eva_ros.episodes.typestore import typestore
+from eva_ros.episodes.unpack import unpack_zstd
 from eva_ros.errors import UserError
 
 CONTENT = messages(Recording(duration_s=0.5))
@@ -55,6 +56,12 @@ def _fill(writer, content):
         if topic not in connections:
             connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
         writer.write(connections[topic], 10**12 + index * 10**6, serialize(kind, stamp_ns, fields))
+
+
+def test_what_is_unpacked_of_a_message_is_bounded():
+    bomb = zstd.compress(bytes(10_000_000))
+    assert len(unpack_zstd(bomb, 1000)) <= 1000
+    assert unpack_zstd(zstd.compress(b'abc'), 1000) == b'abc'
 
 
 @pytest.mark.parametrize(

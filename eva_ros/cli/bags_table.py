@@ -77,6 +77,12 @@ def _episodes(check: BagCheck) -> list[str]:
     said = {True: 'success', False: 'failure', None: 'not judged'}
     return [
         f'  episode {number}: {episode["start_s"]:.2f} s + {episode["duration_s"]:.2f} s, '
-        f'{episode["frames"]} frames, {said[episode["success"]]}, "{episode["instruction"]}"'
+        f'{episode["frames"]} frames, {said[episode["success"]]}, '
+        f'"{_printable(episode["instruction"])}"'
         for number, episode in enumerate(check.episodes)
     ]
+
+
+def _printable(text: str) -> str:
+    """Return text from a bag without what would steer the terminal."""
+    return ''.join(c if c.isprintable() else '?' for c in text)
