@@ -287,6 +287,19 @@ def test_an_export_comes_back_as_episodes_of_the_robot(tmp_path, capsys):
         assert np.abs(got.frames.astype(int) - episode.frames).mean() < 4
 
 
+def test_attempts_that_failed_are_exported_only_where_asked_for(tmp_path, capsys):
+    good = record(tmp_path / 'good', duration_s=1.0)
+    bad = record(tmp_path / 'bad', duration_s=1.0, success=2)
+    arguments = ['bags', 'export', '--cache', str(tmp_path / 'cache'), str(bad)]
+    assert main([*arguments, '--out', str(tmp_path / 'none')]) == 2
+    assert '--failures' in capsys.readouterr().err
+    assert main([*arguments, str(good), '--out', str(tmp_path / 'one')]) == 0
+    assert 'left out: 1 episodes that failed' in capsys.readouterr().err
+    assert len(read_lerobot(tmp_path / 'one').episodes) == 1
+    assert main([*arguments, str(good), '--failures', '--out', str(tmp_path / 'both')]) == 0
+    assert len(read_lerobot(tmp_path / 'both').episodes) == 2
+
+
 def test_an_export_that_exists_is_not_overwritten(tmp_path, capsys):
     (tmp_path / 'there').mkdir()
     bag = record(tmp_path / 'bag', duration_s=1.0)

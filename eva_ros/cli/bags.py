@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     send.add_argument('--cache', type=arguments.new_folder, help='folder for aligned episodes')
     send.add_argument('--workers', type=arguments.count, default=2, help='processes that read (2)')
+    send.add_argument('--failures', action='store_true', help='export attempts that failed too')
     _add_bags(send)
 
 
@@ -90,7 +91,8 @@ def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any,
             checks.append(BagCheck(str(path), reasons=[str(error)], opened=False))
             bags.append(path)
             continue
-        for bag in (bag for bag in found if bag not in bags):
+        seen = {bag.resolve() for bag in bags}
+        for bag in (bag for bag in found if bag.resolve() not in seen):
             checks.append(check_bag(bag, *world))
             bags.append(bag)
     return checks, bags, world
@@ -188,10 +190,19 @@ def _data_set(args: argparse.Namespace) -> Any:
 
 def _export(args: argparse.Namespace) -> int:
     from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.lerobot_writer import refuse_existing
     from eva_ros.episodes.lerobot_writer import write_lerobot
 
     robot, view, settings = _world(args)
-    episodes = load_episodes(args.paths, robot, view, args.cache, args.workers, settings=settings)
+    refuse_existing(args.out)
+    found = load_episodes(args.paths, robot, view, args.cache, args.workers, settings=settings)
+    # A LeRobot data set does not say which attempts failed: a policy would learn them as well.
+    episodes = [e for e in found if args.failures or e.success is not False]
+    if len(episodes) < len(found):
+        left_out = len(found) - len(episodes)
+        print(f'left out: {left_out} episodes that failed (--failures)', file=sys.stderr)
+    if not episodes:
+        raise UserError('Every episode failed: give --failures to export them all the same.')
     write_lerobot(episodes, args.out, robot, view)
     frames = sum(len(episode) for episode in episodes)
     print(f'wrote {len(episodes)} episodes, {frames} frames to {args.out}', file=sys.stderr)

@@ -33,6 +33,16 @@ _COUNTERS = ('frame_index', 'episode_index', 'index', 'task_index')
 Stats = dict[str, dict[str, Any]]
 
 
+def refuse_existing(out: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises:
+        UserError: the folder exists.
+    """
+    if out.exists():
+        raise UserError(f'{out} exists already: name another folder.')
+
+
 def write_lerobot(
     episodes: Sequence[Episode],
     out: Path,
@@ -53,8 +63,7 @@ def write_lerobot(
         UserError: the folder exists, the view's rate is no whole number, or a camera's size is
             odd.
     """
-    if out.exists():
-        raise UserError(f'{out} exists already: name another folder.')
+    refuse_existing(out)
     if view.rate_hz != round(view.rate_hz):
         raise UserError(f'LeRobot needs a whole number of frames a second, not {view.rate_hz:g}.')
     odd = [camera.name for camera in view.cameras if camera.box[2] % 2 or camera.box[3] % 2]
