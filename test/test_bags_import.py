@@ -238,6 +238,45 @@ def test_bags_that_are_there_are_kept(tmp_path, capsys):
     assert Path(again['bags'][1]).is_dir() and '1 bags were there' in ' '.join(again['findings'])
 
 
+def refused(capsys, source, out, *more):
+    """Return the one sentence with which an import is refused."""
+    assert main(['bags', 'import', str(source), '--out', str(out), *map(str, more)]) == 2
+    err = capsys.readouterr().err
+    assert err.count('\n') == 1 and 'Traceback' not in err
+    return err
+
+
+def test_only_bags_that_were_written_are_counted(tmp_path, capsys):
+    arguments = ['bags', 'import', str(version2(tmp_path / 'set')), '--out', str(tmp_path / 'b')]
+    main(arguments)
+    assert 'wrote 2 bags' in capsys.readouterr().out
+    shutil.rmtree(tmp_path / 'b/set-00001')
+    main(arguments)
+    out = capsys.readouterr().out
+    assert 'wrote 1 bags' in out and '; 1 were there already' in out
+
+
+def test_bags_of_another_set_or_of_other_options_are_not_taken_for_these(tmp_path, capsys):
+    source = version2(tmp_path / 'one/set.v1')
+    _, about = bring(capsys, source, tmp_path / 'bags')
+    assert Path(about['bags'][0]).name == 'set.v1-00000'
+    said = refused(capsys, source, tmp_path / 'bags', '--images', 'png')
+    assert 'images jpeg, not png' in said and 'another --out' in said
+    said = refused(capsys, version2(tmp_path / 'two/set.v1'), tmp_path / 'bags')
+    assert str(source) in said and str(tmp_path / 'two/set.v1') in said
+    _, about = bring(capsys, version2(tmp_path / 'set.v2'), tmp_path / 'bags')
+    assert all(Path(bag).is_dir() for bag in about['bags'])
+
+
+def test_a_folder_in_the_place_of_a_bag_is_refused_before_anything_is_written(tmp_path, capsys):
+    source, out = version2(tmp_path / 'set'), tmp_path / 'bags'
+    (out / 'set-00001').mkdir(parents=True)
+    (out / 'set-00001/notes.txt').write_text('mine')
+    said = refused(capsys, source, out)
+    assert 'set-00001 is there and has no metadata.yaml' in said
+    assert [path.name for path in out.iterdir()] == ['set-00001']
+
+
 def exported(tmp_path, **options):
     """Return the episodes of two bags, and the LeRobot data set made from them."""
     bags = [record(tmp_path / f'bag_{i}', duration_s=1.0 + i, **options) for i in range(2)]
@@ -326,6 +365,22 @@ def test_robotwin_episodes_become_bags_of_a_robot(tmp_path, capsys):
     assert np.abs(pictures[0].astype(int) - red).max() < 6
     with BagReader(Path(about['bags'][0])) as reader:
         assert reader.facts['eva.instruction'] == 'open the laptop'
+
+
+def test_robotwin_bags_are_named_by_task_and_settings(tmp_path, capsys):
+    picture = np.zeros((24, 32, 3), np.uint8)
+    names = []
+    for task in ('beat_hammer', 'open_laptop'):
+        folder = tmp_path / task / 'demo_clean/data'
+        robotwin(folder / 'episode0.hdf5', np.ones((6, 14)), [picture] * 6)
+        for source in (folder, folder / 'episode0.hdf5'):
+            _, about = bring(capsys, source, tmp_path / 'bags', '--rate', '10')
+            names += [Path(bag).name for bag in about['bags']]
+    assert names[:2] == ['beat_hammer-demo_clean-00000', 'beat_hammer-demo_clean-episode0-00000']
+    assert names[2] == 'open_laptop-demo_clean-00000' and len(set(names)) == 4
+    assert sorted(names) == sorted(path.name for path in (tmp_path / 'bags').iterdir())
+    said = refused(capsys, folder, tmp_path / 'bags', '--rate', '20')
+    assert 'rate 10.0, not 20.0' in said
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def _import(args: argparse.Namespace) -> int:
     found = load_map(args.map) if args.map else None
     if robot and not found:
         found = map_by_order(data, robot)
-    bags, seen = write_bags(data, args.out, robot=robot, found=found, images=args.images)
-    findings = [*data.findings, *look_at_numbers(data), *seen]
+    written = write_bags(data, args.out, robot=robot, found=found, images=args.images)
+    findings = [*data.findings, *look_at_numbers(data), *written.findings]
     about = {
         'source': str(args.source),
         'kind': data.kind,
@@ -150,7 +150,7 @@ def _import(args: argparse.Namespace) -> int:
         'cameras': list(data.cameras),
         'joints': list(data.joint_names),
         'findings': findings,
-        'bags': [str(bag) for bag in bags],
+        'bags': [str(bag) for bag in written.bags],
     }
     if args.json:
         print(json.dumps(about))
@@ -158,7 +158,8 @@ def _import(args: argparse.Namespace) -> int:
     print(f'{args.source}: {data.kind}, {len(data.episodes)} episodes, {data.frames} frames')
     for finding in findings:
         print(f'  - {finding}')
-    print(f'wrote {len(bags)} bags to {args.out}')
+    there = f'; {written.there} were there already' if written.there else ''
+    print(f'wrote {len(written.bags) - written.there} bags to {args.out}{there}')
     return FINDINGS if findings else DONE
 
 
