@@ -79,7 +79,7 @@ def version2(folder, counts=(12, 9), **features):
     return folder
 
 
-def rows(folder, number, states):
+def rows(folder, number, states, stamps=None):
     """Write the parquet file of an episode."""
     path = folder / f'data/chunk-000/episode_{number:06d}.parquet'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def rows(folder, number, states):
             {
                 'observation.state': list(states),
                 'action': list(states),
-                'timestamp': np.arange(count, dtype=np.float32) / 10,
+                'timestamp': np.arange(count, dtype=np.float32) / 10 if stamps is None else stamps,
                 'episode_index': [number] * count,
             }
         ),
@@ -169,6 +169,23 @@ def _nan(folder):
     rows(folder, 1, np.full((9, 3), np.nan, np.float32))
 
 
+def _early(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) - 50.0)
+
+
+def _late(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) + 1e12)
+
+
+def _at_the_end_of_32_bits(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) + 2.0**31 - 9)
+
+
+def _too_fast(folder):
+    path = folder / 'meta' / 'info.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'fps': 1e300}))
+
+
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
@@ -181,6 +198,10 @@ def _nan(folder):
         (_ragged, 'are not all as long'),
         (_wide, 'has 4 values for 3 names'),
         (_nan, 'no numbers'),
+        (_early, 'Episode 1 is left out: its time stamps go from -50 to -42 s'),
+        (_late, 'Episode 1 is left out: its time stamps go from 1e+12 to 1e+12 s'),
+        (_at_the_end_of_32_bits, 'Episode 1 is left out: its time stamps'),
+        (_too_fast, 'fps 1e+300, which is no rate'),
     ],
 )
 def test_what_a_data_set_lacks_is_said_and_the_rest_is_read(tmp_path, capsys, damage, words):
@@ -470,6 +491,18 @@ def test_the_one_arm_recording_is_the_parquet_and_the_video_and_does_not_move(
     episodes = read_lerobot(source).episodes
     found = (picture for episode in episodes for picture in episode.frames[key]())
     assert all(np.array_equal(a, b) for a, b in zip(found, plain_stream(video), strict=True))
+
+
+@pytest.mark.parametrize('rate', ['1e-9', '1e12', '0.09', '1001', 'nan'])
+def test_a_rate_that_cannot_be_is_refused(tmp_path, capsys, rate):
+    with pytest.raises(SystemExit) as raised:
+        main(['bags', 'import', str(tmp_path), '--out', str(tmp_path / 'b'), '--rate', rate])
+    assert raised.value.code == 2 and f"'{rate}' is " in capsys.readouterr().err
+
+
+def test_a_rate_for_a_set_that_says_its_own_is_refused(tmp_path, capsys):
+    said = refused(capsys, version2(tmp_path / 'set'), tmp_path / 'bags', '--rate', '10')
+    assert 'leave out --rate' in said and not (tmp_path / 'bags').exists()
 
 
 def test_a_map_that_does_not_fit_is_refused(tmp_path, capsys):

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
     bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
     bring.add_argument(
-        '--rate', type=arguments.above_zero, help='frames a second, where the data do not say it'
+        '--rate', type=arguments.rate_hz, help='frames a second, where the data do not say it'
     )
     bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
     bring.add_argument('--json', action='store_true', help='print one JSON object')
@@ -172,6 +172,8 @@ def _data_set(args: argparse.Namespace) -> Any:
     if not args.source.exists():
         raise UserError(f'There is no {args.source}.')
     if is_lerobot(args.source):
+        if args.rate:
+            raise UserError(f'{args.source} says its own time: leave out --rate.')
         return read_lerobot(args.source)
     if not is_robotwin(args.source):
         raise UserError(
