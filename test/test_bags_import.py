@@ -79,7 +79,7 @@ def version2(folder, counts=(12, 9), **features):
     return folder
 
 
-def rows(folder, number, states):
+def rows(folder, number, states, stamps=None):
     """Write the parquet file of an episode."""
     path = folder / f'data/chunk-000/episode_{number:06d}.parquet'
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def rows(folder, number, states):
             {
                 'observation.state': list(states),
                 'action': list(states),
-                'timestamp': np.arange(count, dtype=np.float32) / 10,
+                'timestamp': np.arange(count, dtype=np.float32) / 10 if stamps is None else stamps,
                 'episode_index': [number] * count,
             }
         ),
@@ -169,6 +169,23 @@ def _nan(folder):
     rows(folder, 1, np.full((9, 3), np.nan, np.float32))
 
 
+def _early(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) - 50.0)
+
+
+def _late(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) + 1e12)
+
+
+def _at_the_end_of_32_bits(folder):
+    rows(folder, 1, np.zeros((9, 3), np.float32), np.arange(9) + 2.0**31 - 9)
+
+
+def _too_fast(folder):
+    path = folder / 'meta' / 'info.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'fps': 1e300}))
+
+
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
@@ -181,6 +198,10 @@ def _nan(folder):
         (_ragged, 'are not all as long'),
         (_wide, 'has 4 values for 3 names'),
         (_nan, 'no numbers'),
+        (_early, 'Episode 1 is left out: its time stamps go from -50 to -42 s'),
+        (_late, 'Episode 1 is left out: its time stamps go from 1e+12 to 1e+12 s'),
+        (_at_the_end_of_32_bits, 'Episode 1 is left out: its time stamps'),
+        (_too_fast, 'fps 1e+300, which is no rate'),
     ],
 )
 def test_what_a_data_set_lacks_is_said_and_the_rest_is_read(tmp_path, capsys, damage, words):
@@ -236,6 +257,45 @@ def test_bags_that_are_there_are_kept(tmp_path, capsys):
     first = next(Path(about['bags'][0]).glob('*.mcap'))
     assert first.stat().st_mtime_ns == before[about['bags'][0]]
     assert Path(again['bags'][1]).is_dir() and '1 bags were there' in ' '.join(again['findings'])
+
+
+def refused(capsys, source, out, *more):
+    """Return the one sentence with which an import is refused."""
+    assert main(['bags', 'import', str(source), '--out', str(out), *map(str, more)]) == 2
+    err = capsys.readouterr().err
+    assert err.count('\n') == 1 and 'Traceback' not in err
+    return err
+
+
+def test_only_bags_that_were_written_are_counted(tmp_path, capsys):
+    arguments = ['bags', 'import', str(version2(tmp_path / 'set')), '--out', str(tmp_path / 'b')]
+    main(arguments)
+    assert 'wrote 2 bags' in capsys.readouterr().out
+    shutil.rmtree(tmp_path / 'b/set-00001')
+    main(arguments)
+    out = capsys.readouterr().out
+    assert 'wrote 1 bags' in out and '; 1 were there already' in out
+
+
+def test_bags_of_another_set_or_of_other_options_are_not_taken_for_these(tmp_path, capsys):
+    source = version2(tmp_path / 'one/set.v1')
+    _, about = bring(capsys, source, tmp_path / 'bags')
+    assert Path(about['bags'][0]).name == 'set.v1-00000'
+    said = refused(capsys, source, tmp_path / 'bags', '--images', 'png')
+    assert 'images jpeg, not png' in said and 'another --out' in said
+    said = refused(capsys, version2(tmp_path / 'two/set.v1'), tmp_path / 'bags')
+    assert str(source) in said and str(tmp_path / 'two/set.v1') in said
+    _, about = bring(capsys, version2(tmp_path / 'set.v2'), tmp_path / 'bags')
+    assert all(Path(bag).is_dir() for bag in about['bags'])
+
+
+def test_a_folder_in_the_place_of_a_bag_is_refused_before_anything_is_written(tmp_path, capsys):
+    source, out = version2(tmp_path / 'set'), tmp_path / 'bags'
+    (out / 'set-00001').mkdir(parents=True)
+    (out / 'set-00001/notes.txt').write_text('mine')
+    said = refused(capsys, source, out)
+    assert 'set-00001 is there and has no metadata.yaml' in said
+    assert [path.name for path in out.iterdir()] == ['set-00001']
 
 
 def exported(tmp_path, **options):
@@ -341,6 +401,22 @@ def test_robotwin_episodes_become_bags_of_a_robot(tmp_path, capsys):
         assert reader.facts['eva.instruction'] == 'open the laptop'
 
 
+def test_robotwin_bags_are_named_by_task_and_settings(tmp_path, capsys):
+    picture = np.zeros((24, 32, 3), np.uint8)
+    names = []
+    for task in ('beat_hammer', 'open_laptop'):
+        folder = tmp_path / task / 'demo_clean/data'
+        robotwin(folder / 'episode0.hdf5', np.ones((6, 14)), [picture] * 6)
+        for source in (folder, folder / 'episode0.hdf5'):
+            _, about = bring(capsys, source, tmp_path / 'bags', '--rate', '10')
+            names += [Path(bag).name for bag in about['bags']]
+    assert names[:2] == ['beat_hammer-demo_clean-00000', 'beat_hammer-demo_clean-episode0-00000']
+    assert names[2] == 'open_laptop-demo_clean-00000' and len(set(names)) == 4
+    assert sorted(names) == sorted(path.name for path in (tmp_path / 'bags').iterdir())
+    said = refused(capsys, folder, tmp_path / 'bags', '--rate', '20')
+    assert 'rate 10.0, not 20.0' in said
+
+
 @pytest.mark.parametrize(
     ('states', 'key', 'words'),
     [
@@ -428,6 +504,18 @@ def test_the_one_arm_recording_is_the_parquet_and_the_video_and_does_not_move(
     episodes = read_lerobot(source).episodes
     found = (picture for episode in episodes for picture in episode.frames[key]())
     assert all(np.array_equal(a, b) for a, b in zip(found, plain_stream(video), strict=True))
+
+
+@pytest.mark.parametrize('rate', ['1e-9', '1e12', '0.09', '1001', 'nan'])
+def test_a_rate_that_cannot_be_is_refused(tmp_path, capsys, rate):
+    with pytest.raises(SystemExit) as raised:
+        main(['bags', 'import', str(tmp_path), '--out', str(tmp_path / 'b'), '--rate', rate])
+    assert raised.value.code == 2 and f"'{rate}' is " in capsys.readouterr().err
+
+
+def test_a_rate_for_a_set_that_says_its_own_is_refused(tmp_path, capsys):
+    said = refused(capsys, version2(tmp_path / 'set'), tmp_path / 'bags', '--rate', '10')
+    assert 'leave out --rate' in said and not (tmp_path / 'bags').exists()
 
 
 def test_a_map_that_does_not_fit_is_refused(tmp_path, capsys):

@@ -76,6 +76,7 @@ def test_whatever_is_taken_is_within_its_bounds(text):
         arguments.count: lambda n: n >= 1,
         arguments.seed: lambda n: 0 <= n < 2**32,
         arguments.above_zero: lambda n: 0 < n < float('inf'),
+        arguments.rate_hz: lambda n: 0.1 <= n <= 1000,
         arguments.zero_or_more: lambda n: 0 <= n < float('inf'),
         arguments.share: lambda n: 0 <= n <= 1,
     }

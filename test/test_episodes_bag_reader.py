@@ -180,6 +180,27 @@ def test_bags_are_found_at_any_depth_and_unfinished_ones_left_out(tmp_path):
             find_bags([path])
 
 
+def test_bags_beside_a_loose_file_and_below_a_bag_are_found(tmp_path):
+    content = messages(Recording(duration_s=0.1))
+    wanted = [write_bag(tmp_path / where, content) for where in ('ep1', 'ep1/again', 'ep2')]
+    (tmp_path / 'test.mcap').write_bytes(next(wanted[0].glob('*.mcap')).read_bytes())
+    assert find_bags([tmp_path]) == [tmp_path, *wanted]
+    (tmp_path / 'other.mcap').write_bytes((tmp_path / 'test.mcap').read_bytes())
+    assert find_bags([tmp_path]) == [tmp_path / 'other.mcap', tmp_path / 'test.mcap', *wanted]
+
+
+def test_a_bag_that_is_named_twice_is_found_once_by_its_first_name(tmp_path, monkeypatch):
+    bag = write_bag(tmp_path / 'in/bag', messages(Recording(duration_s=0.1)))
+    (tmp_path / 'in/me').symlink_to('.')
+    (tmp_path / 'link').symlink_to('in')
+    monkeypatch.chdir(tmp_path)
+    relative = bag.relative_to(tmp_path)
+    assert find_bags([tmp_path / 'in']) == [bag]
+    assert find_bags([relative, bag, tmp_path]) == [relative]
+    assert find_bags([tmp_path / 'link', bag]) == [tmp_path / 'link/bag']
+    assert find_bags([bag, next(bag.glob('*.mcap'))]) == [bag]
+
+
 FOREIGN = {
     'damaged_mcap': (0, 'cut off or damaged at byte 1475 of 1533: 14 messages'),
     'damaged_mcap/test_sample.mcap.zstd': (0, ''),

@@ -27,6 +27,14 @@ def above_zero(text: str) -> float:
     return number
 
 
+def rate_hz(text: str) -> float:
+    """Return a rate at which cameras and joints can have been recorded."""
+    number = _finite(text)
+    if not 0.1 <= number <= 1000:
+        raise ArgumentTypeError(f"'{text}' is no rate from 0.1 to 1000 Hz")
+    return number
+
+
 def zero_or_more(text: str) -> float:
     """Return a number that is not negative."""
     number = _finite(text)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
     bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
     bring.add_argument(
-        '--rate', type=arguments.above_zero, help='frames a second, where the data do not say it'
+        '--rate', type=arguments.rate_hz, help='frames a second, where the data do not say it'
     )
     bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
     bring.add_argument('--json', action='store_true', help='print one JSON object')
@@ -142,8 +142,8 @@ def _import(args: argparse.Namespace) -> int:
     found = load_map(args.map) if args.map else None
     if robot and not found:
         found = map_by_order(data, robot)
-    bags, seen = write_bags(data, args.out, robot=robot, found=found, images=args.images)
-    findings = [*data.findings, *look_at_numbers(data), *seen]
+    written = write_bags(data, args.out, robot=robot, found=found, images=args.images)
+    findings = [*data.findings, *look_at_numbers(data), *written.findings]
     about = {
         'source': str(args.source),
         'kind': data.kind,
@@ -153,7 +153,7 @@ def _import(args: argparse.Namespace) -> int:
         'cameras': list(data.cameras),
         'joints': list(data.joint_names),
         'findings': findings,
-        'bags': [str(bag) for bag in bags],
+        'bags': [str(bag) for bag in written.bags],
     }
     if args.json:
         print(json.dumps(about))
@@ -161,7 +161,8 @@ def _import(args: argparse.Namespace) -> int:
     print(f'{args.source}: {data.kind}, {len(data.episodes)} episodes, {data.frames} frames')
     for finding in findings:
         print(f'  - {finding}')
-    print(f'wrote {len(bags)} bags to {args.out}')
+    there = f'; {written.there} were there already' if written.there else ''
+    print(f'wrote {len(written.bags) - written.there} bags to {args.out}{there}')
     return FINDINGS if findings else DONE
 
 
@@ -174,6 +175,8 @@ def _data_set(args: argparse.Namespace) -> Any:
     if not args.source.exists():
         raise UserError(f'There is no {args.source}.')
     if is_lerobot(args.source):
+        if args.rate:
+            raise UserError(f'{args.source} says its own time: leave out --rate.')
         return read_lerobot(args.source)
     if not is_robotwin(args.source):
         raise UserError(

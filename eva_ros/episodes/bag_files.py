@@ -88,36 +88,43 @@ def find_bags(paths: Sequence[Path]) -> list[Path]:
     """Return the bags at or below paths, each once, in order; unfinished ones are left out.
 
     Loose files are the splits of one bag where their names differ in the last number alone;
-    otherwise each is a bag.
+    otherwise each is a bag. Folders below a bag are looked at too. A bag that is met again, by
+    another path or through a link, keeps the path by which it was met first.
 
     Raises:
         UserError: a path does not exist, or there is no bag.
     """
-    bags: dict[Path, None] = {}
+    bags: list[Path] = []
+    seen: set[Path] = set()
     for path in paths:
         if not path.exists():
             raise UserError(f'There is no {path}: name bags, or folders that hold bags.')
-        bags.update(dict.fromkeys(_bags_below(path)))
+        bags += _bags_below(path, seen)
     if not bags:
         raise UserError(f'There is no bag in {", ".join(map(str, paths))}.')
-    return list(bags)
+    return bags
 
 
-def _bags_below(path: Path) -> Iterator[Path]:
-    if path.name.endswith(_UNFINISHED):
+def _bags_below(path: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield the bags at or below a path, but for files and folders seen before."""
+    place = path.resolve()
+    if place in seen or path.name.endswith(_UNFINISHED):
         return
+    seen.add(place)
     if path.is_file():
         if is_storage(path):
             yield path
         return
     files = storage_files(path)
     if (path / METADATA).is_file() or (files and _are_splits(files)):
+        seen.update(file.resolve() for file in files)
         yield path
-        return
-    yield from files
+    else:
+        for file in files:
+            yield from _bags_below(file, seen)
     for entry in sorted(path.iterdir()):
         if entry.is_dir():
-            yield from _bags_below(entry)
+            yield from _bags_below(entry, seen)
 
 
 def _are_splits(files: list[Path]) -> bool:

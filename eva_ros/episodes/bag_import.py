@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,9 @@ from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.episodes.import_map import check_map
 from eva_ros.episodes.import_map import ImportMap
 from eva_ros.episodes.import_map import mapped
+from eva_ros.episodes.import_places import import_facts
+from eva_ros.episodes.import_places import is_there
+from eva_ros.episodes.import_places import set_name
 from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.imported import PictureWatch
@@ -28,6 +32,21 @@ _RESOLUTION_S = 1e-4
 Rows = Sequence[tuple[str, tuple[str, ...], NDArray[np.float64]]]
 
 
+@dataclass(frozen=True)
+class Written:
+    """What came of an import.
+
+    Attributes:
+        bags: of all episodes.
+        there: how many of them were there already, and stayed as they were.
+        findings: what was found while the pictures passed, a sentence each.
+    """
+
+    bags: list[Path]
+    there: int
+    findings: list[str]
+
+
 def write_bags(
     data: DataSet,
     out: Path,
@@ -36,7 +55,7 @@ def write_bags(
     found: ImportMap | None = None,
     images: str = 'jpeg',
     step: Callable[[], None] = lambda: None,
-) -> tuple[list[Path], list[str]]:
+) -> Written:
     """Write each episode of a data set as a bag; bags that are there already stay as they are.
 
     Without a robot, joints keep their names and numbers (topics `joint_states` and `action`) and
@@ -50,28 +69,27 @@ def write_bags(
         images: 'jpeg' (quality 95) or 'png' (exactly the decoded pictures).
         step: is called after each episode.
 
-    Returns:
-        The bags, and what was found while the pictures passed, a sentence each.
-
     Raises:
-        UserError: the map does not fit, or a file cannot be read.
+        UserError: the map does not fit, a file cannot be read, or something other than this
+            import's bag is where one belongs; that is known before anything is written.
     """
     if robot and found:
         check_map(found, data, robot)
-    there = 0
-    watch, findings, bags = PictureWatch(data.rate_hz), list[str](), list[Path]()
-    for episode in data.episodes:
-        path = out / f'{data.path.stem}-{episode.index:05d}'
-        bags.append(path)
-        if (path / 'metadata.yaml').is_file():
+    facts, name = import_facts(data, robot, found, images), set_name(data)
+    bags = [out / f'{name}-{episode.index:05d}' for episode in data.episodes]
+    for path in bags:
+        is_there(path, facts)
+    there, watch, findings = 0, PictureWatch(data.rate_hz), list[str]()
+    for episode, path in zip(data.episodes, bags):
+        if is_there(path, facts):
             there += 1
         else:
-            findings += _write(data, episode, path, robot, found, images, watch)
+            findings += _write(data, episode, path, facts, robot, found, images, watch)
         step()
     findings += _unwritten(data, robot)
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
-    return bags, [*findings, *watch.findings()]
+    return Written(bags, there, [*findings, *watch.findings()])
 
 
 def _unwritten(data: DataSet, robot: Robot | None) -> list[str]:
@@ -90,13 +108,14 @@ def _write(
     data: DataSet,
     episode: ImportedEpisode,
     path: Path,
+    about: dict[str, str],
     robot: Robot | None,
     found: ImportMap | None,
     images: str,
     watch: PictureWatch,
 ) -> list[str]:
-    facts = {'eva.source': f'{data.kind} {data.path.name} episode {episode.index}'}
-    facts['eva.instruction'] = episode.instruction
+    source = f'{data.kind} {set_name(data)} episode {episode.index}'
+    facts = {'eva.source': source, **about, 'eva.instruction': episode.instruction}
     writer = EpisodeBagWriter(path, robot.name if robot else '', facts, episode.index)
     try:
         stamps = stamps_ns(episode.stamps_s, data.rate_hz)

@@ -19,6 +19,9 @@ _STATE, _ACTION = 'observation.state', 'action'
 _VIDEO = 'observation.images.'
 _COLUMNS = (_STATE, _ACTION, 'timestamp', 'frame_index', 'episode_index', 'index', 'task_index')
 _LONGEST = 1 << 27
+_RATES_HZ = (0.1, 1000.0)
+# ROS has 32 bits for seconds; the bags begin at 1.
+_LAST_S = 2.0**31 - 2
 
 
 def is_lerobot(path: Path) -> bool:
@@ -55,8 +58,8 @@ class _Reader:
 
     def __init__(self, folder: Path, info: dict[str, Any]) -> None:
         self.folder, self.info = folder, info
-        self.rate_hz = float(info.get('fps') or 0)
         self.findings: list[str] = []
+        self.rate_hz = self._rate()
         features = info.get('features') or {}
         self.features: dict[str, dict] = {k: v for k, v in features.items() if isinstance(v, dict)}
         self.videos = [k for k, v in self.features.items() if v.get('dtype') == 'video']
@@ -72,6 +75,16 @@ class _Reader:
         odd = [key for key in self.videos if not key.startswith(_VIDEO)]
         if odd:
             self.findings.append(f'Cameras with unusual keys: {", ".join(odd)}.')
+
+    def _rate(self) -> float:
+        """Return the declared rate, 0 where there is none that can be."""
+        rate_hz = float(self.info.get('fps') or 0)
+        if not rate_hz or _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+            return rate_hz
+        self.findings.append(
+            f'info.json says fps {rate_hz:g}, which is no rate from 0.1 to 1000 Hz: it is unused.'
+        )
+        return 0.0
 
     def read(self) -> DataSet:
         """Return the data set."""
@@ -139,6 +152,13 @@ class _Reader:
                 f'Episode {index} has {table.num_rows} rows; its metadata say {about["length"]}.'
             )
         stamps = self._stamps(index, table, columns)
+        first_s, last_s = float(stamps.min()), float(stamps.max())
+        if first_s < 0 or last_s > _LAST_S:
+            self.findings.append(
+                f'Episode {index} is left out: its time stamps go from {first_s:g} to {last_s:g} '
+                's, and not from 0 to what 32 bits hold.'
+            )
+            return None
         actions = _column(table, _ACTION) if _ACTION in columns else None
         return ImportedEpisode(
             index, self.task(about), stamps, _column(table, _STATE), actions,
