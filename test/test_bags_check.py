@@ -292,3 +292,20 @@ def test_bags_in_a_folder_are_each_checked(tmp_path, capsys):
     code, out, _ = run(capsys, tmp_path / 'all', '--json')
     verdicts = [bag['verdict'] for bag in json.loads(out)['bags']]
     assert code == 1 and verdicts == ['usable', 'usable', 'unusable']
+
+
+@pytest.mark.parametrize('marked', [True, False])
+@pytest.mark.parametrize(
+    ('stream', 'name'), [('left_wrist',) * 2, ('top',) * 2, ('joints', 'joint_states')]
+)
+def test_an_attempt_that_begins_late_is_partial_and_the_stream_is_named(
+    tmp_path, stream, name, marked
+):
+    def keeps(found, ns):
+        return found != stream or ns >= 2 * SECOND
+
+    path = record(tmp_path / 'bag', keeps=keeps, marked=marked)
+    found = check_bag(path, ROBOT, VIEW)
+    (reason,) = found.reasons
+    assert 'begins 1.0 s late' in reason and f"'{name}" in reason and 'clocks' not in reason
+    assert found.verdict == 'partial' and found.episodes[0]['frames'] == 11

@@ -31,6 +31,16 @@ class NotReady(UserError):  # noqa: N818
     """There is no observation now; the sentence says which camera or joint is missing."""
 
 
+class NotYet(NotReady):
+    """A stream begins after the instant; `late` says so where the clocks are not in doubt."""
+
+    def __init__(self, stream: str, ahead_s: float) -> None:
+        super().__init__(
+            f'{stream} are stamped {ahead_s:.2f} s in the future: do the clocks agree?'
+        )
+        self.late = f'{stream} begin only then.'
+
+
 @dataclass(frozen=True, eq=False)
 class JointReading:
     """All joints as of an instant.
@@ -268,7 +278,7 @@ class JointTrack:
         }
         sample = self._merged(topic, samples)
         if sample is None:
-            raise NotReady(self._nothing(topic, now_ns))
+            raise self._nothing(topic, now_ns)
         age_ns = now_ns - sample.stamp_ns
         if age_ns > self._max_age_ns[topic]:
             reason = self._complaints.get(topic, 'is it still published?')
@@ -294,17 +304,15 @@ class JointTrack:
             return None
         return Sample(min(stamps), value)
 
-    def _nothing(self, topic: str, now_ns: int) -> str:
+    def _nothing(self, topic: str, now_ns: int) -> NotReady:
         heard = self.newest.get(topic)
         if heard and heard > now_ns:
             ahead_s = (heard - now_ns) * 1e-9
-            return (
-                f"The joint states on '{topic}' are stamped {ahead_s:.2f} s in the future: do the "
-                'clocks agree?'
-            )
+            return NotYet(f"The joint states on '{topic}'", ahead_s)
         if topic in self._complaints:
-            return f"No joint state on '{topic}' is complete: {self._complaints[topic]}"
-        return f"There is no joint state on '{topic}' yet."
+            why = self._complaints[topic]
+            return NotReady(f"No joint state on '{topic}' is complete: {why}")
+        return NotReady(f"There is no joint state on '{topic}' yet.")
 
     def _between(self, topic: str, stamp_ns: int) -> NDArray[np.float64]:
         """Return the topic's joints [2, joints] at an instant between two samples of each."""
