@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from eva_ros.episodes.bag_reader import read_bag
+from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.clips import clips
 from eva_ros.episodes.clips import clips_from_rest
 from eva_ros.episodes.dataset import load_episodes
@@ -337,3 +338,32 @@ def test_clips_from_rest_begin_still_and_move_later(tmp_path, load):
     (episode,), _ = load(write_bag(tmp_path / 'bag', content))
     starts = [clip.start for clip in clips_from_rest([episode], 5)]
     assert starts == [6, 7, 8, 9]
+
+
+def marks(*entries):
+    """Return a recording of 6 s with markers: seconds, phase and robot each."""
+    content = messages(Recording(duration_s=6.0, marked=False))
+    for after_s, phase, robot in entries:
+        fields = {
+            'phase': phase, 'index': 0, 'task': 't', 'instruction': f'at {after_s}',
+            'success': phase, 'robot': robot,
+        }  # fmt: skip
+        stamp = SECOND + round(after_s * SECOND)
+        content.append((stamp, '/episode', 'eva_msgs/msg/Episode', fields))
+    return sorted(content, key=lambda entry: (entry[0], entry[1] != '/episode'))
+
+
+def test_an_attempt_of_another_robot_is_left_out_and_the_others_are_used(tmp_path, load):
+    robots = ('aloha_sim', 'piper_dual', 'aloha_sim')
+    entries = [
+        (2.0 * index + 1.5 * phase, phase, robot)
+        for index, robot in enumerate(robots)
+        for phase in (0, 1)
+    ]
+    path = write_bag(tmp_path / 'bag', marks(*entries))
+    episodes, report = load(path)
+    assert [episode.instruction for episode in episodes] == ['at 0.0', 'at 4.0']
+    assert [(episode.number, episode.success) for episode in episodes] == [(0, True), (2, True)]
+    assert "'piper_dual', not 'aloha_sim'" in report
+    checked = check_bag(path, ROBOT, VIEW)
+    assert [e['frames'] for e in checked.episodes] == [len(e) for e in episodes] == [16, 16]

@@ -174,9 +174,14 @@ class _Aligner:
 
     def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
         if record.robot not in ('', self._robot.name):
-            raise UserError(
-                f"An attempt was recorded on robot '{record.robot}', not '{self._robot.name}'."
-            )
+            if record.starts:
+                yield from self.finish()
+                self._count += 1
+                self._on_problem(
+                    f"An attempt was recorded on robot '{record.robot}', not "
+                    f"'{self._robot.name}': it is left out."
+                )
+            return
         if record.starts:
             yield from self.finish()
             self.begin(Piece(record.task, record.instruction), record.stamp_ns)

@@ -26,7 +26,7 @@ from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
-_FORMAT = 1
+_FORMAT = 2
 _META = 'meta.json'
 _ARRAYS = ('frames', 'joints', 'observed_joints', 'stamps', 'image_stamps')
 _HASHED = 1 << 16
@@ -159,10 +159,11 @@ class Cache:
         problems: list[str] = []
         note = problems.append
         with _Frames(part / 'taken.raw', self.view.shape) as frames:
+            pieces: list[Piece] = []
             try:
-                pieces = list(self._pieces(bag, note, frames))
+                # What was read before an error is kept, as the check of a bag counts it.
+                pieces.extend(self._pieces(bag, note, frames))
             except UserError as error:
-                pieces = []
                 note(str(error))
             ticks = [tick.frame for piece in pieces for tick in piece.ticks]
             frames.save(part / 'frames.npy', ticks)
