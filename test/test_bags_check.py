@@ -19,6 +19,7 @@ from rosbags.rosbag2 import Writer
 from eva_ros.cli.main import main
 from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.picture_check import PictureCheck
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.views import load_view
 from eva_ros.episodes.views import view_of
@@ -309,3 +310,13 @@ def test_an_attempt_that_begins_late_is_partial_and_the_stream_is_named(
     (reason,) = found.reasons
     assert 'begins 1.0 s late' in reason and f"'{name}" in reason and 'clocks' not in reason
     assert found.verdict == 'partial' and found.episodes[0]['frames'] == 11
+
+
+def test_the_start_of_an_episode_is_told_on_the_clock_that_aligns_it(tmp_path):
+    def change(ns, topic, fields):
+        return (ns - NOW if topic == '/joint_states' else ns), fields
+
+    path = record(tmp_path / 'bag', change, NOW, marked=False)
+    settings = AlignSettings(clock={'joint_states': 'receive'})
+    (episode,) = check_bag(path, ROBOT, VIEW, settings).episodes
+    assert episode['start_s'] == pytest.approx(0.0, abs=0.06)
