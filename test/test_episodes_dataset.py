@@ -367,3 +367,31 @@ def test_an_attempt_of_another_robot_is_left_out_and_the_others_are_used(tmp_pat
     assert "'piper_dual', not 'aloha_sim'" in report
     checked = check_bag(path, ROBOT, VIEW)
     assert [e['frames'] for e in checked.episodes] == [len(e) for e in episodes] == [16, 16]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ('name', 'damage'),
+    [
+        ('frames.npy', cut),
+        ('joints.npy', cut),
+        ('stamps.npy', lambda file: file.write_bytes(b'')),
+        ('image_stamps.npy', lambda file: file.unlink()),
+        ('meta.json', cut),
+        ('meta.json', lambda file: file.write_text('[]')),
+        ('meta.json', lambda file: file.write_text(file.read_text().replace('"ticks"', '"t"'))),
+    ],
+)
+def test_a_damaged_cache_is_built_anew(tmp_path, load, name, damage):
+    path = record(tmp_path / 'bag', duration_s=0.5)
+    (before,), _ = load(path)
+    frames = before.frames.copy()
+    del before
+    (file,) = (tmp_path / 'cache').glob(f'*/*/{name}')
+    damage(file)
+    (again,), report = load(path)
+    assert '1 of them read anew' in report and np.array_equal(again.frames, frames)
+    assert '0 of them read anew' in load(path)[1]

@@ -140,8 +140,24 @@ class Cache:
             meta = json.loads((self.folder_of(bag) / _META).read_text(encoding='utf-8'))
         except (OSError, ValueError):
             return None
-        fresh = meta.get('world') == self._world and meta.get('source') == source_of(bag)
-        return meta if fresh else None
+        if not isinstance(meta, dict) or meta.get('world') != self._world:
+            return None
+        fresh = meta.get('source') == source_of(bag)
+        return meta if fresh and self._is_whole(bag, meta) else None
+
+    def _is_whole(self, bag: Path, meta: dict[str, Any]) -> bool:
+        """Return whether all that meta.json speaks of is there and can be read."""
+        try:
+            for entry in meta['episodes']:
+                start, end = entry['ticks']
+                _ = [entry[key] for key in ('number', 'task', 'instruction', 'success')]
+            if not isinstance(meta['problems'], list):
+                return False
+            if not meta['episodes']:
+                return True
+            return {len(array) for array in self.arrays(bag).values()} == {end} and start < end
+        except Exception:  # numpy raises many kinds of errors on damaged files
+            return False
 
     def arrays(self, bag: Path) -> dict[str, np.ndarray]:
         """Return a bag's arrays over all its ticks, of which there are some; frames are mapped."""
