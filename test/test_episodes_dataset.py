@@ -10,9 +10,12 @@ from episode_bags import messages
 from episode_bags import record
 from episode_bags import Recording
 from episode_bags import SECOND
+from episode_bags import serialize
 from episode_bags import write_bag
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer
 
 from eva_ros.episodes.bag_reader import read_bag
 from eva_ros.episodes.check import check_bag
@@ -23,6 +26,7 @@ from eva_ros.episodes.dataset import split_episodes
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
@@ -395,3 +399,25 @@ def test_a_damaged_cache_is_built_anew(tmp_path, load, name, damage):
     (again,), report = load(path)
     assert '1 of them read anew' in report and np.array_equal(again.frames, frames)
     assert '0 of them read anew' in load(path)[1]
+
+
+def test_a_recording_that_begins_behind_its_start_marker_is_told_so(tmp_path, load):
+    path = write_bag(tmp_path / 'bag', marks((3.0, 1, 'aloha_sim')))
+    words = 'says END and none before it says START'
+    with pytest.raises(UserError, match=words):
+        load(path)
+    found = check_bag(path, ROBOT, VIEW)
+    assert not found.episodes and words in ' '.join(found.reasons)
+
+
+def test_a_marker_topic_without_messages_marks_nothing(tmp_path, load):
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection('/episode', 'eva_msgs/msg/Episode', typestore=typestore())
+        connections = {}
+        for ns, topic, kind, fields in messages(Recording(duration_s=1.0, marked=False)):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
+            writer.write(connections[topic], ns, serialize(kind, ns, fields))
+    (episode,), _ = load(tmp_path / 'bag')
+    found = check_bag(tmp_path / 'bag', ROBOT, VIEW)
+    assert found.verdict == 'usable' and found.episodes[0]['frames'] == len(episode) == 11

@@ -144,7 +144,7 @@ class _Aligner:
             on_clock_jump=self._jumped,
         )
         self._told = ''
-        self._count = 0
+        self._count, self._begun = 0, False
         self._piece: Piece | None = None
         self._pieces: list[Piece] = []
 
@@ -161,7 +161,7 @@ class _Aligner:
 
     def begin(self, piece: Piece, start_ns: int) -> None:
         piece.number = self._count
-        self._count += 1
+        self._count, self._begun = self._count + 1, True
         self._piece, self._pieces = piece, [piece]
         self._start_ns = start_ns
         self._end_ns: int | None = None
@@ -176,7 +176,7 @@ class _Aligner:
         if record.robot not in ('', self._robot.name):
             if record.starts:
                 yield from self.finish()
-                self._count += 1
+                self._count, self._begun = self._count + 1, True
                 self._on_problem(
                     f"An attempt was recorded on robot '{record.robot}', not "
                     f"'{self._robot.name}': it is left out."
@@ -189,6 +189,11 @@ class _Aligner:
             self._end_ns = record.stamp_ns
             for piece in self._pieces:
                 piece.success = record.success
+        elif not self._begun:
+            self._on_problem(
+                'An episode marker says END and none before it says START: was the recording '
+                'begun later?'
+            )
 
     def tell(self, record: TextRecord) -> Iterator[Piece]:
         """Begin another attempt where the robot is told something else."""

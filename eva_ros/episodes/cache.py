@@ -221,7 +221,7 @@ class Cache:
                 self.robot,
                 self.view,
                 note,
-                marked=bool(markers),
+                marked=reader.marked,
                 settings=self.settings,
                 facts=reader.facts,
                 keep=frames.add,

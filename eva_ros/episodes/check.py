@@ -17,7 +17,6 @@ from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.reasons import listed
 from eva_ros.episodes.reasons import Notes
 from eva_ros.episodes.reasons import sentence
-from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import IMAGES
@@ -120,7 +119,6 @@ class _Look:
 
     def result(self) -> BagCheck:
         reader = self._reader
-        marked = EPISODE in reader.topics.values()
         pieces: list[Piece] = []
         records = self._records()
         try:
@@ -129,7 +127,7 @@ class _Look:
                 self._robot,
                 self._view,
                 self._notes.add,
-                marked=marked,
+                marked=reader.marked,
                 settings=self._settings,
                 facts=reader.facts,
                 keep=self._spread.add,

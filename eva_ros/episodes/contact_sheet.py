@@ -90,7 +90,7 @@ def _pieces(
             records = reader.records([*cameras, *robot.joint_state_topics, *markers, *told])
             pieces.extend(
                 align(
-                    records, robot, view, passed_over, marked=bool(markers), settings=settings,
+                    records, robot, view, passed_over, marked=reader.marked, settings=settings,
                     facts=reader.facts, keep=jpegs.add,
                 )
             )  # fmt: skip
