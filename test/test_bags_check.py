@@ -110,6 +110,11 @@ def sentinel(ns, fields):
         fields['position'] = np.full(14, -1.0)
 
 
+def sentinel_of_one_arm(ns, fields):
+    if SECOND + 500_000_000 <= ns < SECOND + 1_000_000_000:
+        fields['position'][7:] = -1.0
+
+
 def nameless(ns, fields):
     if ns % 100_000_000 == 0:
         fields.update(name=[], position=np.zeros(0))
@@ -142,6 +147,8 @@ def broken(ns, fields):
     ('change', 'words', 'verdict'),
     [
         (sentinel, 'all joints are -1 in 20 joint states', 'partial'),
+        (sentinel_of_one_arm, 'Right arm: all joints are -1 in 50 joint states', 'partial'),
+        (sentinel_of_one_arm, "joint states on 'joint_states' have a gap of 0.51 s", 'partial'),
         (nameless, 'name no joint', 'partial'),
         (frozen, 'left_waist repeat one value and then jump: a frozen encoder', 'partial'),
         (without_wrist, 'no joint state holds left_wrist_angle', 'unusable'),

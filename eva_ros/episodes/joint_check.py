@@ -57,12 +57,12 @@ class ArmCheck:
         if len(record.names) != len(record.positions):
             self.bad['names and positions differ in number'] += 1
             return
-        if is_sentinel(record.positions):
+        held, places = self._held(record.names)
+        raw = np.asarray(record.positions, np.float64)[places]
+        if is_sentinel(record.positions) or is_sentinel(raw):
             self.sentinels += 1
             return
-        held, places = self._held(record.names)
         if len(held):
-            raw = np.asarray(record.positions, np.float64)[places]
             self._take(record.stamp_ns, held, (raw - self._zero[held]) / self._scale[held])
 
     def _held(self, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:

@@ -183,7 +183,8 @@ class JointTrack:
         values[0] = (raw[layout.index] - layout.zero) / layout.scale
         if len(velocities):
             values[1] = np.asarray(velocities, np.float64)[layout.index] / layout.scale
-        if not np.isfinite(values[0]).all() or (raw[0] == _SENTINEL and is_sentinel(raw)):
+        unread = _SENTINEL in raw and self._unread(topic, names, raw)
+        if unread or not np.isfinite(values[0]).all():
             return None
         return layout.held, values
 
@@ -192,6 +193,9 @@ class JointTrack:
     ) -> tuple[Joints, NDArray[np.float64]]:
         """Return which of the topic's joints a message holds, and their values [2, held]."""
         wanted = self._joints[topic]
+        unread = self._unread(topic, names, positions)
+        if unread:
+            raise UserError(unread)
         given = set(names)
         held = tuple(index for index, name in enumerate(wanted) if name in given)
         if not held:
@@ -201,8 +205,6 @@ class JointTrack:
             lacking = ', '.join(name for name in wanted if name not in given)
             self._complaints[topic] = f'The joint state lacks {lacking}.'
             names, positions, velocities = _filled(wanted, names, positions, velocities)
-        if is_sentinel(positions):
-            raise UserError('All its joints are -1: the driver has not read the arm.')
         both = np.stack(
             [
                 self._join(topic, 'from_joint_state', names, positions),
@@ -210,6 +212,16 @@ class JointTrack:
             ]
         )
         return held, both if len(held) == len(wanted) else both[:, held]
+
+    def _unread(self, topic: str, names: Sequence[str], positions: Floats) -> str:
+        """Return a sentence where a message, or what it holds of one arm, is no measurement."""
+        if is_sentinel(positions):
+            return 'All its joints are -1: the driver has not read the arm.'
+        given = dict(zip(names, positions))
+        for arm in self._arms(topic):
+            if is_sentinel([given[name] for name in arm.state_joints if name in given]):
+                return f'All joints of the {arm.name} arm are -1: the driver has not read it.'
+        return ''
 
     def _topic(self, topic: str) -> str:
         topics = self._robot.joint_state_topics
