@@ -327,3 +327,28 @@ def test_the_start_of_an_episode_is_told_on_the_clock_that_aligns_it(tmp_path):
     settings = AlignSettings(clock={'joint_states': 'receive'})
     (episode,) = check_bag(path, ROBOT, VIEW, settings).episodes
     assert episode['start_s'] == pytest.approx(0.0, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ('until_s', 'named'), [(1.0, True), (2.5, False), (9.0, False)], ids=['gone', 'short', 'good']
+)
+def test_an_encoder_that_freezes_for_good_is_named(tmp_path, until_s, named):
+    stop = SECOND + round(until_s * SECOND)
+
+    def change(ns, fields):
+        fields['position'] = 0.05 + 0.1 * (fields['position'] - 0.05)
+        fields['position'][0] = 0.1 * min(ns, stop) / SECOND
+
+    path = record(tmp_path / 'bag', lambda n, t, f: joints(n, t, f, change), NOW, duration_s=4.0)
+    reasons = ' '.join(check_bag(path, ROBOT, VIEW).reasons)
+    assert named == ('left_waist repeat one value for the last 3.0 s' in reasons)
+    assert named == ('frozen encoder' in reasons)
+
+
+def test_a_joint_that_comes_to_rest_before_the_others_is_no_frozen_encoder(tmp_path):
+    def change(ns, fields):
+        left_s = max(0.0, 2.0 - ns / SECOND)
+        fields['position'][0] = 0.3 - 0.3 * left_s**3
+
+    path = record(tmp_path / 'bag', lambda n, t, f: joints(n, t, f, change), NOW, duration_s=4.0)
+    assert 'frozen encoder' not in ' '.join(check_bag(path, ROBOT, VIEW).reasons)
