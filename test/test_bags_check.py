@@ -19,6 +19,7 @@ from rosbags.rosbag2 import Writer
 from eva_ros.cli.main import main
 from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.picture_check import PictureCheck
+from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.views import load_view
 from eva_ros.episodes.views import view_of
@@ -110,6 +111,11 @@ def sentinel(ns, fields):
         fields['position'] = np.full(14, -1.0)
 
 
+def sentinel_of_one_arm(ns, fields):
+    if SECOND + 500_000_000 <= ns < SECOND + 1_000_000_000:
+        fields['position'][7:] = -1.0
+
+
 def nameless(ns, fields):
     if ns % 100_000_000 == 0:
         fields.update(name=[], position=np.zeros(0))
@@ -142,6 +148,8 @@ def broken(ns, fields):
     ('change', 'words', 'verdict'),
     [
         (sentinel, 'all joints are -1 in 20 joint states', 'partial'),
+        (sentinel_of_one_arm, 'Right arm: all joints are -1 in 50 joint states', 'partial'),
+        (sentinel_of_one_arm, "joint states on 'joint_states' have a gap of 0.51 s", 'partial'),
         (nameless, 'name no joint', 'partial'),
         (frozen, 'left_waist repeat one value and then jump: a frozen encoder', 'partial'),
         (without_wrist, 'no joint state holds left_wrist_angle', 'unusable'),
@@ -301,3 +309,55 @@ def test_an_instruction_steers_no_terminal(tmp_path, capsys):
     path = record(tmp_path / 'bag', shift_ns=NOW, instruction='red \x1b[31m\nline')
     _, out, _ = run(capsys, path)
     assert '"red ?[31m?line"' in out and '\x1b' not in out
+
+
+@pytest.mark.parametrize('marked', [True, False])
+@pytest.mark.parametrize(
+    ('stream', 'name'), [('left_wrist',) * 2, ('top',) * 2, ('joints', 'joint_states')]
+)
+def test_an_attempt_that_begins_late_is_partial_and_the_stream_is_named(
+    tmp_path, stream, name, marked
+):
+    def keeps(found, ns):
+        return found != stream or ns >= 2 * SECOND
+
+    path = record(tmp_path / 'bag', keeps=keeps, marked=marked)
+    found = check_bag(path, ROBOT, VIEW)
+    (reason,) = found.reasons
+    assert 'begins 1.0 s late' in reason and f"'{name}" in reason and 'clocks' not in reason
+    assert found.verdict == 'partial' and found.episodes[0]['frames'] == 11
+
+
+def test_the_start_of_an_episode_is_told_on_the_clock_that_aligns_it(tmp_path):
+    def change(ns, topic, fields):
+        return (ns - NOW if topic == '/joint_states' else ns), fields
+
+    path = record(tmp_path / 'bag', change, NOW, marked=False)
+    settings = AlignSettings(clock={'joint_states': 'receive'})
+    (episode,) = check_bag(path, ROBOT, VIEW, settings).episodes
+    assert episode['start_s'] == pytest.approx(0.0, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ('until_s', 'named'), [(1.0, True), (2.5, False), (9.0, False)], ids=['gone', 'short', 'good']
+)
+def test_an_encoder_that_freezes_for_good_is_named(tmp_path, until_s, named):
+    stop = SECOND + round(until_s * SECOND)
+
+    def change(ns, fields):
+        fields['position'] = 0.05 + 0.1 * (fields['position'] - 0.05)
+        fields['position'][0] = 0.1 * min(ns, stop) / SECOND
+
+    path = record(tmp_path / 'bag', lambda n, t, f: joints(n, t, f, change), NOW, duration_s=4.0)
+    reasons = ' '.join(check_bag(path, ROBOT, VIEW).reasons)
+    assert named == ('left_waist repeat one value for the last 3.0 s' in reasons)
+    assert named == ('frozen encoder' in reasons)
+
+
+def test_a_joint_that_comes_to_rest_before_the_others_is_no_frozen_encoder(tmp_path):
+    def change(ns, fields):
+        left_s = max(0.0, 2.0 - ns / SECOND)
+        fields['position'][0] = 0.3 - 0.3 * left_s**3
+
+    path = record(tmp_path / 'bag', lambda n, t, f: joints(n, t, f, change), NOW, duration_s=4.0)
+    assert 'frozen encoder' not in ' '.join(check_bag(path, ROBOT, VIEW).reasons)

@@ -10,11 +10,15 @@ from episode_bags import messages
 from episode_bags import record
 from episode_bags import Recording
 from episode_bags import SECOND
+from episode_bags import serialize
 from episode_bags import write_bag
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer
 
 from eva_ros.episodes.bag_reader import read_bag
+from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.clips import clips
 from eva_ros.episodes.clips import clips_from_rest
 from eva_ros.episodes.dataset import load_episodes
@@ -22,6 +26,7 @@ from eva_ros.episodes.dataset import split_episodes
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
@@ -337,3 +342,82 @@ def test_clips_from_rest_begin_still_and_move_later(tmp_path, load):
     (episode,), _ = load(write_bag(tmp_path / 'bag', content))
     starts = [clip.start for clip in clips_from_rest([episode], 5)]
     assert starts == [6, 7, 8, 9]
+
+
+def marks(*entries):
+    """Return a recording of 6 s with markers: seconds, phase and robot each."""
+    content = messages(Recording(duration_s=6.0, marked=False))
+    for after_s, phase, robot in entries:
+        fields = {
+            'phase': phase, 'index': 0, 'task': 't', 'instruction': f'at {after_s}',
+            'success': phase, 'robot': robot,
+        }  # fmt: skip
+        stamp = SECOND + round(after_s * SECOND)
+        content.append((stamp, '/episode', 'eva_msgs/msg/Episode', fields))
+    return sorted(content, key=lambda entry: (entry[0], entry[1] != '/episode'))
+
+
+def test_an_attempt_of_another_robot_is_left_out_and_the_others_are_used(tmp_path, load):
+    robots = ('aloha_sim', 'piper_dual', 'aloha_sim')
+    entries = [
+        (2.0 * index + 1.5 * phase, phase, robot)
+        for index, robot in enumerate(robots)
+        for phase in (0, 1)
+    ]
+    path = write_bag(tmp_path / 'bag', marks(*entries))
+    episodes, report = load(path)
+    assert [episode.instruction for episode in episodes] == ['at 0.0', 'at 4.0']
+    assert [(episode.number, episode.success) for episode in episodes] == [(0, True), (2, True)]
+    assert "'piper_dual', not 'aloha_sim'" in report
+    checked = check_bag(path, ROBOT, VIEW)
+    assert [e['frames'] for e in checked.episodes] == [len(e) for e in episodes] == [16, 16]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ('name', 'damage'),
+    [
+        ('frames.npy', cut),
+        ('joints.npy', cut),
+        ('stamps.npy', lambda file: file.write_bytes(b'')),
+        ('image_stamps.npy', lambda file: file.unlink()),
+        ('meta.json', cut),
+        ('meta.json', lambda file: file.write_text('[]')),
+        ('meta.json', lambda file: file.write_text(file.read_text().replace('"ticks"', '"t"'))),
+    ],
+)
+def test_a_damaged_cache_is_built_anew(tmp_path, load, name, damage):
+    path = record(tmp_path / 'bag', duration_s=0.5)
+    (before,), _ = load(path)
+    frames = before.frames.copy()
+    del before
+    (file,) = (tmp_path / 'cache').glob(f'*/*/{name}')
+    damage(file)
+    (again,), report = load(path)
+    assert '1 of them read anew' in report and np.array_equal(again.frames, frames)
+    assert '0 of them read anew' in load(path)[1]
+
+
+def test_a_recording_that_begins_behind_its_start_marker_is_told_so(tmp_path, load):
+    path = write_bag(tmp_path / 'bag', marks((3.0, 1, 'aloha_sim')))
+    words = 'says END and none before it says START'
+    with pytest.raises(UserError, match=words):
+        load(path)
+    found = check_bag(path, ROBOT, VIEW)
+    assert not found.episodes and words in ' '.join(found.reasons)
+
+
+def test_a_marker_topic_without_messages_marks_nothing(tmp_path, load):
+    with Writer(tmp_path / 'bag', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection('/episode', 'eva_msgs/msg/Episode', typestore=typestore())
+        connections = {}
+        for ns, topic, kind, fields in messages(Recording(duration_s=1.0, marked=False)):
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
+            writer.write(connections[topic], ns, serialize(kind, ns, fields))
+    (episode,), _ = load(tmp_path / 'bag')
+    found = check_bag(tmp_path / 'bag', ROBOT, VIEW)
+    assert found.verdict == 'usable' and found.episodes[0]['frames'] == len(episode) == 11

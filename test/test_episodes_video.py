@@ -8,9 +8,12 @@ from episode_bags import SECOND
 import numpy as np
 import pytest
 
+from eva_ros.episodes.align import align
 from eva_ros.episodes.bag_reader import read_bag
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.records import ImageRecord
+from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.typestore import VIDEO
 from eva_ros.episodes.video import Pictures
@@ -121,3 +124,19 @@ def test_observations_show_the_video_and_say_what_they_wait_for():
     found = builder.latest(SECOND + 10)
     wanted = view.tile(dict.fromkeys(view.camera_names, shown))
     np.testing.assert_array_equal(found.view, wanted)
+
+
+def test_frames_before_the_first_keyframe_are_reported_of_the_attempt_that_lacks_them():
+    robot, view = load_robot('aloha_sim'), load_view('aloha_sim')
+    names, values = robot.to_joint_state(robot.home)
+    records, packets = [], encode('h264', 30)[2:]
+    for index, data in enumerate(packets):
+        ns = SECOND + index * 50_000_000
+        records.append(JointStateRecord('joint_states', ns, ns, tuple(names), values, values * 0))
+        for camera in view.camera_names:
+            topic = robot.cameras[camera].topic
+            records.append(ImageRecord(topic, ns, ns, message('h264', data)))
+    problems = []
+    (piece,) = align(records, robot, view, problems.append, marked=False)
+    assert len(piece.ticks) > 5
+    assert "3 video frames of camera 'top' cannot be used" in ' '.join(problems)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.ingest import NotReady
+from eva_ros.episodes.ingest import NotYet
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.records import EpisodeRecord
@@ -31,6 +32,8 @@ _PATIENCE_NS = 1_000_000_000
 # Messages of a stream may arrive in another order than they were stamped, so late at most.
 _LATE_NS = 250_000_000
 _NEVER = 1 << 63
+# An attempt whose first tick lies further behind its start lacks a part that is worth a word.
+_LATE_BEGIN_NS = 500_000_000
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
 _PUT_AWAY = np.zeros((0, 0, 3), np.uint8)
@@ -141,7 +144,7 @@ class _Aligner:
             on_clock_jump=self._jumped,
         )
         self._told = ''
-        self._count = 0
+        self._count, self._begun = 0, False
         self._piece: Piece | None = None
         self._pieces: list[Piece] = []
 
@@ -158,20 +161,27 @@ class _Aligner:
 
     def begin(self, piece: Piece, start_ns: int) -> None:
         piece.number = self._count
-        self._count += 1
+        self._count, self._begun = self._count + 1, True
         self._piece, self._pieces = piece, [piece]
         self._start_ns = start_ns
         self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
         self._candidates: list[int] = []
-        self._missing = f"there is no image of camera '{self._reference}'."
+        self._heard_ns: int | None = None
+        self._missing = self._late = f"there is no image of camera '{self._reference}'."
+        self._skipped = self._builder.skipped()
 
     def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
         if record.robot not in ('', self._robot.name):
-            raise UserError(
-                f"An attempt was recorded on robot '{record.robot}', not '{self._robot.name}'."
-            )
+            if record.starts:
+                yield from self.finish()
+                self._count, self._begun = self._count + 1, True
+                self._on_problem(
+                    f"An attempt was recorded on robot '{record.robot}', not "
+                    f"'{self._robot.name}': it is left out."
+                )
+            return
         if record.starts:
             yield from self.finish()
             self.begin(Piece(record.task, record.instruction), record.stamp_ns)
@@ -179,6 +189,11 @@ class _Aligner:
             self._end_ns = record.stamp_ns
             for piece in self._pieces:
                 piece.success = record.success
+        elif not self._begun:
+            self._on_problem(
+                'An episode marker says END and none before it says START: was the recording '
+                'begun later?'
+            )
 
     def tell(self, record: TextRecord) -> Iterator[Piece]:
         """Begin another attempt where the robot is told something else."""
@@ -197,6 +212,7 @@ class _Aligner:
         self._advance(final=True)
         if self._anchor is None:
             self._on_problem(f'attempt {self._piece.number} has no usable image: {self._missing}')
+        self._tell_skipped()
         for piece in self._pieces:
             if len(piece.ticks) >= _SHORTEST:
                 yield piece
@@ -204,25 +220,42 @@ class _Aligner:
                 self._on_problem(f'a piece of {len(piece.ticks)} ticks is too short to use.')
         self._piece, self._pieces = None, []
 
+    def _tell_skipped(self) -> None:
+        for camera, count in self._builder.skipped().items():
+            new = count - self._skipped.get(camera, 0)
+            if new:
+                self._on_problem(
+                    f"{new} video frames of camera '{camera}' cannot be used: no keyframe comes "
+                    'before them.'
+                )
+
     # Samples.
 
     def feed(self, record: Record) -> None:
         if isinstance(record, JointStateRecord):
+            stamp_ns = self._stamp(record.topic, record)
             self._builder.add_joint_state(
-                self._stamp(record.topic, record),
+                stamp_ns,
                 record.names,
                 record.positions,
                 record.velocities,
                 record.topic,
             )
+            self._hear(stamp_ns)
         elif isinstance(record, ImageRecord) and record.topic in self._cameras:
             camera = self._cameras[record.topic]
             stamp_ns = self._stamp(camera, record)
             self._builder.add_image_message(camera, stamp_ns, record.message)
+            self._hear(stamp_ns)
             if camera == self._reference and self._piece is not None and self._anchor is None:
                 insort(self._candidates, stamp_ns)
         if self._piece is not None:
             self._advance(final=False)
+
+    def _hear(self, stamp_ns: int) -> None:
+        """Note the first stamp of an attempt; zeros are none."""
+        if self._piece is not None and self._anchor is None and stamp_ns:
+            self._heard_ns = min(stamp_ns, self._heard_ns or stamp_ns)
 
     def _stamp(self, stream: str, record: Record) -> int:
         return record.received_ns if stream in self._by_reception else record.stamp_ns
@@ -262,14 +295,24 @@ class _Aligner:
             stamp_ns = observation.image_stamps[self._reference]
             joints = self._builder.joints_between(stamp_ns)
         except NotReady as reason:
-            self._skip(tick_ns, due_ns, str(reason))
+            self._skip(tick_ns, due_ns, reason)
             return
         if self._anchor is None:
             self._anchor = tick_ns
             self._candidates.clear()
+            self._tell_late()
         self._step += 1
         self._number(tick_ns)
         self._pieces[-1].ticks.append(self._kept(observation, joints))
+
+    def _tell_late(self) -> None:
+        """Say it where the attempt's first seconds are lost."""
+        assert self._anchor is not None and self._piece is not None
+        start_ns = self._start_ns or self._heard_ns or self._anchor
+        late_ns = self._anchor - start_ns
+        if late_ns > _LATE_BEGIN_NS:
+            number = self._piece.number
+            self._on_problem(f'attempt {number} begins {late_ns * 1e-9:.1f} s late: {self._late}')
 
     def _kept(self, observation: Observation, joints: NDArray[np.float64]) -> Tick:
         if self._keep is None:
@@ -285,9 +328,10 @@ class _Aligner:
         if tick_ns - before[-1].ticks[-1].observation.stamp_ns >= gap_s * 1e9:
             self._pieces[-1].number, self._count = self._count, self._count + 1
 
-    def _skip(self, tick_ns: int, due_ns: int, reason: str) -> None:
+    def _skip(self, tick_ns: int, due_ns: int, reason: NotReady) -> None:
         if self._anchor is None:
-            self._missing = reason
+            self._missing = str(reason)
+            self._late = reason.late if isinstance(reason, NotYet) else str(reason)
             self._candidates.pop(0)
             return
         self._step += 1
@@ -318,4 +362,5 @@ class _Aligner:
             self._cut(reason)
             over = self._end_ns is not None
             self._anchor, self._step, self._start_ns = None, 0, _NEVER if over else 0
+            self._heard_ns = None
             self._candidates.clear()

@@ -17,6 +17,7 @@ from eva_ros.episodes.bag_files import METADATA
 from eva_ros.episodes.bag_files import read_metadata
 from eva_ros.episodes.bag_files import storage_files
 from eva_ros.episodes.bag_files import storage_name
+from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.records import KINDS
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.records import to_record
@@ -109,6 +110,12 @@ class BagReader:
                 on_problem(
                     f"{path}: its definition of '{kind}' is damaged; it is read as ROS 2 has it."
                 )
+
+    @property
+    def marked(self) -> bool:
+        """Return whether there are Episode markers: a topic known to hold no message is none."""
+        kinds = self.topics.items()
+        return any(kind == EPISODE and self.promised.get(name) != 0 for name, kind in kinds)
 
     def __enter__(self) -> 'BagReader':
         return self

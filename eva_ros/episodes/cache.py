@@ -26,7 +26,7 @@ from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
-_FORMAT = 1
+_FORMAT = 2
 _META = 'meta.json'
 _ARRAYS = ('frames', 'joints', 'observed_joints', 'stamps', 'image_stamps')
 _HASHED = 1 << 16
@@ -140,8 +140,24 @@ class Cache:
             meta = json.loads((self.folder_of(bag) / _META).read_text(encoding='utf-8'))
         except (OSError, ValueError):
             return None
-        fresh = meta.get('world') == self._world and meta.get('source') == source_of(bag)
-        return meta if fresh else None
+        if not isinstance(meta, dict) or meta.get('world') != self._world:
+            return None
+        fresh = meta.get('source') == source_of(bag)
+        return meta if fresh and self._is_whole(bag, meta) else None
+
+    def _is_whole(self, bag: Path, meta: dict[str, Any]) -> bool:
+        """Return whether all that meta.json speaks of is there and can be read."""
+        try:
+            for entry in meta['episodes']:
+                start, end = entry['ticks']
+                _ = [entry[key] for key in ('number', 'task', 'instruction', 'success')]
+            if not isinstance(meta['problems'], list):
+                return False
+            if not meta['episodes']:
+                return True
+            return {len(array) for array in self.arrays(bag).values()} == {end} and start < end
+        except Exception:  # numpy raises many kinds of errors on damaged files
+            return False
 
     def arrays(self, bag: Path) -> dict[str, np.ndarray]:
         """Return a bag's arrays over all its ticks, of which there are some; frames are mapped."""
@@ -159,10 +175,11 @@ class Cache:
         problems: list[str] = []
         note = problems.append
         with _Frames(part / 'taken.raw', self.view.shape) as frames:
+            pieces: list[Piece] = []
             try:
-                pieces = list(self._pieces(bag, note, frames))
+                # What was read before an error is kept, as the check of a bag counts it.
+                pieces.extend(self._pieces(bag, note, frames))
             except UserError as error:
-                pieces = []
                 note(str(error))
             ticks = [tick.frame for piece in pieces for tick in piece.ticks]
             frames.save(part / 'frames.npy', ticks)
@@ -204,7 +221,7 @@ class Cache:
                 self.robot,
                 self.view,
                 note,
-                marked=bool(markers),
+                marked=reader.marked,
                 settings=self.settings,
                 facts=reader.facts,
                 keep=frames.add,

@@ -17,7 +17,6 @@ from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.reasons import listed
 from eva_ros.episodes.reasons import Notes
 from eva_ros.episodes.reasons import sentence
-from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import IMAGES
@@ -120,7 +119,6 @@ class _Look:
 
     def result(self) -> BagCheck:
         reader = self._reader
-        marked = EPISODE in reader.topics.values()
         pieces: list[Piece] = []
         records = self._records()
         try:
@@ -129,7 +127,7 @@ class _Look:
                 self._robot,
                 self._view,
                 self._notes.add,
-                marked=marked,
+                marked=reader.marked,
                 settings=self._settings,
                 facts=reader.facts,
                 keep=self._spread.add,
@@ -212,8 +210,7 @@ class _Look:
         simulated = self._robot.simulated or any(
             stream.type == _CLOCK and stream.count for stream in self._streams.values()
         )
-        received = by_reception(self._settings, self._robot)
-        received |= {self._robot.cameras[n].topic for n in self._cameras.values() if n in received}
+        received = self._received()
         for topic in (t for t in wanted if self._count(t) and t not in received):
             faults = self._streams[topic].faults(simulated=simulated)
             hint = ' (align it by the time of reception: clock: receive)' if faults else ''
@@ -223,6 +220,11 @@ class _Look:
             for fault in pictures.faults():
                 self._notes.add(sentence(f"camera '{self._cameras[topic]}': {fault}"))
         self._judge_joints()
+
+    def _received(self) -> set[str]:
+        """Return the topics that are aligned by the time of reception."""
+        found = by_reception(self._settings, self._robot)
+        return found | {topic for topic, name in self._cameras.items() if name in found}
 
     def _judge_joints(self) -> None:
         heard = [name for name in ARM_NAMES if self._arms[name].messages]
@@ -265,11 +267,13 @@ class _Look:
 
     def _episode(self, piece: Piece) -> dict[str, Any]:
         first, last = piece.ticks[0].observation.stamp_ns, piece.ticks[-1].observation.stamp_ns
-        begins = [
-            stream.first_ns
+        received = self._received()
+        firsts = [
+            stream.first_received_ns if name in received else stream.first_ns
             for name, stream in self._streams.items()
-            if name in self._wanted and stream.count and stream.first_ns
+            if name in self._wanted and stream.count
         ]
+        begins = [first_ns for first_ns in firsts if first_ns]
         return {
             'instruction': piece.instruction,
             'success': piece.success,

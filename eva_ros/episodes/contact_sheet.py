@@ -81,21 +81,22 @@ def _pieces(
     def passed_over(sentence: str) -> None:
         """The check has said it."""
 
-    settings = settings or AlignSettings()
+    settings, pieces = settings or AlignSettings(), list[Piece]()
     cameras = [robot.cameras[name].topic for name in view.camera_names]
     told = [settings.task_topic] if settings.task_topic else []
     try:
         with BagReader(path, passed_over) as reader:
             markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
             records = reader.records([*cameras, *robot.joint_state_topics, *markers, *told])
-            return list(
+            pieces.extend(
                 align(
-                    records, robot, view, passed_over, marked=bool(markers), settings=settings,
+                    records, robot, view, passed_over, marked=reader.marked, settings=settings,
                     facts=reader.facts, keep=jpegs.add,
                 )
             )  # fmt: skip
-    except UserError:
-        return []
+    except UserError as error:
+        passed_over(str(error))
+    return pieces
 
 
 def _topics(check: BagCheck) -> str:

@@ -18,6 +18,7 @@ from eva_ros.episodes.joints import Floats
 from eva_ros.episodes.joints import JointReading
 from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.joints import NotReady as NotReady
+from eva_ros.episodes.joints import NotYet as NotYet
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.episodes.video import is_video
@@ -157,6 +158,10 @@ class ObservationBuilder:
         images = {name: sample.stamp_ns for name, sample in found.items() if sample}
         return {**images, **self._joints.newest}
 
+    def skipped(self) -> dict[str, int]:
+        """Return how many video frames of each camera came before a keyframe, where any did."""
+        return {name: video.skipped for name, video in self._videos.items() if video.skipped}
+
     def next_fresh(self, camera: str, now_ns: int) -> int | None:
         """Return the first instant from `now_ns` on at which an image is there and not too old.
 
@@ -222,10 +227,7 @@ class ObservationBuilder:
         newest = self._images[name].newest
         if sample is None and newest:
             ahead_s = (newest.stamp_ns - now_ns) * 1e-9
-            raise NotReady(
-                f"The images of camera '{name}' on '{topic}' are stamped {ahead_s:.2f} s in the "
-                'future: do the clocks agree?'
-            )
+            raise NotYet(f"The images of camera '{name}' on '{topic}'", ahead_s)
         if sample is None:
             raise NotReady(f"There is no image of camera '{name}' on '{topic}' yet.")
         age_ns = now_ns - sample.stamp_ns

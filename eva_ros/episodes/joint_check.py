@@ -14,6 +14,9 @@ from eva_ros.robot.spec import Arm
 _STILL = 2e-3
 # A value that was repeated exactly for so long, and then jumped, was frozen.
 _FROZEN_NS = 300_000_000
+# One that stops at once and repeats its value to the end, while others move for so long, too.
+_GONE_NS = 2_000_000_000
+_ABRUPT = 0.01
 # Measured joints may be off a little: a share of the range, and a share of the speed.
 _POSITION_SLACK, _VELOCITY_SLACK = 0.01, 0.2
 _WINDOW_NS = 20_000_000
@@ -47,6 +50,9 @@ class ArmCheck:
         self._outside, self._fast = np.zeros(count, int), np.zeros(count, int)
         self._frozen = np.zeros(count, int)
         self._rest_s = np.zeros(count)
+        # As of each joint's last change: its speed, all joints' values, the longest rest before.
+        self._speed, self._around = np.zeros(count), np.full((count, count), np.nan)
+        self._rested_ns = np.zeros(count, np.int64)
 
     def add(self, record: JointStateRecord) -> None:
         """Take in a joint state."""
@@ -57,12 +63,12 @@ class ArmCheck:
         if len(record.names) != len(record.positions):
             self.bad['names and positions differ in number'] += 1
             return
-        if is_sentinel(record.positions):
+        held, places = self._held(record.names)
+        raw = np.asarray(record.positions, np.float64)[places]
+        if is_sentinel(record.positions) or is_sentinel(raw):
             self.sentinels += 1
             return
-        held, places = self._held(record.names)
         if len(held):
-            raw = np.asarray(record.positions, np.float64)[places]
             self._take(record.stamp_ns, held, (raw - self._zero[held]) / self._scale[held])
 
     def _held(self, names: tuple[str, ...]) -> tuple[NDArray, NDArray]:
@@ -90,13 +96,17 @@ class ArmCheck:
         moved = known & (values != self._value[held])
         still_ns = stamp_ns - self._since[held]
         step_s = np.maximum(stamp_ns - self._stamp[held], 1) * 1e-9
+        step = np.abs(values - self._value[held])
         with np.errstate(invalid='ignore'):
-            far = np.abs(values - self._value[held]) > 2 * self._fastest[held] * step_s
+            far = step > 2 * self._fastest[held] * step_s
         self._frozen[held] += moved & far & (still_ns > _FROZEN_NS)
         longest = np.where(known & ~moved, still_ns * 1e-9, 0)
         self._rest_s[held] = np.maximum(self._rest_s[held], longest)
         self._since[held] = np.where(moved | ~known, stamp_ns, self._since[held])
         self._value[held], self._stamp[held] = values, stamp_ns
+        changed = held[moved]
+        self._speed[changed], self._around[changed] = (step / step_s)[moved], self._value
+        self._rested_ns[changed] = np.maximum(self._rested_ns[changed], still_ns[moved])
         # Speeds over a little time: neighbours in time are too near for a clock's jitter.
         fresh = np.isnan(self._before[held]) | (self._before_ns[held] > stamp_ns)
         due = stamp_ns - self._before_ns[held] >= _WINDOW_NS
@@ -106,6 +116,19 @@ class ArmCheck:
         self._fast[held] += due & ~fresh & fast
         renew = held[due | fresh]
         self._before[renew], self._before_ns[renew] = values[due | fresh], stamp_ns
+
+    def _gone(self) -> NDArray:
+        """Return which joints froze for good: they stop in motion while others go on.
+
+        A joint that came to rest slowly, or that repeated a value before, may well rest.
+        """
+        stopped = (self._most - self._least > _STILL) & (self._speed > _ABRUPT)
+        stopped &= self._rested_ns <= _FROZEN_NS
+        stopped[-1] = False  # a gripper holds what it closed on
+        with np.errstate(invalid='ignore'):
+            moved = np.abs(self._value - self._around)[:, :-1] > _STILL
+        longer = self._since[None, :-1] - self._since[:, None] >= _GONE_NS
+        return stopped & (moved & longer).any(axis=1)
 
     def _names(self, mask: NDArray) -> list[str]:
         return [name for name, chosen in zip(self._arm.joint_names, mask) if chosen]
@@ -139,6 +162,13 @@ class ArmCheck:
         if self._frozen.any():
             names = ', '.join(self._names(self._frozen > 0))
             found.append(f'{names} repeat one value and then jump: a frozen encoder')
+        gone = self._gone()
+        if gone.any():
+            since_s = (self._stamp - self._since)[gone].max() * 1e-9
+            found.append(
+                f'{", ".join(self._names(gone))} repeat one value for the last {since_s:.1f} s '
+                'while others move: a frozen encoder'
+            )
         return found + self._limits()
 
     def _limits(self) -> list[str]:

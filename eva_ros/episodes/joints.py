@@ -31,6 +31,16 @@ class NotReady(UserError):  # noqa: N818
     """There is no observation now; the sentence says which camera or joint is missing."""
 
 
+class NotYet(NotReady):
+    """A stream begins after the instant; `late` says so where the clocks are not in doubt."""
+
+    def __init__(self, stream: str, ahead_s: float) -> None:
+        super().__init__(
+            f'{stream} are stamped {ahead_s:.2f} s in the future: do the clocks agree?'
+        )
+        self.late = f'{stream} begin only then.'
+
+
 @dataclass(frozen=True, eq=False)
 class JointReading:
     """All joints as of an instant.
@@ -173,7 +183,8 @@ class JointTrack:
         values[0] = (raw[layout.index] - layout.zero) / layout.scale
         if len(velocities):
             values[1] = np.asarray(velocities, np.float64)[layout.index] / layout.scale
-        if not np.isfinite(values[0]).all() or (raw[0] == _SENTINEL and is_sentinel(raw)):
+        unread = _SENTINEL in raw and self._unread(topic, names, raw)
+        if unread or not np.isfinite(values[0]).all():
             return None
         return layout.held, values
 
@@ -182,6 +193,9 @@ class JointTrack:
     ) -> tuple[Joints, NDArray[np.float64]]:
         """Return which of the topic's joints a message holds, and their values [2, held]."""
         wanted = self._joints[topic]
+        unread = self._unread(topic, names, positions)
+        if unread:
+            raise UserError(unread)
         given = set(names)
         held = tuple(index for index, name in enumerate(wanted) if name in given)
         if not held:
@@ -191,8 +205,6 @@ class JointTrack:
             lacking = ', '.join(name for name in wanted if name not in given)
             self._complaints[topic] = f'The joint state lacks {lacking}.'
             names, positions, velocities = _filled(wanted, names, positions, velocities)
-        if is_sentinel(positions):
-            raise UserError('All its joints are -1: the driver has not read the arm.')
         both = np.stack(
             [
                 self._join(topic, 'from_joint_state', names, positions),
@@ -200,6 +212,16 @@ class JointTrack:
             ]
         )
         return held, both if len(held) == len(wanted) else both[:, held]
+
+    def _unread(self, topic: str, names: Sequence[str], positions: Floats) -> str:
+        """Return a sentence where a message, or what it holds of one arm, is no measurement."""
+        if is_sentinel(positions):
+            return 'All its joints are -1: the driver has not read the arm.'
+        given = dict(zip(names, positions))
+        for arm in self._arms(topic):
+            if is_sentinel([given[name] for name in arm.state_joints if name in given]):
+                return f'All joints of the {arm.name} arm are -1: the driver has not read it.'
+        return ''
 
     def _topic(self, topic: str) -> str:
         topics = self._robot.joint_state_topics
@@ -268,7 +290,7 @@ class JointTrack:
         }
         sample = self._merged(topic, samples)
         if sample is None:
-            raise NotReady(self._nothing(topic, now_ns))
+            raise self._nothing(topic, now_ns)
         age_ns = now_ns - sample.stamp_ns
         if age_ns > self._max_age_ns[topic]:
             reason = self._complaints.get(topic, 'is it still published?')
@@ -294,17 +316,15 @@ class JointTrack:
             return None
         return Sample(min(stamps), value)
 
-    def _nothing(self, topic: str, now_ns: int) -> str:
+    def _nothing(self, topic: str, now_ns: int) -> NotReady:
         heard = self.newest.get(topic)
         if heard and heard > now_ns:
             ahead_s = (heard - now_ns) * 1e-9
-            return (
-                f"The joint states on '{topic}' are stamped {ahead_s:.2f} s in the future: do the "
-                'clocks agree?'
-            )
+            return NotYet(f"The joint states on '{topic}'", ahead_s)
         if topic in self._complaints:
-            return f"No joint state on '{topic}' is complete: {self._complaints[topic]}"
-        return f"There is no joint state on '{topic}' yet."
+            why = self._complaints[topic]
+            return NotReady(f"No joint state on '{topic}' is complete: {why}")
+        return NotReady(f"There is no joint state on '{topic}' yet.")
 
     def _between(self, topic: str, stamp_ns: int) -> NDArray[np.float64]:
         """Return the topic's joints [2, joints] at an instant between two samples of each."""
