@@ -95,6 +95,34 @@ def test_every_state_is_left_and_every_event_is_used():
     assert {event for _, event in TRANSITIONS} == set(Event)
 
 
+COLUMNS = {
+    'arm': Event.ARM, 'disarm': Event.DISARM, 'reject': Event.REJECT, 'hold': Event.STOP,
+    'end of motion': Event.FINISH, 'fault': Event.FAULT, 'e-stop': Event.ESTOP,
+    'reset': Event.RESET,
+}  # fmt: skip
+
+
+def test_the_table_in_the_docs_is_the_table(repository):
+    """Every transition there is, and none that is not."""
+    page = (repository / 'docs' / 'safety.md').read_text().partition('## The states')[2]
+    lines = [line for line in page.splitlines() if line.startswith('|')][: len(State) + 2]
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+    said = {}
+    for state, *cells in rows[2:]:
+        for column, cell in zip(rows[0][1:], cells):
+            if column in COLUMNS and cell:
+                to = state if cell == '-' else cell
+                said[State(state), COLUMNS[column]] = State(to)
+    begins = (Event.PROPOSE, Event.EXECUTE, Event.JOIN)
+    assert said == {key: to for key, to in TRANSITIONS.items() if key[1] not in begins}
+    assert {key: to for key, to in TRANSITIONS.items() if key[1] in begins} == {
+        (State.ARMED, Event.PROPOSE): State.AWAITING_APPROVAL,
+        (State.ARMED, Event.EXECUTE): State.EXECUTING,
+        (State.AWAITING_APPROVAL, Event.EXECUTE): State.EXECUTING,
+        (State.EXECUTING, Event.JOIN): State.EXECUTING,
+    }
+
+
 GOOD = ArmingFacts(joint_state_age_s=0.01)
 
 
@@ -118,6 +146,10 @@ def test_arming_with_everything_in_order():
         (ArmingFacts(0.01, estop_pressed=True), 'ESTOP'),
         (ArmingFacts(0.01, other_publishers=['teleop']), 'SECOND_PUBLISHER'),
         (ArmingFacts(0.01, clock_jumped=True), 'CLOCK_JUMP'),
+        (ArmingFacts(0.01, limits_changed=True), 'LIMITS_CHANGED'),
+        (ArmingFacts(0.01, heartbeat_lost=True), 'ESTOP_HEARTBEAT_LOST'),
+        (ArmingFacts(0.01, disabled_arms=['right']), 'NOT_ARMED'),
+        (ArmingFacts(0.01, braking=True), 'BUSY'),
         (ArmingFacts(0.01, use_sim_time=True), 'SIM_TIME'),
         (ArmingFacts(0.01, joint_state_ahead_s=0.2), 'STAMP_IN_FUTURE'),
         (ArmingFacts(0.01, at_measured_joints=['left']), 'CONTROLLER_REJECTED'),

@@ -60,6 +60,18 @@ def test_a_stop_is_short_and_shorter_than_the_path():
     assert 0.0 < moved < 0.75 * fastest * stop.duration
 
 
+def test_an_estop_brakes_the_harder_the_more_deceleration_it_may_use():
+    path = running(1)
+    durations = [
+        brake(
+            ROBOT, SETTINGS.model_copy(update={'estop_deceleration': factor}), path,
+            0.4 * path.duration, urgent=True,
+        ).path.duration
+        for factor in (1.0, 1.5, 3.0)
+    ]  # fmt: skip
+    assert durations[0] > 1.2 * durations[1] > 1.4 * durations[2]
+
+
 def test_both_arms_stop_at_the_same_time():
     path = running(2)
     command = brake(ROBOT, SETTINGS, path, 0.5).command
