@@ -224,6 +224,20 @@ def test_the_shipped_settings_are_known_and_slow_for_a_real_robot():
     assert sim.velocity_scaling_factor == 1.0
 
 
+def test_a_real_robot_that_kept_the_simulators_name_does_not_get_its_settings():
+    real = load_gate_settings('aloha_sim', simulated=False)
+    assert real.approve and real.velocity_scaling_factor == 0.25
+    assert real.max_tracking_error == 0.15
+
+
+def test_a_gate_file_that_says_nothing_is_gentle_and_asks(tmp_path):
+    path = tmp_path / 'gate.yaml'
+    path.write_text('gate: {}')
+    settings = load_gate_settings('my_robot', path, simulated=False)
+    assert settings.approve
+    assert settings.velocity_scaling_factor == settings.acceleration_scaling_factor == 0.25
+
+
 @pytest.mark.parametrize(
     ('pattern', 'replacement', 'word'),
     [

@@ -95,13 +95,15 @@ def test_a_parameter_file_that_is_missing_or_no_yaml_is_refused(tmp_path):
 
 
 def test_settings_reach_their_nodes_and_only_them(tmp_path):
-    plan(STACK, {'checkpoint': '/m', 'idm': '/i', 'dry_run': False, 'robot': 'r'}, tmp_path)
+    plan(
+        STACK, {'checkpoint': '/m', 'idm': '/i', 'dry_run': False, 'robot': 'piper_dual'}, tmp_path
+    )
     sections = yaml.safe_load((tmp_path / 'overrides.yaml').read_text())
     values = {key: body['ros__parameters'] for key, body in sections.items()}
-    assert values['/**/rollout_generator'] == {'checkpoint': '/m', 'robot': 'r'}
-    assert values['/**/action_decoder'] == {'checkpoint': '/i', 'robot': 'r'}
-    assert values['/**/arm_trajectory_publisher'] == {'dry_run': False, 'robot': 'r'}
-    assert values['/**/camera_ingest'] == {'robot': 'r'}
+    assert values['/**/rollout_generator'] == {'checkpoint': '/m', 'robot': 'piper_dual'}
+    assert values['/**/action_decoder'] == {'checkpoint': '/i', 'robot': 'piper_dual'}
+    assert values['/**/arm_trajectory_publisher'] == {'dry_run': False, 'robot': 'piper_dual'}
+    assert values['/**/camera_ingest'] == {'robot': 'piper_dual'}
 
 
 def test_the_simulated_robot_has_a_process_of_its_own_also_when_composed(tmp_path):

@@ -1,6 +1,7 @@
 """Chunks that overlap, and a robot whose controllers take an action."""
 
 import importlib.util
+import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -8,6 +9,7 @@ from gate_bench import Bench
 from gate_bench import ROBOT
 import numpy as np
 import pytest
+from rclpy.parameter import Parameter
 from ros_harness import Graph
 import yaml
 
@@ -16,6 +18,7 @@ from eva_msgs.msg import SafetyState
 from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import topics
+from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 
 
@@ -59,6 +62,111 @@ def test_a_chunk_in_mid_motion_is_joined_and_the_arms_never_stop(overlap: Bench)
     overlap.graph.wait_for(lambda: overlap.safety[-1].state == SafetyState.ARMED)
     assert overlap.safety[-1].reason == ChunkReport.OK
     assert overlap.rejections == []
+
+
+def test_a_chunk_joins_at_the_instant_that_it_was_planned_for(overlap: Bench, monkeypatch):
+    """However long its check took: the new message goes through where the old one leads."""
+    judge = overlap.node._guard.judge
+
+    def slow(*args):
+        verdict = judge(*args)
+        time.sleep(0.05)
+        return verdict
+
+    overlap.arm()
+    assert overlap.send(overlap.chunk(positions=waist_path(0.0, 0.4))).sent
+    overlap.graph.wait_for(lambda: min(values[0] for values in overlap.values) > 0.1)
+    first = overlap.node._guard.motion
+    monkeypatch.setattr(overlap.node._guard, 'judge', slow)
+    place = overlap.values[0][0]
+    chunk = overlap.chunk(rollout_id=2, positions=waist_path(place, place + 0.4))
+    chunk.observation_stamp = to_time(overlap.now_ns())
+    assert overlap.send(chunk).sent
+    second = overlap.node._guard.motion
+    message = overlap.sent(2)['left']
+    assert to_ns(message.header.stamp) == second.start_ns
+    begun = first.path.sample(first.path.times[0] + first.elapsed_s(second.start_ns))[0]
+    np.testing.assert_allclose(second.path.positions[0], begun, atol=1e-6)
+
+
+def test_a_chunk_whose_switch_is_past_when_it_is_checked_is_refused(overlap: Bench, monkeypatch):
+    judge = overlap.node._guard.judge
+
+    def slower(*args):
+        verdict = judge(*args)
+        time.sleep(0.12)
+        return verdict
+
+    overlap.arm()
+    assert overlap.send(overlap.chunk(positions=waist_path(0.0, 0.4))).sent
+    overlap.graph.wait_for(lambda: min(values[0] for values in overlap.values) > 0.1)
+    monkeypatch.setattr(overlap.node._guard, 'judge', slower)
+    place = overlap.values[0][0]
+    chunk = overlap.chunk(rollout_id=2, positions=waist_path(place, place + 0.4))
+    chunk.observation_stamp = to_time(overlap.now_ns())
+    report = overlap.send(chunk)
+    assert (report.sent, report.reason) == (False, ChunkReport.STALE_OBSERVATION)
+    assert 'is past' in report.detail
+
+
+def test_overlap_and_approval_are_refused_together(graph: Graph, tmp_path):
+    path = tmp_path / 'gate.yaml'
+    path.write_text('gate: {mode: overlap, approve: true}')
+    thread = graph.start(ArmTrajectoryPublisher, gate=str(path))
+    assert 'set approve to false' in thread.refusal
+
+
+def test_parameters_are_taken_all_or_none(graph: Graph):
+    bench = Bench(graph)
+    answer = bench.node.set_parameters_atomically(
+        [Parameter('dry_run', value=True), Parameter('stamp_mode', value='zero')]
+    )
+    assert not answer.successful and 'stamp_mode' in answer.reason
+    assert not bench.node._guard.dry_run and not bench.node.param('dry_run')
+    answer = bench.node.set_parameters_atomically(
+        [Parameter('dry_run', value=True), Parameter('velocity_scaling_factor', value=0.1)]
+    )
+    assert not answer.successful and 'one at a time' in answer.reason
+    assert not bench.node._guard.dry_run
+
+
+def test_the_source_of_time_is_not_changed_while_configured(graph: Graph):
+    bench = Bench(graph)
+    (answer,) = bench.node.set_parameters([Parameter('use_sim_time', value=True)])
+    assert not answer.successful and 'takes effect at configure' in answer.reason
+
+
+def test_arms_a_little_outside_their_limits_get_a_report_and_come_back(graph: Graph):
+    bench = Bench(graph)
+    elbow = ROBOT.joint_names.index('left_elbow')
+    bench.arm()
+    over = ROBOT.home.copy()
+    over[elbow] = ROBOT.limits.max_position[elbow] + 0.02
+    bench.slip[elbow] = over[elbow] - ROBOT.home[elbow]
+    bench.graph.wait_for(
+        lambda: (
+            bench.node._joints.positions is not None
+            and abs(bench.node._joints.positions[elbow] - over[elbow]) < 1e-6
+        )
+    )
+    positions = np.tile(over, (17, 1))
+    positions[:, elbow] -= np.linspace(0.0, 0.3, 17)
+    chunk = bench.chunk(positions=positions.ravel().tolist())
+    chunk.observed_positions = over.tolist()
+    report = bench.send(chunk)
+    assert report.detail
+
+
+def test_a_watch_that_fails_stops_the_arms(graph: Graph, monkeypatch):
+    bench = Bench(graph)
+    bench.arm()
+    assert bench.send(bench.chunk(positions=waist_path(0.0, 0.4))).sent
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.05)
+    monkeypatch.setattr(bench.node._conditions, 'fault', lambda now_ns: 1 / 0)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
+    assert bench.safety[-1].reason == ChunkReport.ERROR
+    assert 'ZeroDivisionError' in bench.safety[-1].detail
+    bench.sent(2)
 
 
 @pytest.mark.skipif(

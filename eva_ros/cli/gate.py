@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from eva_ros.robot.spec import load_robot
 
     robot = load_robot(args.robot)
-    settings = load_gate_settings(robot.name, args.gate)
+    settings = load_gate_settings(robot.name, args.gate, simulated=robot.simulated)
     content = _arrays(args.chunk)
     for name in ('positions', 'dt'):
         if name not in content:

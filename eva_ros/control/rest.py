@@ -26,8 +26,11 @@ def begun_at_rest(verdict: Verdict, robot: Robot, settings: GateSettings) -> Ver
     """
     if not verdict.accepted or verdict.path is None:
         return verdict
-    rest = standing(verdict.path.positions[0], settings.control_period_s)
-    path = rest.then(verdict.path)
+    start, limits = verdict.path.positions[0], robot.limits
+    if ((start < limits.min_position) | (start > limits.max_position)).any():
+        # No point outside the limits is sent, not even to stay there: the chunk brings them back.
+        return verdict
+    path = standing(start, settings.control_period_s).then(verdict.path)
     command = to_command(robot, path)
     check_command(command, robot)
     return replace(verdict, command=command, path=path, duration_s=path.duration)

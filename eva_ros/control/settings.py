@@ -107,18 +107,29 @@ class _GateFile(StrictModel):
     robots: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
-def load_gate_settings(robot_name: str, path: Path | None = None) -> GateSettings:
+# What a file that says nothing of them means, as for every robot that is not a simulated one.
+_GENTLE = {'velocity_scaling_factor': 0.25, 'acceleration_scaling_factor': 0.25}
+
+
+def load_gate_settings(
+    robot_name: str, path: Path | None = None, *, simulated: bool = True
+) -> GateSettings:
     """Return the gate's settings for a robot.
 
     Args:
         robot_name: its own entry under `robots`, if there is one, comes on top of `gate`.
         path: the file; config/gate.yaml of the package if None.
+        simulated: of the robot. What the package's file says of its simulated robots is not for
+            a real one that was described in a copy of their YAML and kept the name.
 
     Raises:
         UserError: an unknown key or a value out of range; names file and key.
     """
-    path = config_dir() / 'gate.yaml' if path is None else path
+    packaged = config_dir() / 'gate.yaml'
+    path = packaged if path is None else path
     file = parse(_GateFile, read_yaml(path), path)
     for overrides in ({}, *file.robots.values()):
-        parse(GateSettings, {**file.gate, **overrides}, path)
-    return parse(GateSettings, {**file.gate, **file.robots.get(robot_name, {})}, path)
+        parse(GateSettings, {**_GENTLE, **file.gate, **overrides}, path)
+    applies = simulated or path.resolve() != packaged.resolve()
+    overrides = file.robots.get(robot_name, {}) if applies else {}
+    return parse(GateSettings, {**_GENTLE, **file.gate, **overrides}, path)

@@ -60,7 +60,7 @@ class ArmDispatch:
         Args:
             verdict: of the gate.
             rollout_id: that it came from; 0: from none.
-            now_ns: the time of sending.
+            now_ns: the time at which the motion begins.
 
         Raises:
             UserError: one arm cannot be reached.
@@ -71,7 +71,7 @@ class ArmDispatch:
         prepared = self._outputs.prepare(Order(verdict.command, verdict.path), stamp_ns)
         order = self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns)
         if order:
-            self._outputs.send(prepared)
+            self._outputs.send(prepared, now_ns)
             self._reports.publish_state()
         return bool(order)
 

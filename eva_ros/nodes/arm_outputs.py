@@ -234,9 +234,14 @@ class ArmOutputs:
             for arm, trajectory in order.command.items()
         }
 
-    def send(self, prepared: dict[str, Any]) -> None:
-        """Send both arms what was prepared."""
-        begin_ns = self._time_ns()
+    def send(self, prepared: dict[str, Any], planned_ns: int) -> None:
+        """Send both arms what was prepared.
+
+        Args:
+            prepared: of both arms.
+            planned_ns: ROS time at which the motion begins; streams catch up with it.
+        """
+        begin_ns = self._time_ns() - max(0, self._node.now_ns() - planned_ns)
         for arm, message in prepared.items():
             self.arms[arm].send(message, begin_ns)
 

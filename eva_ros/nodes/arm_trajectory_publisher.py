@@ -87,7 +87,9 @@ class ArmTrajectoryPublisher(EvaNode):
         if self.param('stamp_mode') not in ('common', 'zero'):
             raise UserError(f"stamp_mode is '{self.param('stamp_mode')}': common or zero.")
         path = Path(self.param('gate')) if self.param('gate') else config_dir() / 'gate.yaml'
-        self._file_settings = load_gate_settings(self.robot.name, path)
+        self._file_settings = load_gate_settings(
+            self.robot.name, path, simulated=self.robot.simulated
+        )
         given = {name: self.param(name) for name in _SCALING if self.param(name) > 0.0}
         settings = self._file_settings.model_copy(update=given)
         self._guard = ArmGuard(
@@ -99,6 +101,11 @@ class ArmTrajectoryPublisher(EvaNode):
             raise UserError(
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '
                 'the clock with the controllers, or take mode look_dream_move.'
+            )
+        if settings.mode == 'overlap' and settings.approve:
+            raise UserError(
+                'Mode overlap moves on before anybody could approve a chunk: set approve to '
+                'false, or take mode look_dream_move.'
             )
         self._compose(files)
         self._listen()
@@ -159,8 +166,10 @@ class ArmTrajectoryPublisher(EvaNode):
         """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
         guard = self._guard
         if name == 'dry_run' and value != guard.dry_run:
-            if guard.is_armed:
-                raise UserError('dry_run changes only while disarmed: call ~/disarm first.')
+            if guard.is_armed or guard.is_braking(self.now_ns()):
+                raise UserError(
+                    'dry_run changes only while disarmed arms are at rest: call ~/disarm first.'
+                )
             guard.dry_run = value
             self._reports.publish_state()
         elif name in _SCALING:
@@ -193,6 +202,14 @@ class ArmTrajectoryPublisher(EvaNode):
         verdict = self._guard.judge(
             received_chunk(chunk), self._joints.positions, self._joints.stamp_ns, now_ns
         )
+        if self._guard.motion is not None:
+            # It joins the motion under way at the instant it was planned for.
+            late_s = (self.now_ns() - now_ns) * 1e-9
+            settings = self._guard.settings
+            if verdict.accepted and late_s > settings.switch_lead_s - settings.control_period_s:
+                detail = f'It took {late_s:.3f} s to check the chunk: the switch to it is past.'
+                return refusal_report(chunk, reasons.STALE_OBSERVATION, detail, now_ns)
+            return self._dispatch.execute(chunk, verdict, now_ns)
         now_ns = self.now_ns()
         if self._approval.propose(chunk, verdict, now_ns):
             return verdict_report(chunk, verdict, self.robot, now_ns, sent=False, waits=True)
@@ -221,7 +238,11 @@ class ArmTrajectoryPublisher(EvaNode):
         self._approval.expire(now_ns)
         if not self._guard.is_armed:
             return
-        fault = self._conditions.fault(now_ns)
+        try:
+            fault = self._conditions.fault(now_ns)
+        except Exception as error:
+            # Arms that nobody looks at do not go on.
+            fault = reasons.ERROR, f'The watch failed: {type(error).__name__}: {error}'
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
         elif self._estop.is_lost(now_ns):

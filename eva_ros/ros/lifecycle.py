@@ -285,19 +285,27 @@ class EvaNode(LifecycleNode):
             self.report_unexpected('cleanup', error)
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        if not self._configured:
+            return SetParametersResult(successful=True)
+        live = []
         for parameter in parameters:
             param = self._declared.get(parameter.name)
-            if param is None or not self._configured:
-                continue
-            if not param.live:
+            if parameter.name == 'use_sim_time' or (param is not None and not param.live):
                 reason = (
                     f"'{parameter.name}' takes effect at configure: deactivate and clean up first."
                 )
                 return SetParametersResult(successful=False, reason=reason)
-            try:
+            if param is not None:
+                live.append(parameter)
+        if len(live) > 1:
+            # All of them or none: what was taken could not be given back if the next is refused.
+            names = ' and '.join(f"'{parameter.name}'" for parameter in live)
+            return SetParametersResult(successful=False, reason=f'Set {names} one at a time.')
+        try:
+            for parameter in live:
                 self.on_parameter(parameter.name, parameter.value)
-            except UserError as error:
-                return SetParametersResult(successful=False, reason=str(error))
+        except UserError as error:
+            return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
 
