@@ -75,8 +75,19 @@ def test_arms_that_are_elsewhere(ask):
 
 
 @pytest.mark.parametrize('arrays', [{'dt': None}, {'positions': None}, {'positions': np.zeros(3)},
-                                    {'positions': np.array([['a']])}])  # fmt: skip
+                                    {'positions': np.array([['a']])},
+                                    {'positions': np.full((17, 14), 1j)},
+                                    {'joint_names': np.array('left_waist')}])  # fmt: skip
 def test_a_file_that_holds_no_chunk_is_said(ask, arrays):
     code, sentence = ask(**arrays)
     assert code == 2
     assert 'chunk.npz' in sentence
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04 cut off', b'no zip at all'])
+def test_a_file_that_is_damaged_is_said(tmp_path, capsys, content):
+    path = tmp_path / 'chunk.npz'
+    path.write_bytes(content)
+    assert main(['gate', 'check', str(path), '--json']) == 2
+    said = capsys.readouterr()
+    assert said.out == '' and 'chunk.npz cannot be read as npz' in said.err

@@ -81,19 +81,24 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _arrays(path: Path) -> dict[str, Any]:
+    import zipfile
+    import zlib
+
     import numpy as np
 
+    damage = (OSError, ValueError, AttributeError, TypeError, EOFError, MemoryError)
     try:
         with np.load(path, allow_pickle=False) as content:
-            found = {name: content[name] for name in content.files}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+            found = {name: np.asarray(content[name]) for name in content.files}
+    except (*damage, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f'{path} cannot be read as npz: {error}.') from None
     for name in ('positions', 'dt'):
         if name in found:
-            try:
-                found[name] = found[name].astype(np.float64)
-            except ValueError:
-                raise UserError(f'{path}: {name} are no numbers.') from None
+            if found[name].dtype.kind not in 'iuf':
+                raise UserError(f'{path}: {name} are no real numbers.')
+            found[name] = found[name].astype(np.float64)
+    if 'joint_names' in found and found['joint_names'].ndim != 1:
+        raise UserError(f'{path}: joint_names are no list of names.')
     return found
 
 
