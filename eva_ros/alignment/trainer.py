@@ -24,7 +24,7 @@ from eva_ros.alignment.settings import AlignSettings
 from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.settings import GrpoSettings
 from eva_ros.episodes.fingerprint import fingerprint
-from eva_ros.errors import UserError
+from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.idm import resume
 
 STATE = 'training.safetensors'
@@ -94,13 +94,7 @@ class Aligner:
             UserError: that alignment had another model, other data or other settings.
         """
         tensors, facts = resume.read_tensors(folder / STATE)
-        here = self._world()
-        others = [name for name in here if facts['world'].get(name) != here[name]]
-        if others:
-            raise UserError(
-                f'{folder / STATE} is of an alignment with another {", another ".join(others)}: '
-                'repeat the command it was begun with, or give another --out.'
-            )
+        refuse_another(folder / STATE, 'an alignment', facts['world'], self._world())
         with torch.no_grad():
             for name, value in resume.unpack(tensors, 'weights').items():
                 self.learner.weights[name].copy_(value)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from eva_ros.episodes.fingerprint import fingerprint
+from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.errors import UserError
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
@@ -118,12 +119,7 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
     if not start.is_file():
         return
     there = json.loads(start.read_text(encoding='utf-8')).get('training', {})
-    others = [name for name in here if there.get(name) != here[name]]
-    if others:
-        raise UserError(
-            f'{out / "run"} is of a training with another {", another ".join(others)}: repeat '
-            'the command it was begun with, or give another --out.'
-        )
+    refuse_another(out / 'run', 'a training', there, here)
 
 
 def _told(episodes: Sequence) -> list:
