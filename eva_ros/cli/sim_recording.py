@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-import yaml
 
+from eva_ros.episodes.bag_files import METADATA
+from eva_ros.episodes.bag_files import read_metadata
 from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
@@ -65,11 +66,12 @@ def is_recorded(path: Path, settings: ExpertSettings) -> bool:
     Raises:
         UserError: it is there, but an expert with other settings made it.
     """
-    about = path / 'metadata.yaml'
-    if not about.is_file():
+    if not (path / METADATA).is_file():
         return False
-    facts = yaml.safe_load(about.read_text(encoding='utf-8'))['rosbag2_bagfile_information']
-    if (facts.get('custom_data') or {}).get('eva.settings') != repr(settings):
+    about, fault = read_metadata(path)
+    if fault:
+        raise UserError(f'{fault}: remove {path}, or give another --out.')
+    if (about.get('custom_data') or {}).get('eva.settings') != repr(settings):
         raise UserError(
             f'{path} was recorded with other settings (--astray, --pauses): give those, or '
             'another --out.'

@@ -81,6 +81,7 @@ def write_bags(
         is_there(path, facts)
     there, watch, findings = 0, PictureWatch(data.rate_hz), list[str]()
     for episode, path in zip(data.episodes, bags):
+        # Asked again: a data set may name an episode twice.
         if is_there(path, facts):
             there += 1
         else:
