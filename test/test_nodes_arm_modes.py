@@ -154,7 +154,9 @@ def test_arms_a_little_outside_their_limits_get_a_report_and_come_back(graph: Gr
     chunk = bench.chunk(positions=positions.ravel().tolist())
     chunk.observed_positions = over.tolist()
     report = bench.send(chunk)
-    assert report.detail
+    assert report.sent, report.detail
+    ends = [point.positions for point in bench.sent(1)['left'].points]
+    assert max(p[2] for p in ends) <= ROBOT.limits.max_position[elbow]
 
 
 def test_a_watch_that_fails_stops_the_arms(graph: Graph, monkeypatch):
