@@ -76,11 +76,12 @@ def smooth_path(
     given = np.vstack([start.position, steps, start.velocity * dt, start.acceleration * dt**2])
     operators = _fit_operators(points, stop_steps, first)
     in_seconds = np.array([1.0, 1.0 / dt, 1.0 / dt**2])[:, None]
-    fitted = np.tensordot(operators[0], given, axes=1) * in_seconds
+    # Not through BLAS: its threads would share what is too small for it, at twice the time.
+    fitted = np.einsum('kcg,gj->kcj', operators[0], given) * in_seconds
     stretch = stretch_needed(_spline(times, fitted).bounds, limits)
     rough = np.flatnonzero(stretch > 1.0)
     if len(rough):
-        smoother = np.tensordot(operators[1:], given[:, rough], axes=1) * in_seconds
+        smoother = np.einsum('skcg,gj->skcj', operators[1:], given[:, rough]) * in_seconds
         every = smoother.transpose(1, 2, 0, 3).reshape(points, 3, -1)
         repeated = limits.select(np.tile(rough, len(smoother)))
         needed = stretch_needed(_spline(times, every).bounds, repeated).reshape(-1, len(rough))
