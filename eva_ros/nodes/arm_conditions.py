@@ -1,11 +1,11 @@
 """What must hold before the arms are armed, and for as long as they are."""
 
 from eva_ros.control import reasons
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import joint_states_ahead
 from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_estop import EstopTopic
-from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.measured_joints import MeasuredJoints
 

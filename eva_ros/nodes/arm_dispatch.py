@@ -4,9 +4,9 @@ from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
+from eva_ros.control.guard import ArmGuard
+from eva_ros.control.guard import Order
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_guard import ArmGuard
-from eva_ros.nodes.arm_guard import Order
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_reports import ArmReports
 from eva_ros.nodes.measured_joints import MeasuredJoints

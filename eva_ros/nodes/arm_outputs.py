@@ -16,10 +16,10 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from eva_ros.control import reasons
+from eva_ros.control.guard import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_guard import Order
 from eva_ros.robot.spec import Arm
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline

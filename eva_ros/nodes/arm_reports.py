@@ -6,7 +6,7 @@ from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
 from eva_ros.control.gate import Verdict
-from eva_ros.nodes.arm_guard import ArmGuard
+from eva_ros.control.guard import ArmGuard
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.ros import qos
 from eva_ros.ros import topics

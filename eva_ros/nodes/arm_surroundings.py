@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from eva_ros.control import reasons
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.state import begins_at_measured
 from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_enabling import ArmEnabling
-from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.ros.lifecycle import EvaNode

@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import Event
@@ -24,7 +25,6 @@ from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_conditions import ArmConditions
 from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_estop import EstopTopic
-from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
 from eva_ros.nodes.arm_reports import ArmReports

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from eva_ros.control.chunk import Chunk
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.control.state import State
-from eva_ros.nodes.arm_guard import ArmGuard
 from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.robot.spec import load_robot
 
