@@ -85,16 +85,6 @@ class SafetyStateMachine:
     reason: str = reasons.OK
     detail: str = 'Start-up: the arms are disarmed.'
 
-    @property
-    def may_execute(self) -> bool:
-        """Return whether a chunk may be sent now."""
-        return (self.state, Event.EXECUTE) in TRANSITIONS
-
-    @property
-    def must_stop(self) -> bool:
-        """Return whether arms that still move must be stopped."""
-        return self.state in (State.DISARMED, State.ESTOP)
-
     def refusal(self, event: Event) -> str:
         """Return the sentence with which this state refuses an event."""
         return _REFUSALS[self.state].format(event=event.value)
