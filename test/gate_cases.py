@@ -14,9 +14,11 @@ from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import Chunk
 from eva_ros.control.gate import GateSettings
 from eva_ros.control.gate import Running
+from eva_ros.control.motion import Motion
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
 from eva_ros.control.stop import standing
+from eva_ros.control.stops import ArmStops
 from eva_ros.control.trajectory import to_command
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
@@ -67,10 +69,7 @@ def run(number: int) -> str:
         return verdict.reason
     if rng.random() < 0.05:
         place = now + rng.normal(size=14) * rng.choice([0.0, 0.1, 10.0])
-        held = hold(ROBOT, settings, place).command
-        inside = np.clip(place, LIMITS.min_position, LIMITS.max_position)
-        assert_command(held, (inside, np.zeros(14), np.zeros(14)), SLACK)
-        return 'HOLD'
+        return _held(place, settings)
     path, kind, sent = verdict.path, 'OK', [(0.0, verdict.command, verdict.path)]
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.5, 0.3, 0.15, 0.05]))):
         elapsed_s = float(rng.uniform(-0.1, 1.1) * path.duration)
@@ -86,6 +85,8 @@ def run(number: int) -> str:
         sent.append((max(0.0, elapsed_s), command, path))
         if kind == 'ESTOP':
             break
+    if path is not None and kind in ('OK', 'SEAM') and rng.random() < 0.2:
+        kind = _missed(rng, path, settings)
     if number % 100 == 0:
         assert_finite_differences(verdict.command, now)
         assert_executed(sent, rng, settings.control_period_s)
@@ -161,6 +162,44 @@ def _braked(rng, path, elapsed_s, settings):
     slack = settings.estop_deceleration if urgent else 1.0
     assert_command(stop.command, begin, STOP_SLACK, acceleration=slack, jerk=not urgent)
     return 'ESTOP' if urgent else 'BRAKE', stop.command, stop.path
+
+
+def _held(place, settings):
+    held = hold(ROBOT, settings, place)
+    outside = np.maximum(LIMITS.min_position - place, place - LIMITS.max_position).max()
+    if held is None:
+        assert outside > 0.0
+        return 'NO_HOLD'
+    # Controllers come to it from where they are.
+    assert_command(held.command, (place, np.zeros(14), np.zeros(14)), SLACK)
+    assert outside < 0.3
+    return 'HOLD'
+
+
+def _missed(rng, path, settings):
+    """One arm misses a stop and goes on; a second stop brings both to rest from where they are."""
+    settings = settings.model_copy(update={'max_tracking_error': 0.02})
+    first_ns, later_ns = (int(part * path.duration * 1e9) for part in rng.uniform(0.0, 0.9, 2))
+    arm = str(rng.choice(['left', 'right']))
+    stops, running = ArmStops(ROBOT), Motion(path, 0, 1)
+    at = path.sample(path.times[0] + first_ns * 1e-9)[0]
+    stop = stops.begin(running, settings, at, first_ns, urgent=bool(rng.random() < 0.5)).path
+    then_ns = first_ns + later_ns
+    states = np.stack(stop.sample(stop.times[0] + later_ns * 1e-9))
+    part = ROBOT.arm_indices(arm)
+    states[:, part] = np.stack(path.sample(path.times[0] + then_ns * 1e-9))[:, part]
+    fault = stops.fault(arm, states[0, part], then_ns, settings)
+    if fault is None or running.is_over(then_ns):
+        return 'NOT_MISSED'
+    assert fault[0] == 'ARM_NOT_FOLLOWING' and arm in fault[1]
+    assert stops.unreached == (arm,)
+    urgent = bool(rng.random() < 0.5)
+    again = stops.begin(stops.motion, settings, states[0], then_ns, urgent=urgent)
+    # What was an e-stop goes on as one.
+    assert_command(
+        again.command, states, STOP_SLACK, acceleration=settings.estop_deceleration, jerk=False
+    )
+    return 'MISSED'
 
 
 def assert_executed(sent, rng, period_s):

@@ -5,10 +5,13 @@ import pytest
 
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.guard import ArmGuard
+from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.control.state import State
+from eva_ros.control.stop import brake
+from eva_ros.errors import UserError
 from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.robot.spec import load_robot
 
@@ -76,6 +79,131 @@ def test_a_stop_stays_at_its_end_so_that_it_is_not_refused_as_past(moving):
     for trajectory in order.command.values():
         assert trajectory.time_from_start[-1] >= order.path.duration + 1.0
         np.testing.assert_array_equal(trajectory.positions[-1], trajectory.positions[-2])
+
+
+def look(guard, measured, now_ns):
+    """Return what the guard says of each arm at these joints [14]."""
+    return {arm: guard.watch(arm, measured[ROBOT.arm_indices(arm)], now_ns) for arm in ROBOT.arms}
+
+
+def joints(motion, now_ns, unreached=None, before=None):
+    """Return where the arms are that do a motion; one of them goes on with another [14]."""
+    q = motion.path.sample(motion.path.times[0] + motion.elapsed_s(now_ns))[0]
+    if unreached:
+        part = ROBOT.arm_indices(unreached)
+        q[part] = before.path.sample(before.path.times[0] + before.elapsed_s(now_ns))[0][part]
+    return q
+
+
+STOPPED_NS = BEGIN_NS + 2_000_000_000
+TICK_NS = 20_000_000
+
+
+@pytest.mark.parametrize('arm', ['left', 'right'])
+@pytest.mark.parametrize('event', [Event.DISARM, Event.ESTOP, Event.STOP])
+def test_an_arm_that_goes_on_after_a_stop_gets_another_from_where_it_is(moving, arm, event):
+    before = moving.motion
+    if event is Event.STOP:
+        first = moving.stop(joints(before, STOPPED_NS), STOPPED_NS)
+    else:
+        first = moving.leave(event, 'OPERATOR', 'Stop.', joints(before, STOPPED_NS), STOPPED_NS)[2]
+    stop = moving._stops.motion
+    other = {'left': 'right', 'right': 'left'}[arm]
+    for now_ns in range(STOPPED_NS, STOPPED_NS + 5_000_000_000, TICK_NS):
+        q = joints(stop, now_ns, arm, before)
+        found = look(moving, q, now_ns)
+        assert found[other] is None
+        if found[arm]:
+            break
+    reason, detail = found[arm]
+    assert reason == 'ARM_NOT_FOLLOWING' and f'The {arm} arm' in detail
+    away = np.abs(q - joints(stop, now_ns)).max()
+    assert 0.15 < away < 0.25
+    if event is Event.STOP:
+        again = moving.leave(Event.FAULT, reason, detail, q, now_ns)[2]
+    else:
+        again = moving.stop_again(arm, (reason, detail), q, now_ns)
+    # Each arm's stop begins where that arm is, and the one that stopped does not come back.
+    np.testing.assert_allclose(again.path.positions[0], q, atol=1e-9)
+    part = ROBOT.arm_indices(other)
+    np.testing.assert_allclose(again.path.positions[-1, part], first.path.positions[-1, part])
+    assert set(again.command) == {'left', 'right'} and again.goes_on
+    went = moving._stops.motion
+    for later_ns in range(now_ns, now_ns + 5_000_000_000, TICK_NS):
+        assert not any(look(moving, joints(went, later_ns), later_ns).values())
+    assert detail in moving.machine.detail
+
+
+def test_an_estop_that_one_arm_missed_goes_on_as_one(moving):
+    before = moving.motion
+    moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', joints(before, STOPPED_NS), STOPPED_NS)
+    now_ns = STOPPED_NS + 600_000_000
+    q = joints(moving._stops.motion, now_ns, 'left', before)
+    hard = moving.stop_again('left', look(moving, q, now_ns)['left'], q, now_ns)
+    assert moving.machine.state is State.ESTOP and moving.machine.reason == 'ESTOP'
+    soft = brake(ROBOT, moving.settings, before.path, before.elapsed_s(now_ns))
+    assert hard.path.duration < 0.9 * soft.path.duration
+
+
+def test_an_arm_that_is_pushed_away_while_it_stops_is_said_once_and_sent_nothing(moving):
+    moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', place(moving, 2.0), STOPPED_NS)
+    now_ns = STOPPED_NS + 100_000_000
+    q = joints(moving._stops.motion, now_ns) + 0.4 * (np.arange(14) == 8)
+    found = look(moving, q, now_ns)
+    assert found['left'] is None and found['right'][0] == 'TRACKING'
+    assert not moving.stop_again('right', found['right'], q, now_ns)
+    assert moving.machine.reason == 'TRACKING'
+    assert not any(look(moving, q, now_ns + TICK_NS).values())
+
+
+def test_an_arm_that_did_not_begin_stays_where_it_is(moving):
+    motion = moving.motion
+    for now_ns in range(BEGIN_NS, BEGIN_NS + 1_000_000_000, TICK_NS):
+        q = joints(motion, now_ns)
+        q[ROBOT.arm_indices('right')] = ROBOT.home[ROBOT.arm_indices('right')]
+        fault = look(moving, q, now_ns)['right']
+        if fault:
+            break
+    # It is too far from where it should be before it is late.
+    assert fault[0] == 'TRACKING'
+    order = moving.leave(Event.FAULT, *fault, q, now_ns)[2]
+    assert set(order.command) == {'left', 'right'}
+    part = ROBOT.arm_indices('right')
+    assert (order.path.positions[:, part] == ROBOT.home[part]).all()
+    assert np.abs(order.path.velocities[:, 0]).max() > 0.1
+
+
+def test_an_estop_latches_though_its_stop_cannot_be_made(moving, monkeypatch):
+    def broken(*args, **kwargs):
+        raise FloatingPointError('no such stop')
+
+    monkeypatch.setattr('eva_ros.control.stops.brake', broken)
+    with pytest.raises(FloatingPointError):
+        moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', ROBOT.home, STOPPED_NS)
+    assert moving.machine.state is State.ESTOP
+    # The arms end what they were sent: nobody arms them before.
+    assert moving.is_braking(STOPPED_NS)
+
+
+def test_a_stop_that_is_not_fit_to_be_sent_is_not_sent(moving, monkeypatch):
+    def unfit(*args, **kwargs):
+        raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
+
+    monkeypatch.setattr('eva_ros.control.stops.check_command', unfit)
+    with pytest.raises(UserError, match=r'No stop could be sent.*not finite'):
+        moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', ROBOT.home, STOPPED_NS)
+    assert moving.machine.state is State.DISARMED
+
+
+@pytest.mark.parametrize('outside', [0.5, np.nan])
+def test_arms_that_rest_outside_their_limits_are_not_moved_by_disarming(outside):
+    guard = ArmGuard(ROBOT, GateSettings(), dry_run=False, now_ns=0)
+    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    q = ROBOT.home.copy()
+    q[1] = ROBOT.limits.min_position[1] - outside
+    went, sentence, order = guard.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', q, BEGIN_NS)
+    assert went and not order
+    assert 'outside their limits' in sentence
 
 
 class Clocks:

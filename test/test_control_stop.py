@@ -13,6 +13,8 @@ from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
+from eva_ros.robot.splines import HermiteSpline
+from eva_ros.robot.splines import stretch_to_limits
 from eva_ros.sim.controller import TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 
@@ -116,6 +118,24 @@ def test_a_hold_stays():
     assert set(stop.command) == {'left', 'right'}
 
 
-def test_a_hold_outside_the_limits_is_at_the_limit():
-    stop = hold(ROBOT, SETTINGS, ROBOT.home + 10.0)
+def test_a_hold_a_little_outside_the_limits_is_at_the_limit():
+    stop = hold(ROBOT, SETTINGS, ROBOT.limits.max_position + 1e-3)
     np.testing.assert_array_equal(stop.path.positions[-1], ROBOT.limits.max_position)
+
+
+@pytest.mark.parametrize('outside', [0.3, 10.0, np.nan, np.inf])
+def test_arms_that_rest_far_outside_their_limits_are_not_moved_by_a_hold(outside):
+    assert hold(ROBOT, SETTINGS, ROBOT.limits.max_position + outside) is None
+
+
+def test_a_hold_takes_no_joint_back_faster_than_its_limits_allow():
+    for outside in np.geomspace(1e-4, 1.0, 40):
+        place = ROBOT.limits.max_position + outside * (np.arange(14) == 0)
+        stop = hold(ROBOT, SETTINGS, place)
+        if stop is None:
+            assert outside > 1e-3
+            continue
+        still = np.zeros((2, 14))
+        ends = np.stack([place, stop.path.positions[-1]])
+        way = HermiteSpline(np.array([0.0, SETTINGS.hold_s]), ends, still, still)
+        assert stretch_to_limits(way, ROBOT.limits) == 1.0

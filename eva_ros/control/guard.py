@@ -4,8 +4,6 @@ Pure bookkeeping around eva_ros.control: what happens comes in with its time, wh
 published goes out. The node publishes it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +14,10 @@ from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
 from eva_ros.control.gate import Verdict
+from eva_ros.control.motion import Motion
+from eva_ros.control.motion import NOTHING
+from eva_ros.control.motion import Order
+from eva_ros.control.reasons import RefusedError
 from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.seam import Running
 from eva_ros.control.settings import GateSettings
@@ -24,56 +26,15 @@ from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
-from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
-from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.stops import ArmStops
+from eva_ros.control.trajectory import check_command
 from eva_ros.control.watch import ExecutionWatch
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
-from eva_ros.robot.splines import HermiteSpline
 
 Array = NDArray[np.float64]
-_MOVING = (State.EXECUTING, State.STOPPING)
 _OFF = (State.DISARMED, State.ESTOP)
-
-
-@dataclass(frozen=True)
-class Motion:
-    """A path that is being executed, and who looks whether it is."""
-
-    path: HermiteSpline
-    start_ns: int
-    rollout_id: int
-    watch: ExecutionWatch | None = None
-
-    def elapsed_s(self, now_ns: int) -> float:
-        """Return how long it has been under way."""
-        return (now_ns - self.start_ns) * 1e-9
-
-    def is_over(self, now_ns: int) -> bool:
-        """Return whether it has come to its end."""
-        return self.elapsed_s(now_ns) >= self.path.duration
-
-
-@dataclass(frozen=True)
-class Order:
-    """What both arms get: trajectories, and the motion they describe; empty: nothing.
-
-    Attributes:
-        command: by arm.
-        path: of all joints.
-        goes_on: it goes on with a motion under way, and so needs its stamp: begun at receipt, it
-            would lead back over the way that was gone until then.
-    """
-
-    command: Mapping[str, ArmTrajectory]
-    path: HermiteSpline | None = None
-    goes_on: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.command)
-
-
-NOTHING = Order({})
 
 
 class ArmGuard:
@@ -95,7 +56,7 @@ class ArmGuard:
         self.motion: Motion | None = None
         self.waiting_id = 0
         self._commanded: Array | None = None
-        self._stop: Motion | None = None
+        self._stops = ArmStops(robot)
 
     @property
     def rollout_id(self) -> int:
@@ -109,15 +70,18 @@ class ArmGuard:
 
     def is_braking(self, now_ns: int) -> bool:
         """Return whether a stop that was sent is still under way."""
-        return self._stop is not None and not self._stop.is_over(now_ns)
+        stop = self._stops.motion
+        return stop is not None and not stop.is_over(now_ns)
 
     def clock_jumped(self, by_ns: int) -> None:
         """Take over what is remembered into a clock that jumped: the arms go on as they were."""
         self.entered_ns += by_ns
-        if self.motion is not None:
-            self.motion = replace(self.motion, start_ns=self.motion.start_ns + by_ns)
-        if self._stop is not None:
-            self._stop = replace(self._stop, start_ns=self._stop.start_ns + by_ns)
+        is_a_stop = self.motion is self._stops.motion
+        self._stops.clock_jumped(by_ns)
+        if is_a_stop:
+            self.motion = self._stops.motion
+        elif self.motion is not None:
+            self.motion = self.motion.shifted(by_ns)
 
     def arm(self, facts: ArmingFacts, now_ns: int) -> tuple[bool, str]:
         """Arm if nothing speaks against it; return whether, and a sentence."""
@@ -211,13 +175,19 @@ class ArmGuard:
         self.waiting_id = 0
         watch = ExecutionWatch(self.robot, self.settings, verdict.path, measured, moving=moving)
         self.motion = Motion(verdict.path, now_ns, rollout_id, watch)
+        self._stops = ArmStops(self.robot)
         self._commanded = verdict.path.positions[-1]
         return Order(verdict.command, verdict.path)
 
     def watch(self, arm: str, measured: Array, stamp_ns: int) -> tuple[str, str] | None:
-        """Return what is wrong with an arm in motion, as reason and sentence; None if nothing."""
+        """Return what is wrong with an arm in motion, as reason and sentence; None if nothing.
+
+        A stop is watched in every state, and a little beyond its end.
+        """
         motion = self.motion
-        if motion is None or motion.watch is None or stamp_ns < motion.start_ns:
+        if motion is None or motion is self._stops.motion:
+            return self._stops.fault(arm, measured, stamp_ns, self.settings)
+        if motion.watch is None or stamp_ns < motion.start_ns:
             return None
         return motion.watch.fault(arm, measured, motion.elapsed_s(stamp_ns))
 
@@ -237,21 +207,45 @@ class ArmGuard:
             Whether the event was possible, a sentence, and what to publish to both arms: nothing
             where they were not armed.
         """
-        stop = NOTHING
         # An e-stop brakes harder what brakes already.
-        harder = event is Event.ESTOP and self.machine.state is State.DISARMED
-        if self.is_armed or (harder and self.is_braking(now_ns)):
-            stop = self._rest(measured, now_ns, urgent=event is Event.ESTOP)
+        harder = event is Event.ESTOP and self.is_braking(now_ns)
+        must_rest = self.is_armed or (harder and self.machine.state is State.DISARMED)
+        # First of all: what fails from here on leaves the arms disarmed, and an e-stop latched.
         went, sentence = self._go(event, reason, detail, now_ns)
         if not went:
             return False, sentence, NOTHING
-        self.motion = None
-        self.waiting_id = 0
-        return True, sentence, stop
+        motion, self.motion, self.waiting_id = self.motion, None, 0
+        if not must_rest:
+            return True, sentence, NOTHING
+        order = self._rest(motion, measured, now_ns, urgent=event is Event.ESTOP)
+        return True, self.machine.detail, order
+
+    def stop_again(
+        self, arm: str, fault: tuple[str, str], measured: Array | None, now_ns: int
+    ) -> Order:
+        """Take up a fault of an arm that is to stop and is not armed; return what both arms get.
+
+        An arm that goes on because its stop was lost gets another. What else is wrong is said.
+
+        Args:
+            arm: 'left' or 'right'.
+            fault: from `watch`.
+            measured: joints now [14].
+            now_ns: time now.
+        """
+        unreached, urgent = self._stops.unreached, self.machine.state is State.ESTOP
+        self._stops.tell(arm)
+        order = NOTHING
+        if unreached:
+            order = self._rest(None, measured, now_ns, urgent=urgent)
+        self._add(fault[0], fault[1] + (' It is sent another.' if order else ''))
+        return order
 
     def stop(self, measured: Array | None, now_ns: int) -> Order:
         """Brake and stay armed; return what brings both arms to rest."""
-        order = self._rest(measured, now_ns, urgent=False)
+        order = self._rest(self.motion, measured, now_ns, urgent=False)
+        if order.goes_on:
+            self.motion = self._stops.motion
         detail = 'The arms brake; they stay armed.'
         self._go(Event.STOP, reasons.OPERATOR, detail, now_ns)
         return order
@@ -265,27 +259,51 @@ class ArmGuard:
         return self._go(Event.RESET, reasons.OPERATOR, detail, now_ns)
 
     def _running(self, now_ns: int) -> Running | None:
-        motion = self.motion or self._stop
+        motion = self.motion or self._stops.motion
         if motion is None or motion.is_over(now_ns):
             return None
         return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
 
-    def _rest(self, measured: Array | None, now_ns: int, *, urgent: bool) -> Order:
-        """Return what brings both arms to rest: a brake in mid-motion, else a hold."""
+    def _rest(
+        self, motion: Motion | None, measured: Array | None, now_ns: int, *, urgent: bool
+    ) -> Order:
+        """Return what brings both arms to rest: a brake in mid-motion, else a hold.
+
+        Args:
+            motion: under way; None: a stop, if there is one.
+            measured: joints now [14].
+            now_ns: time now.
+            urgent: an e-stop.
+        """
         if self.dry_run:
             return NOTHING
-        running = self._running(now_ns)
-        if running is not None:
-            stop = brake(self.robot, self.settings, running.path, running.elapsed_s, urgent=urgent)
-            rollout_id = self.motion.rollout_id if self.motion else 0
-            self.motion = self._stop = Motion(stop.path, now_ns, rollout_id)
+        motion = motion or self._stops.motion
+        if motion is not None and (not motion.is_over(now_ns) or self._stops.unreached):
+            try:
+                stop = self._stops.begin(motion, self.settings, measured, now_ns, urgent=urgent)
+            except RefusedError as refusal:
+                raise UserError(
+                    f'No stop could be sent; the arms end at rest what they were sent last. '
+                    f'{refusal.detail}'
+                ) from refusal
             self._commanded = stop.path.positions[-1]
-        else:
-            position = self._commanded if self._commanded is not None else measured
-            if position is None:
-                return NOTHING
-            stop = hold(self.robot, self.settings, position)
-        return Order(stop.command, stop.path, goes_on=running is not None)
+            return Order(stop.command, stop.path, goes_on=True)
+        position = self._commanded if self._commanded is not None else measured
+        if position is None:
+            return NOTHING
+        held = hold(self.robot, self.settings, position)
+        if held is None:
+            detail = 'They rest outside their limits, and stay with their controllers.'
+            self._add(self.machine.reason, detail)
+            return NOTHING
+        check_command(held.command, self.robot)
+        return Order(held.command, held.path)
+
+    def _add(self, reason: str, sentence: str) -> None:
+        """Say more of the state that was entered; an e-stop keeps its reason."""
+        reason = self.machine.reason if self.machine.state is State.ESTOP else reason
+        detail = f'{self.machine.detail} {sentence}'.strip()
+        self.machine = replace(self.machine, reason=reason, detail=detail)
 
     def _go(self, event: Event, reason: str, detail: str, now_ns: int) -> tuple[bool, str]:
         transition = self.machine.on(event, reason, detail)

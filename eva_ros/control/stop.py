@@ -1,5 +1,6 @@
 """Bring both arms to rest: hold where they stand, or brake on the running path."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from eva_ros.robot.limits import Limits
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
+from eva_ros.robot.splines import stretch_needed
 
 Array = NDArray[np.float64]
 
@@ -25,6 +27,7 @@ _STOP_POINTS = 16
 _LAST_PERIODS = (1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
 _FIRST_PERIODS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 _SLACK = 1e-3
+_SHORTEST_S = 1e-3
 # A stop goes on so long as a point at rest: a message that comes late by less is not refused as
 # one that ends in the past, and the arms come back to where they were to stop without haste.
 _STAY_S = 1.0
@@ -49,15 +52,24 @@ def standing(position: Array, seconds: float) -> HermiteSpline:
     return HermiteSpline(np.array([0.0, seconds]), np.stack([position] * 2), still, still)
 
 
-def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop:
+def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop | None:
     """Return a command to stay at a position [14]: the last one sent, or else the joints now.
 
     It is due after hold_s: the controllers' own last commands differ a little from joints that
-    were measured, and come to them without haste. A position outside the limits is held at the
-    limit.
+    were measured, and come to them without haste. No position outside the limits is sent. A joint
+    that rests a little outside is held at its limit, where the way there keeps the limits; with
+    one that rests farther outside there is no hold (None): arms at rest stay with their
+    controllers, and to stop is no reason to move.
     """
     low, high = robot.limits.min_position, robot.limits.max_position
-    target = np.clip(np.asarray(position, dtype=np.float64), low, high)
+    position = np.asarray(position, dtype=np.float64)
+    target = np.clip(position, low, high)
+    still = np.zeros((2, len(target)))
+    way = HermiteSpline(
+        np.array([0.0, settings.hold_s]), np.stack([position, target]), still, still
+    )
+    if not (stretch_needed(way.bounds, robot.limits) <= 1.0).all():
+        return None
     path = standing(target, settings.hold_s)
     return Stop(to_command(robot, path), path)
 
@@ -98,6 +110,25 @@ def brake(
         if _keeps(rest, limits, path):
             break
     return _that_stays(robot, rest)
+
+
+def side_by_side(robot: Robot, paths: Mapping[str, HermiteSpline]) -> Stop:
+    """Return one stop of both arms, where each is to stop on a path of its own.
+
+    Args:
+        robot: whose arms.
+        paths: by arm, of all joints, from now to rest; those of the other arm are left out.
+    """
+    due_s = np.unique(np.concatenate([path.times - path.times[0] for path in paths.values()]))
+    # Two points at nearly the same time would be a jerk, by rounding alone.
+    end_s, due_s = due_s[-1], due_s[np.append(True, np.diff(due_s) > _SHORTEST_S)]
+    due_s[-1] = end_s
+    states = np.zeros((3, len(due_s), len(robot.joint_names)))
+    for arm, path in paths.items():
+        part = robot.arm_indices(arm)
+        states[:, :, part] = np.stack(path.sample(path.times[0] + due_s))[:, :, part]
+    states[1:, -1] = 0.0
+    return _that_stays(robot, HermiteSpline(due_s, *states))
 
 
 def _that_stays(robot: Robot, stop: HermiteSpline) -> Stop:

@@ -26,6 +26,9 @@ class ExecutionWatch:
         path: what was sent, of all joints.
         begin: measured joints when it was sent [14].
         moving: the arms were moving already.
+
+    Attributes:
+        idle: arms that were found not to have begun.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class ExecutionWatch:
         self._allowed = tracking_error(robot, settings)
         self._begun = set(ARM_NAMES) if moving else set()
         self._last: dict[str, tuple[float, bytes]] = {}
+        self.idle: set[str] = set()
 
     def fault(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
         """Return what is wrong with an arm, as reason and sentence; None if it follows.
@@ -84,22 +88,27 @@ class ExecutionWatch:
     def _not_begun(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
         if arm in self._begun:
             return None
-        part = self._robot.arm_indices(arm)
-        due = (self._sent(arm, elapsed_s - self._settings.start_timeout_s) - self._sent(arm, 0.0))[
-            :-1
-        ]
-        done = np.sign(due) * (measured - self._begin[part])[:-1]
-        late = np.abs(due) >= _SENT_RAD
-        if not late.any():
+        due_s = elapsed_s - self._settings.start_timeout_s
+        has_begun = self._has_begun(arm, measured, self._sent(arm, due_s))
+        if has_begun is None:
             return None
-        if (done >= _BEGUN * np.abs(due))[late].any():
+        if has_begun:
             self._begun.add(arm)
+            self.idle.discard(arm)
             return None
+        self.idle.add(arm)
         return (
             reasons.ARM_NOT_FOLLOWING,
             f'The {arm} arm has not begun to move '
             f'{self._settings.start_timeout_s:g} s after it should have.',
         )
+
+    def _has_begun(self, arm: str, measured: Array, sent: Array) -> bool | None:
+        """Return whether an arm has done some of the way to `sent`; None: it is too short."""
+        way = (sent - self._sent(arm, 0.0))[:-1]
+        done = np.sign(way) * (measured - self._begin[self._robot.arm_indices(arm)])[:-1]
+        long = np.abs(way) >= _SENT_RAD
+        return bool((done >= _BEGUN * np.abs(way))[long].any()) if long.any() else None
 
     def _astray(self, arm: str, measured: Array, sent: Array) -> tuple[str, str] | None:
         part = self._robot.arm_indices(arm)
@@ -108,6 +117,8 @@ class ExecutionWatch:
             return None
         j = int(np.argmax(error / allowed))
         name = self._robot.joint_names[part.start + j]
+        if arm not in self._begun and not self._has_begun(arm, measured, sent):
+            self.idle.add(arm)
         return (
             reasons.TRACKING,
             f'Joint {name} of the {arm} arm is {error[j]:.3f} from where it was sent; '
