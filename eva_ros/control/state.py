@@ -146,6 +146,7 @@ class ArmingFacts:
         disabled_arms: arms whose driver has not said that it is enabled.
         joint_state_ahead_s: how far the newest joint state lies ahead of now.
         at_measured_joints: arms whose controller begins a trajectory at the measured joints.
+        estop_publishers: names of the nodes that publish the e-stop.
     """
 
     joint_state_age_s: float | None
@@ -159,6 +160,7 @@ class ArmingFacts:
     disabled_arms: Sequence[str] = ()
     joint_state_ahead_s: float = 0.0
     at_measured_joints: Sequence[str] = ()
+    estop_publishers: Sequence[str] = ()
 
 
 def arming_refusal(
@@ -174,6 +176,8 @@ def arming_refusal(
     """
     if facts.estop_pressed:
         return reasons.ESTOP, 'The e-stop is pressed: release it first.'
+    if len(facts.estop_publishers) > 1:
+        return reasons.ESTOP, several_estops(facts.estop_publishers)
     if facts.heartbeat_lost:
         return reasons.ESTOP_HEARTBEAT_LOST, 'Nothing is heard from the e-stop: connect it.'
     if facts.use_sim_time and not simulated:
@@ -201,6 +205,14 @@ def arming_refusal(
         names = ' and '.join(facts.disabled_arms)
         return reasons.NOT_ARMED, f'The driver of the {names} arm is being enabled: arm again.'
     return None
+
+
+def several_estops(names: Sequence[str]) -> str:
+    """Return the sentence on an e-stop that several nodes publish."""
+    return (
+        f'{" and ".join(names)} publish the e-stop: nobody could tell which of them releases it '
+        'or falls silent. Let one node publish what any of them says.'
+    )
 
 
 def joint_states_ahead(ahead_s: float) -> str:

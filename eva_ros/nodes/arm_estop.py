@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
+import time
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from std_msgs.msg import Bool
 
 from eva_ros.nodes.arm_watchers import Heartbeat
+from eva_ros.nodes.arm_watchers import publisher_names
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.lifecycle import EvaNode
@@ -18,7 +20,8 @@ _QUALITIES = (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT)
 class EstopTopic:
     """Hears whoever presses, by whatever quality of service, and while the node is inactive too.
 
-    What was pressed before this node came is told by a latched topic alone.
+    What was pressed before this node came is told by a latched topic alone. A message does not
+    say who sent it: with several publishers none of them can release what another pressed.
 
     Args:
         node: on which the subscriptions are made.
@@ -27,11 +30,12 @@ class EstopTopic:
             node, and the latch with it.
 
     Attributes:
-        is_pressed: what the last message said.
+        is_pressed: what the last message said; stays true while there are several publishers.
+        was_pressed: somebody pressed it; until `forget`.
     """
 
     def __init__(self, node: EvaNode, heartbeat_s: float, on_press: Callable[[], object]) -> None:
-        self.is_pressed = False
+        self.is_pressed = self.was_pressed = False
         self._node = node
         self._heartbeat = Heartbeat(heartbeat_s)
         self._on_press = on_press
@@ -45,12 +49,25 @@ class EstopTopic:
             )
             node.own(partial(node.destroy_subscription, subscription))
 
-    def is_lost(self, now_ns: int) -> bool:
+    @property
+    def publishers(self) -> list[str]:
+        """Return who can press, by full name."""
+        return publisher_names(self._node, topics.ESTOP)
+
+    @property
+    def is_lost(self) -> bool:
         """Return whether its publisher must be heard and is not."""
-        return self._heartbeat.lost(now_ns)
+        return self._heartbeat.lost(time.monotonic_ns())
+
+    def forget(self) -> None:
+        """Take what was pressed until now as known."""
+        self.was_pressed = self.is_pressed
 
     def _on_message(self, message: Bool) -> None:
-        self._heartbeat.beat(self._node.now_ns())
-        self.is_pressed = message.data
+        # Not by the node's clock, which somebody may set.
+        self._heartbeat.beat(time.monotonic_ns())
         if message.data:
+            self.is_pressed = self.was_pressed = True
             self._on_press()
+        elif self._node.count_publishers(topics.ESTOP) < 2:
+            self.is_pressed = False

@@ -38,19 +38,24 @@ def _digest(path: Path) -> str | None:
         return None
 
 
+def publisher_names(node: Node, topic: str) -> list[str]:
+    """Return the nodes that publish on a topic, by full name, each as often as it does."""
+    return sorted(
+        f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+        for info in node.get_publishers_info_by_topic(topic)
+    )
+
+
 def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
     """Return the nodes that publish on our command topics, by full name; ours twice counts."""
-    me = (node.get_namespace(), node.get_name())
+    me = node.get_fully_qualified_name()
     found = set()
     for topic in topics:
-        speakers = [
-            (info.node_namespace, info.node_name)
-            for info in node.get_publishers_info_by_topic(topic)
-        ]
-        found |= {speaker for speaker in speakers if speaker != me}
-        if speakers.count(me) > 1:
-            found.add(me)
-    return sorted(f'{namespace.rstrip("/")}/{name}' for namespace, name in found)
+        speakers = publisher_names(node, topic)
+        if me in speakers:
+            speakers.remove(me)
+        found.update(speakers)
+    return sorted(found)
 
 
 class ClockWatch:
