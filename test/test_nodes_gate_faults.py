@@ -807,6 +807,13 @@ OTHERS = [
     'system clock set ahead',
     'e-stop while the arms brake already',
     'e-stop pressed before the publisher came',
+    # In test_nodes_gate_stops.py.
+    'the stop of one arm lost',
+    'the e-stop of one arm lost',
+    'two e-stop publishers',
+    'e-stop pressed and released while the node is inactive',
+    'node configured anew while the e-stop is latched',
+    'arms that rest far outside their limits are disarmed',
     # In test_nodes_arm_action.py.
     'one controller rejects its goal',
     'one controller gives up in mid-motion',

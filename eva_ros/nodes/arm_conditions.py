@@ -53,7 +53,8 @@ class ArmConditions:
             use_sim_time=self._jumps.is_simulated,
             braking=self._guard.is_braking(now_ns),
             limits_changed=self._surroundings.changed_file() is not None,
-            heartbeat_lost=self._estop.is_lost(now_ns),
+            heartbeat_lost=self._estop.is_lost,
+            estop_publishers=self._estop.publishers,
             joint_state_ahead_s=self._joints.ahead_s(now_ns),
             at_measured_joints=self._surroundings.at_measured_joints(),
             disabled_arms=self._surroundings.disabled_arms(),
@@ -69,7 +70,7 @@ class ArmConditions:
         To be called once a tick: what takes a while to tell or to look at is counted in looks.
         """
         self._looks += 1
-        fault = self._lost(now_ns) or self._astray()
+        fault = self._lost(now_ns) or self.astray_fault()
         if fault is None and self._looks % _LOOKS_PER_WALK == 0:
             fault = self._surroundings.fault()
         return fault
@@ -86,10 +87,16 @@ class ArmConditions:
             return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
         return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
 
-    def _astray(self) -> tuple[str, str] | None:
+    def astray_fault(self) -> tuple[str, str] | None:
+        """Return what is wrong with an arm in motion or braking, as `fault` does."""
+        found = self.astray()
+        return found and found[1]
+
+    def astray(self) -> tuple[str, tuple[str, str]] | None:
+        """Return an arm that does not do what it was sent, and what is wrong with it."""
         for arm in self._guard.robot.arms:
             measured = self._joints.of(arm)
             fault = measured and self._guard.watch(arm, *measured)
             if fault:
-                return fault
+                return arm, fault
         return None

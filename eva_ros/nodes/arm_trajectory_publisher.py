@@ -18,6 +18,8 @@ from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import Event
+from eva_ros.control.state import SafetyStateMachine
+from eva_ros.control.state import several_estops
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_approval import ChunkApproval
@@ -82,6 +84,8 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(topics.ARM_TRAJECTORY_PUBLISHER, **options)
+        # An e-stop outlives what is configured.
+        self._latched: SafetyStateMachine | None = None
 
     def _setup(self) -> None:
         if self.param('stamp_mode') not in ('common', 'zero'):
@@ -95,6 +99,9 @@ class ArmTrajectoryPublisher(EvaNode):
         self._guard = ArmGuard(
             self.robot, settings, dry_run=self.param('dry_run'), now_ns=self.now_ns()
         )
+        if self._latched is not None:
+            self._guard.machine = self._latched
+        self.own(self._remember_estop)
         urdf = [self.robot.urdf] if self.robot.urdf else []
         files = FileWatch([self.robot.path, path, *urdf])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
@@ -152,15 +159,23 @@ class ArmTrajectoryPublisher(EvaNode):
     def _start(self) -> None:
         self._jumps.forget()
         self._surroundings.starts.ask()
+        if self._estop.was_pressed:
+            detail = f"True on '{topics.ESTOP}' while the node was inactive."
+            self._leave(Event.ESTOP, detail, reasons.ESTOP)
         self._reports.publish_state()
 
     def _stop(self) -> None:
+        self._estop.forget()
         try:
             self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
         finally:
             # An arm that cannot be reached takes nothing away from the other.
             self._outputs.finish()
             self._reports.finish()
+
+    def _remember_estop(self) -> None:
+        machine = self._guard.machine
+        self._latched = machine if machine.state is State.ESTOP else None
 
     def on_parameter(self, name: str, value: Any) -> None:
         """Take `dry_run`, while disarmed, and scaling factors, while armed only downwards."""
@@ -237,6 +252,7 @@ class ArmTrajectoryPublisher(EvaNode):
             self._reports.publish_state()
         self._approval.expire(now_ns)
         if not self._guard.is_armed:
+            self._watch_the_stop(now_ns)
             return
         try:
             fault = self._conditions.fault(now_ns)
@@ -245,9 +261,19 @@ class ArmTrajectoryPublisher(EvaNode):
             fault = reasons.ERROR, f'The watch failed: {type(error).__name__}: {error}'
         if fault is not None:
             self._leave(Event.FAULT, fault[1], fault[0])
-        elif self._estop.is_lost(now_ns):
+        elif self._estop.is_lost:
             detail = 'The e-stop was not heard for too long.'
             self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
+
+    def _watch_the_stop(self, now_ns: int) -> None:
+        found = self._conditions.astray()
+        if found is None:
+            return
+        try:
+            order = self._guard.stop_again(*found, self._joints.positions, now_ns)
+            self._dispatch.stop(order, now_ns)
+        finally:
+            self._reports.publish_state()
 
     # What is asked for.
 
@@ -284,6 +310,9 @@ class ArmTrajectoryPublisher(EvaNode):
     def _reset_estop(self) -> str:
         if self._estop.is_pressed:
             raise UserError('The e-stop is still pressed: release it first.')
+        publishers = self._estop.publishers
+        if len(publishers) > 1:
+            raise UserError(several_estops(publishers))
         reset, sentence = self._guard.reset(self.now_ns())
         if not reset:
             raise UserError(sentence)
@@ -312,10 +341,10 @@ class ArmTrajectoryPublisher(EvaNode):
         """
         self._jumps.look()
         now_ns = self.now_ns()
-        went, sentence, order = self._guard.leave(
-            event, reason, detail, self._joints.positions, now_ns
-        )
         try:
+            went, sentence, order = self._guard.leave(
+                event, reason, detail, self._joints.positions, now_ns
+            )
             clock_is_good = reason != reasons.CLOCK_JUMP
             self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
         finally:
