@@ -177,7 +177,7 @@ def test_an_estop_latches_though_its_stop_cannot_be_made(moving, monkeypatch):
     def broken(*args, **kwargs):
         raise FloatingPointError('no such stop')
 
-    monkeypatch.setattr('eva_ros.control.stops.brake', broken)
+    monkeypatch.setattr('eva_ros.control.stop_watch.brake', broken)
     with pytest.raises(FloatingPointError):
         moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', ROBOT.home, STOPPED_NS)
     assert moving.machine.state is State.ESTOP
@@ -189,7 +189,7 @@ def test_a_stop_that_is_not_fit_to_be_sent_is_not_sent(moving, monkeypatch):
     def unfit(*args, **kwargs):
         raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
 
-    monkeypatch.setattr('eva_ros.control.stops.check_command', unfit)
+    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
     with pytest.raises(UserError, match=r'No stop could be sent.*not finite'):
         moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', ROBOT.home, STOPPED_NS)
     assert moving.machine.state is State.DISARMED

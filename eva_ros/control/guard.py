@@ -27,7 +27,7 @@ from eva_ros.control.state import Event
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
 from eva_ros.control.stop import hold
-from eva_ros.control.stops import ArmStops
+from eva_ros.control.stop_watch import StopWatch
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.errors import UserError
@@ -56,7 +56,7 @@ class ArmGuard:
         self.motion: Motion | None = None
         self.waiting_id = 0
         self._commanded: Array | None = None
-        self._stops = ArmStops(robot)
+        self._stops = StopWatch(robot)
 
     @property
     def rollout_id(self) -> int:
@@ -175,7 +175,7 @@ class ArmGuard:
         self.waiting_id = 0
         watch = ExecutionWatch(self.robot, self.settings, verdict.path, measured, moving=moving)
         self.motion = Motion(verdict.path, now_ns, rollout_id, watch)
-        self._stops = ArmStops(self.robot)
+        self._stops = StopWatch(self.robot)
         self._commanded = verdict.path.positions[-1]
         return Order(verdict.command, verdict.path)
 

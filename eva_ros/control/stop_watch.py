@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _SETTLE_NS = 500_000_000
 
 
-class ArmStops:
+class StopWatch:
     """Remembers the stop that was sent last, and the motions that it was to end.
 
     An arm that a stop did not reach goes on with what it was sent before: that is seen from its
