@@ -258,3 +258,35 @@ def test_a_wrong_gate_file_is_refused_with_file_and_key(tmp_path, pattern, repla
         load_gate_settings('aloha_sim', path)
     assert word in str(error.value)
     assert 'gate.yaml' in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'words'),
+    [
+        ('max_start_blend', 'true', 'valid number, not true.'),
+        ('max_start_blend', "'0.1'", "valid number, not the text '0.1'."),
+        ('stream_rate_hz', '2e2', "valid number, not the text '2e2'."),
+        ('hold_s', '', 'valid number, not nothing.'),
+        ('hold_s', '[0.2]', 'valid number, not a list.'),
+        ('execute_steps', '16.0', 'valid integer, not 16.0.'),
+        ('execute_steps', 'true', 'valid integer, not true.'),
+        ('approve', '0', 'valid boolean, not 0.'),
+        ('check_collisions', "'false'", "valid boolean, not the text 'false'."),
+    ],
+)
+@pytest.mark.parametrize('where', ['gate: {{{}}}', 'gate: {{}}\nrobots: {{other: {{{}}}}}'],
+                         ids=['every robot', 'another robot'])  # fmt: skip
+def test_a_value_of_another_type_in_the_gate_file_is_refused(tmp_path, where, key, value, words):
+    path = tmp_path / 'gate.yaml'
+    path.write_text(where.format(f'{key}: {value}'))
+    with pytest.raises(UserError) as error:
+        load_gate_settings('aloha_sim', path)
+    assert str(error.value) == f'{path}: {key}: Input should be a {words}'
+
+
+def test_a_whole_number_is_a_number(tmp_path):
+    path = tmp_path / 'gate.yaml'
+    path.write_text('gate: {stop_steps: 2, stream_rate_hz: 100}')
+    settings = load_gate_settings('aloha_sim', path)
+    assert (settings.stop_steps, settings.stream_rate_hz) == (2.0, 100.0)
+    assert isinstance(settings.stop_steps, float)

@@ -110,6 +110,15 @@ def broken(tmp_path, pattern, replacement):
         ('arms:', 'arms: [', 'not valid YAML'),
         ('unit: m,', 'unit: mm,', 'unit'),
         ('rest_velocity: 0.02', 'rest_velocity: 0.0', 'rest_velocity'),
+        ('rest_velocity: 0.02', 'rest_velocity: true', 'rest_velocity: Input should be a valid '
+         'number, not true.'),
+        ('height: 240', "height: '240'", "height: Input should be a valid integer, not the text "
+         "'240'."),
+        ('width: 320', 'width: true', 'width: Input should be a valid integer, not true.'),
+        ('closed: 0.021', "closed: '0.021'", "valid number, not the text '0.021'."),
+        ('simulated: true', 'simulated: 1', 'simulated: Input should be a valid boolean, not 1.'),
+        ('  left_waist: 0.0', "  left_waist: '0.0'", "home.left_waist: Input should be a valid "
+         "number, not the text '0.0'."),
     ],
 )  # fmt: skip
 def test_a_wrong_key_is_refused_with_the_file(tmp_path, pattern, replacement, words):

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 from typing import Literal
 
+from pydantic import ConfigDict
 from pydantic import Field
 from pydantic import model_validator
 
@@ -58,6 +59,9 @@ class GateSettings(StrictModel):
         approve_timeout_s: and expires after so long.
         stream_rate_hz: targets a second for arms that take JointState.
     """
+
+    # A quoted number is a text, and true is no 1.
+    model_config = ConfigDict(strict=True)
 
     mode: Literal['look_dream_move', 'overlap'] = 'look_dream_move'
     max_observation_age_s: float = Field(default=30.0, gt=0.0)

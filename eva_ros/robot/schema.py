@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic import model_validator
 from pydantic import StrictBool
+from pydantic import StrictInt
 
 from eva_ros.errors import UserError
 from eva_ros.robot.limits import JointLimits
@@ -89,8 +90,8 @@ class CameraEntry(StrictModel):
     """
 
     topic: str
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: StrictInt = Field(gt=0)
+    width: StrictInt = Field(gt=0)
     value_range: tuple[Number, Number] | None = None
 
     @model_validator(mode='after')

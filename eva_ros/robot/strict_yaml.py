@@ -75,7 +75,20 @@ def first_problem(error: ValidationError) -> str:
     if problem['type'] == 'missing':
         return f'key "{key}" is missing'
     message = problem['msg'].removeprefix('Value error, ').rstrip('.')
+    if problem['type'].endswith('_type'):
+        message += f', not {_named(problem["input"])}'
     return f'{key}: {message}' if key else message
+
+
+def _named(value: Any) -> str:
+    """Return what stands in the file in place of what should."""
+    if isinstance(value, str):
+        return f"the text '{value}'"
+    if isinstance(value, (dict, list)):
+        return 'a map' if isinstance(value, dict) else 'a list'
+    if isinstance(value, bool):
+        return 'true' if value else 'false'
+    return 'nothing' if value is None else str(value)
 
 
 def load(model: type[ModelT], path: Path) -> ModelT:
