@@ -89,7 +89,7 @@ class StopWatch:
         stop = stops[running] if len(stops) == 1 and running in stops else side_by_side(
             self._robot, {arm: stops[motion].path for arm, motion in doing.items()}
         )  # fmt: skip
-        check_command(stop.command, self._robot)
+        check_command(stop.command, self._robot, is_a_stop=True)
         self._before = tuple(
             motion for motion in (running, *self._before) if not motion.is_over(now_ns)
         )

@@ -37,11 +37,18 @@ class ArmTrajectory:
     accelerations: Array
 
 
-def check_command(command: Mapping[str, ArmTrajectory], robot: Robot) -> None:
+def check_command(
+    command: Mapping[str, ArmTrajectory], robot: Robot, *, is_a_stop: bool = False
+) -> None:
     """Refuse messages that an arm's controller would not take, or would take wrongly.
 
     A second look at what leaves, at both arms before either is sent: names, shapes, finite
     values, times that increase by whole nanoseconds, rest at the end, limits at every point.
+
+    Args:
+        command: by arm.
+        robot: whose arms.
+        is_a_stop: it may stay where the motion was that it ends, on a way back into the limits.
 
     Raises:
         RefusedError: what is wrong, and with which arm.
@@ -49,7 +56,9 @@ def check_command(command: Mapping[str, ArmTrajectory], robot: Robot) -> None:
     if set(command) != set(ARM_NAMES):
         raise RefusedError(reasons.LIMIT_VIOLATION, 'There is no command for both arms.')
     for arm, trajectory in command.items():
-        problem = _problem(trajectory, robot, arm)
+        problem = _malformed(trajectory, robot, arm)
+        if problem is None and not is_a_stop:
+            problem = _beyond_limits(trajectory, robot, arm)
         if problem is not None:
             raise RefusedError(reasons.LIMIT_VIOLATION, f'The {arm} arm: {problem}.')
     ends = {trajectory.time_from_start[-1] for trajectory in command.values()}
@@ -57,7 +66,7 @@ def check_command(command: Mapping[str, ArmTrajectory], robot: Robot) -> None:
         raise RefusedError(reasons.LIMIT_VIOLATION, 'The arms would not end together.')
 
 
-def _problem(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | None:
+def _malformed(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | None:
     names = robot.arms[arm].controller.joints
     due_ns = np.round(np.asarray(trajectory.time_from_start) * 1e9)
     rows = (trajectory.positions, trajectory.velocities, trajectory.accelerations)
@@ -71,6 +80,10 @@ def _problem(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | None:
         return 'the times do not increase'
     if trajectory.velocities[-1].any() or trajectory.accelerations[-1].any():
         return 'it does not end at rest'
+    return None
+
+
+def _beyond_limits(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | None:
     limits = robot.limits
     lowest = robot.arm_command(arm, limits.min_position)[1]
     highest = robot.arm_command(arm, limits.max_position)[1]
