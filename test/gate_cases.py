@@ -26,7 +26,24 @@ from eva_ros.sim.controller import TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 
 ROBOT = load_robot('aloha_sim')
-LIMITS = ROBOT.limits
+
+
+def _touching_zero(robot, ends):
+    """Return the robot with limits that end at zero: at the low (-1) or high (1) end of a joint.
+
+    Its home is where it was: perhaps outside.
+    """
+    limits = robot.limits
+    low = np.where(ends < 0, 0.0, limits.min_position)
+    high = np.where(ends > 0, 0.0, limits.max_position)
+    return replace(robot, limits=replace(limits, min_position=low, max_position=high))
+
+
+_ARM = np.where(ROBOT.gripper_mask, 0, 1)
+_ALTERNATING = _ARM * (-1) ** np.arange(14)
+# What can be at zero from above, from below, each joint another way, and every other one.
+TOUCHING = [_touching_zero(ROBOT, ends)
+            for ends in (-_ARM, _ARM, _ALTERNATING, np.maximum(_ALTERNATING, 0))]  # fmt: skip
 DT = 0.1
 ODD = [0.0, -0.0, 5e-324, 1e-308, 1e308, -1e308, 3.14158, 7.0, np.nan, np.inf, -np.inf]
 OPEN = GateSettings(
@@ -48,9 +65,10 @@ EXECUTED = 1e-3
 def run(number: int) -> str:
     """Run one case and return what became of it; AssertionError if something unsafe left.
 
-    A chunk for arms at rest; what is accepted is held, joined to by another chunk, braked or
-    e-stopped, once or several times one upon the other. One case in a hundred is looked at with
-    finite differences too, and executed by simulated controllers that get the messages late.
+    A chunk for arms at rest, within their limits or outside; what is accepted is held, joined to
+    by another chunk, braked or e-stopped, once or several times one upon the other. One case in a
+    hundred is looked at with finite differences too, and executed by simulated controllers that
+    get the messages late.
     """
     rng = np.random.default_rng(number)
     settings = OPEN.model_copy(update={
@@ -62,14 +80,15 @@ def run(number: int) -> str:
     })  # fmt: skip
     if rng.random() < 0.3:
         settings = settings.model_copy(update={'max_start_blend': 0.1, 'max_time_stretch': 3.0})
-    now = _start(rng)
-    verdict = check_chunk(_chunk(rng, now), now, ROBOT, settings, 0)
-    assert_verdict(verdict, now)
+    robot = ROBOT if rng.random() < 0.7 else TOUCHING[rng.integers(len(TOUCHING))]
+    now = _start(rng, robot)
+    verdict = check_chunk(_chunk(rng, now), now, robot, settings, 0)
+    assert_verdict(verdict, now, robot)
     if not verdict.accepted:
         return verdict.reason
     if rng.random() < 0.05:
         place = now + rng.normal(size=14) * rng.choice([0.0, 0.1, 10.0])
-        return _held(place, settings)
+        return _held(place, settings, robot)
     path, kind, sent = verdict.path, 'OK', [(0.0, verdict.command, verdict.path)]
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.5, 0.3, 0.15, 0.05]))):
         elapsed_s = float(rng.uniform(-0.1, 1.1) * path.duration)
@@ -77,30 +96,36 @@ def run(number: int) -> str:
             elapsed_s = max(0.0, elapsed_s)
         # Arms that brake take no chunk.
         if kind in ('OK', 'SEAM') and rng.random() < 0.5:
-            kind, command, path = _joined(rng, path, elapsed_s, settings)
+            kind, command, path = _joined(rng, path, elapsed_s, settings, robot)
         else:
-            kind, command, path = _braked(rng, path, elapsed_s, settings)
+            kind, command, path = _braked(rng, path, elapsed_s, settings, robot)
         if path is None:
             break
         sent.append((max(0.0, elapsed_s), command, path))
         if kind == 'ESTOP':
             break
     if path is not None and kind in ('OK', 'SEAM') and rng.random() < 0.2:
-        kind = _missed(rng, path, settings)
+        kind = _missed(rng, path, settings, robot)
     if number % 100 == 0:
-        assert_finite_differences(verdict.command, now)
-        assert_executed(sent, rng, settings.control_period_s)
+        assert_finite_differences(verdict.command, now, robot)
+        assert_executed(sent, rng, settings.control_period_s, robot)
     return kind
 
 
-def _start(rng):
+def _start(rng, robot):
+    low, high = robot.limits.min_position, robot.limits.max_position
     if rng.random() < 0.3:
-        return ROBOT.home.copy()
+        return robot.home.copy()
     part = rng.random(14)
     if rng.random() < 0.3:
         # At the very limits.
         part = np.round(part)
-    return LIMITS.min_position + part * (LIMITS.max_position - LIMITS.min_position)
+    start = low + part * (high - low)
+    if rng.random() < 0.2:
+        # Some joints outside, by a hair or far.
+        beyond = 10.0 ** rng.uniform(-7.0, 0.0) * (rng.random(14) < 0.3)
+        start = np.where(beyond, np.where(part < 0.5, low - beyond, high + beyond), start)
+    return start
 
 
 def _steps(rng, begin, steps, pace=1.0):
@@ -137,56 +162,57 @@ def _chunk(rng, now):
     return Chunk(0, 1, tuple(names), dt, positions, observed)
 
 
-def _joined(rng, path, elapsed_s, settings):
+def _joined(rng, path, elapsed_s, settings, robot):
     elapsed_s = max(0.0, elapsed_s)
     now = path.sample(path.times[0] + elapsed_s)
     age_s = rng.uniform(0.0, 0.6)
     begin = path.sample(path.times[0] + max(0.0, elapsed_s - age_s))[0]
     chunk = replace(_chunk(rng, begin), observation_stamp_ns=-round(age_s * 1e9))
-    joined = check_chunk(chunk, now[0], ROBOT, settings, 0, running=Running(path, elapsed_s))
+    joined = check_chunk(chunk, now[0], robot, settings, 0, running=Running(path, elapsed_s))
     if not joined.accepted:
         assert joined.command == {}
         return 'SEAM_' + joined.reason, {}, None
     moving = elapsed_s < path.duration
     begin = now if moving else (now[0], np.zeros(14), np.zeros(14))
-    assert_command(joined.command, begin, STOP_SLACK)
+    assert_command(joined.command, begin, STOP_SLACK, robot)
     for a, b in zip(joined.path.sample(joined.path.times[0]), begin):
         np.testing.assert_allclose(a, b, atol=1e-6)
     return 'SEAM', joined.command, joined.path
 
 
-def _braked(rng, path, elapsed_s, settings):
+def _braked(rng, path, elapsed_s, settings, robot):
     urgent = bool(rng.random() < 0.5)
-    stop = brake(ROBOT, settings, path, elapsed_s, urgent=urgent)
+    stop = brake(robot, settings, path, elapsed_s, urgent=urgent)
     begin = path.sample(path.times[0] + elapsed_s)
     slack = settings.estop_deceleration if urgent else 1.0
-    assert_command(stop.command, begin, STOP_SLACK, acceleration=slack, jerk=not urgent)
+    assert_command(stop.command, begin, STOP_SLACK, robot, acceleration=slack, jerk=not urgent)
     return 'ESTOP' if urgent else 'BRAKE', stop.command, stop.path
 
 
-def _held(place, settings):
-    held = hold(ROBOT, settings, place)
-    outside = np.maximum(LIMITS.min_position - place, place - LIMITS.max_position).max()
+def _held(place, settings, robot):
+    limits = robot.limits
+    held = hold(robot, settings, place)
+    outside = np.maximum(limits.min_position - place, place - limits.max_position).max()
     if held is None:
         assert outside > 0.0
         return 'NO_HOLD'
     # Controllers come to it from where they are.
-    assert_command(held.command, (place, np.zeros(14), np.zeros(14)), SLACK)
+    assert_command(held.command, (place, np.zeros(14), np.zeros(14)), SLACK, robot)
     assert outside < 0.3
     return 'HOLD'
 
 
-def _missed(rng, path, settings):
+def _missed(rng, path, settings, robot):
     """One arm misses a stop and goes on; a second stop brings both to rest from where they are."""
     settings = settings.model_copy(update={'max_tracking_error': 0.02})
     first_ns, later_ns = (int(part * path.duration * 1e9) for part in rng.uniform(0.0, 0.9, 2))
     arm = str(rng.choice(['left', 'right']))
-    stops, running = StopWatch(ROBOT), Motion(path, 0, 1)
+    stops, running = StopWatch(robot), Motion(path, 0, 1)
     at = path.sample(path.times[0] + first_ns * 1e-9)[0]
     stop = stops.begin(running, settings, at, first_ns, urgent=bool(rng.random() < 0.5)).path
     then_ns = first_ns + later_ns
     states = np.stack(stop.sample(stop.times[0] + later_ns * 1e-9))
-    part = ROBOT.arm_indices(arm)
+    part = robot.arm_indices(arm)
     states[:, part] = np.stack(path.sample(path.times[0] + then_ns * 1e-9))[:, part]
     fault = stops.fault(arm, states[0, part], then_ns, settings)
     if fault is None or running.is_over(then_ns):
@@ -197,12 +223,17 @@ def _missed(rng, path, settings):
     again = stops.begin(stops.motion, settings, states[0], then_ns, urgent=urgent)
     # What was an e-stop goes on as one.
     assert_command(
-        again.command, states, STOP_SLACK, acceleration=settings.estop_deceleration, jerk=False
+        again.command,
+        states,
+        STOP_SLACK,
+        robot,
+        acceleration=settings.estop_deceleration,
+        jerk=False,
     )
     return 'MISSED'
 
 
-def assert_executed(sent, rng, period_s):
+def assert_executed(sent, rng, period_s, robot=ROBOT):
     """Assert that controllers do what was sent, however late within a period they get it.
 
     Args:
@@ -210,16 +241,22 @@ def assert_executed(sent, rng, period_s):
             the motion of all joints that it stands for.
         rng: for how late.
         period_s: the control period.
+        robot: whose arms.
     """
+    low, high = robot.limits.min_position, robot.limits.max_position
+    late_s = rng.uniform(0.0, 0.95 * period_s, len(sent))
     sent, waits_s = list(sent), 0.0
     for i, (after_s, command, path) in enumerate(sent):
         after_s, waits_s = after_s + waits_s, 0.0
-        if not i or after_s >= sent[i - 1][2].duration:
+        start = path.positions[0]
+        if not i and ((start < low) | (start > high)).any():
+            # Sent as it is: it is in time for its first point or is not.
+            late_s[0] = 0.0
+        elif not i or after_s >= sent[i - 1][2].duration:
             # As the node sends it to arms at rest: the rest that is committed comes first.
-            path = standing(path.positions[0], period_s).then(path)
+            path = standing(start, period_s).then(path)
             command, waits_s = to_command(ROBOT, path), period_s
         sent[i] = after_s, command, path
-    late_s = rng.uniform(0.0, 0.95 * period_s, len(sent))
     for splice in (False, True):
         for arm in ROBOT.arms:
             names, place = ROBOT.arm_command(arm, sent[0][2].positions[0])
@@ -251,16 +288,22 @@ def assert_executed(sent, rng, period_s):
 # --- what is true of everything that leaves ------------------------------------------------------
 
 
-def assert_verdict(verdict, now):
+def assert_verdict(verdict, now, robot=ROBOT):
     """Assert that a verdict on a chunk for resting arms is safe."""
     if not verdict.accepted:
         assert verdict.command == {} and verdict.path is None and verdict.reason != 'OK'
         assert verdict.detail.endswith('.')
         return
-    assert_command(verdict.command, (now, np.zeros(14), np.zeros(14)), SLACK)
+    assert_command(verdict.command, (now, np.zeros(14), np.zeros(14)), SLACK, robot)
+    for arm, trajectory in verdict.command.items():
+        # Wherever it begins, it leads inside with its first point.
+        limits = robot.limits.min_position, robot.limits.max_position
+        low, high = (robot.arm_command(arm, limit)[1] for limit in limits)
+        points = trajectory.positions
+        assert (points >= low - EPSILON).all() and (points <= high + EPSILON).all(), arm
 
 
-def assert_command(command, begin, slack, *, acceleration=1.0, jerk=True):
+def assert_command(command, begin, slack, robot=ROBOT, *, acceleration=1.0, jerk=True):
     """Assert that both arms' messages are valid and keep the limits from a state on."""
     assert set(command) == {'left', 'right'}
     ends = set()
@@ -269,7 +312,7 @@ def assert_command(command, begin, slack, *, acceleration=1.0, jerk=True):
         assert problem is None, problem
         ends.add(tuple(trajectory.time_from_start))
     assert len(ends) == 1
-    _assert_splines(command, begin, slack, acceleration, jerk)
+    _assert_splines(command, begin, slack, robot.limits, acceleration, jerk)
 
 
 def controller_rejection(arm, trajectory):
@@ -302,7 +345,7 @@ def _spline(arm, trajectory, begin):
     return knots, np.stack([np.vstack([s, r]) for s, r in zip(state, rows)], axis=1)
 
 
-def _assert_splines(command, begin, slack, acceleration, jerk):
+def _assert_splines(command, begin, slack, limits, acceleration, jerk):
     """Both arms at once: they share their times."""
     splines = [_spline(arm, trajectory, begin) for arm, trajectory in command.items()]
     knots, rows = splines[0][0], np.concatenate([rows for _, rows in splines], axis=2)
@@ -315,11 +358,11 @@ def _assert_splines(command, begin, slack, acceleration, jerk):
     def rates(values):
         return np.abs(np.concatenate([ROBOT.arm_command_rates(arm, values) for arm in arms]))
 
-    ends = np.stack([sent(np.minimum(LIMITS.min_position, begin[0])),
-                     sent(np.maximum(LIMITS.max_position, begin[0]))])  # fmt: skip
+    ends = np.stack([sent(np.minimum(limits.min_position, begin[0])),
+                     sent(np.maximum(limits.max_position, begin[0]))])  # fmt: skip
     _assert_within(pieces, T, ends[0] - EPSILON, ends[1] + EPSILON, arms, 'position')
-    slowing = np.maximum(LIMITS.max_acceleration, LIMITS.max_deceleration * acceleration)
-    allowed = [LIMITS.max_velocity, slowing, *([LIMITS.max_jerk] if jerk else [])]
+    slowing = np.maximum(limits.max_acceleration, limits.max_deceleration * acceleration)
+    allowed = [limits.max_velocity, slowing, *([limits.max_jerk] if jerk else [])]
     for order, bound in enumerate(allowed, start=1):
         bound = rates(bound) * (1.0 + slack) + EPSILON
         _assert_within(derivative(pieces, order), T, -bound, bound, arms, f'derivative {order}')
@@ -416,14 +459,15 @@ def _roots(c):
     return np.where(tiny, filled, found)
 
 
-def assert_finite_differences(command, now):
+def assert_finite_differences(command, now, robot=ROBOT):
     """Cross-check at 1 kHz, or 20000 points of a longer motion."""
+    limits = robot.limits
     for arm, trajectory in command.items():
         knots, rows = _spline(arm, trajectory, (now, np.zeros(14), np.zeros(14)))
         dt = max(1e-3, knots[-1] / 20_000)
         q = BPoly.from_derivatives(knots, rows)(np.arange(0.0, knots[-1], dt))
         for order, bound in enumerate(
-            (LIMITS.max_velocity, LIMITS.max_acceleration, LIMITS.max_jerk), start=1
+            (limits.max_velocity, limits.max_acceleration, limits.max_jerk), start=1
         ):
             q = np.diff(q, axis=0) / dt
             allowed = np.abs(ROBOT.arm_command_rates(arm, bound)) * (1.0 + FINITE_SLACK)
