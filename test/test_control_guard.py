@@ -196,19 +196,22 @@ def test_a_stop_that_is_not_fit_to_be_sent_is_not_sent(moving, monkeypatch):
 
 
 def test_arms_on_their_way_back_into_the_limits_stop_there():
-    guard = ArmGuard(ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0)
+    settings = GateSettings(check_collisions=False, max_start_blend=1.0)
+    guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     q = ROBOT.home.copy()
-    q[0] = ROBOT.limits.max_position[0] + 0.05
-    steps = np.tile(q, (17, 1))
-    verdict = guard.judge(
-        Chunk(BEGIN_NS, 1, ROBOT.joint_names, 0.1, steps, q), q, BEGIN_NS, BEGIN_NS
-    )
+    q[0] = ROBOT.limits.max_position[0] + 0.4
+    steps = np.tile(q, (17, 1)) - np.linspace(0.0, 1.0, 17)[:, None] * (np.arange(14) == 0)
+    chunk = Chunk(BEGIN_NS, 1, ROBOT.joint_names, 0.1, steps, q)
+    verdict = guard.judge(chunk, q, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted and guard.execute(verdict, 1, q, BEGIN_NS)
     now_ns = BEGIN_NS + 30_000_000
     order = guard.leave(Event.ESTOP, 'ESTOP', 'Pressed.', joints(guard.motion, now_ns), now_ns)[2]
-    assert order.path.positions[0, 0] > ROBOT.limits.max_position[0]
     assert set(order.command) == {'left', 'right'}
+    # Where it is by then, not after the rest of the way.
+    assert order.path.positions[0, 0] > ROBOT.limits.max_position[0] + 0.3
+    assert order.path.duration < 0.5 < verdict.duration_s
+    assert order.path.positions[-1, 0] > ROBOT.limits.max_position[0]
 
 
 @pytest.mark.parametrize('outside', [0.5, np.nan])

@@ -226,4 +226,10 @@ def _keeps(stop: HermiteSpline, limits: Limits, path: HermiteSpline) -> bool:
         (bounds.jerk, np.maximum(limits.max_jerk, already.jerk)),
     )
     kept = all((value <= allowed * (1.0 + _SLACK)).all() for value, allowed in pairs)
+    # On a way back into the limits it may stop outside: the path itself has been there.
+    limits = replace(
+        limits,
+        min_position=np.minimum(limits.min_position, path.positions.min(axis=0)),
+        max_position=np.maximum(limits.max_position, path.positions.max(axis=0)),
+    )
     return kept and not leaving_pieces(stop, limits).any()
