@@ -12,7 +12,6 @@ from typing import Any
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
-from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
 from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import load_gate_settings
@@ -27,20 +26,19 @@ from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_conditions import ArmConditions
 from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_estop import EstopTopic
+from eva_ros.nodes.arm_intake import ChunkIntake
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import STEADY
 from eva_ros.nodes.arm_reports import ArmReports
+from eva_ros.nodes.arm_stopping import ArmStopping
 from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
-from eva_ros.ros.chunks import received_chunk
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.parameters import Param
-from eva_ros.ros.reports import refusal_report
-from eva_ros.ros.reports import verdict_report
 from eva_ros.ros.run import run
 
 _SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
@@ -135,6 +133,12 @@ class ArmTrajectoryPublisher(EvaNode):
         stamp_mode = self.param('stamp_mode')
         self._dispatch = ArmDispatch(guard, joints, self._outputs, self._reports, stamp_mode)
         self._approval = ChunkApproval(self, guard, joints, self._dispatch, self._reports)
+        self._stopping = ArmStopping(
+            self, guard, joints, self._jumps, self._dispatch, self._approval, self._reports
+        )
+        self._intake = ChunkIntake(
+            self, guard, joints, self._jumps, self._approval, self._dispatch, self._reports
+        )
         self._surroundings = ArmSurroundings(self, guard, self._outputs.topics, files)
         self._estop = EstopTopic(
             self, settings.estop_heartbeat_s, self.guarded(topics.ESTOP, self._on_estop)
@@ -144,14 +148,15 @@ class ArmTrajectoryPublisher(EvaNode):
         )
 
     def _listen(self) -> None:
+        leave = self._stopping.leave
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._joint_listener(topic), qos.SENSOR_INPUT)
-        self.listen_to(ActionChunk, topics.CHUNK, self._on_chunk, qos.REPORT)
+        self.listen_to(ActionChunk, topics.CHUNK, self._intake.take, qos.REPORT)
         self.offer(topics.ARM, self._arm)
-        self.offer(topics.DISARM, lambda: self._leave(Event.DISARM, 'Disarmed by the operator.'))
+        self.offer(topics.DISARM, lambda: leave(Event.DISARM, 'Disarmed by the operator.'))
         self.offer(topics.TRIGGER_ESTOP, self._trigger_estop)
         self.offer(topics.RESET_ESTOP, self._reset_estop)
-        self.offer(topics.HOLD, self._hold)
+        self.offer(topics.HOLD, self._stopping.hold)
         self.offer(topics.APPROVE, self._approve)
         self.offer(topics.REJECT, self._approval.reject)
         self.offer(topics.GO_HOME, self._go_home)
@@ -161,13 +166,13 @@ class ArmTrajectoryPublisher(EvaNode):
         self._surroundings.starts.ask()
         if self._estop.was_pressed:
             detail = f"True on '{topics.ESTOP}' while the node was inactive."
-            self._leave(Event.ESTOP, detail, reasons.ESTOP)
+            self._stopping.leave(Event.ESTOP, detail, reasons.ESTOP)
         self._reports.publish_state()
 
     def _stop(self) -> None:
         self._estop.forget()
         try:
-            self._leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
+            self._stopping.leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
         finally:
             # An arm that cannot be reached takes nothing away from the other.
             self._outputs.finish()
@@ -198,50 +203,18 @@ class ArmTrajectoryPublisher(EvaNode):
     def _joint_listener(self, topic: str) -> Callable[[JointState], None]:
         return lambda message: self._joints.add(topic, message, self.now_ns())
 
-    def _on_chunk(self, chunk: ActionChunk) -> None:
-        now_ns = self.now_ns()
-        try:
-            report = self._judged(chunk, now_ns)
-        except UserError as error:
-            report = refusal_report(chunk, reasons.SHAPE_MISMATCH, str(error), now_ns)
-        self._reports.publish_report(report)
-
-    def _judged(self, chunk: ActionChunk, now_ns: int) -> ChunkReport:
-        self._jumps.look()
-        if chunk.robot != self.robot.name:
-            detail = f"The chunk is for robot '{chunk.robot}', not for '{self.robot.name}'."
-            return refusal_report(chunk, reasons.ROBOT_MISMATCH, detail, now_ns)
-        refusal = self._guard.refusal()
-        if refusal is not None:
-            return refusal_report(chunk, *refusal, now_ns)
-        verdict = self._guard.judge(
-            received_chunk(chunk), self._joints.positions, self._joints.stamp_ns, now_ns
-        )
-        if self._guard.motion is not None:
-            # It joins the motion under way at the instant it was planned for.
-            late_s = (self.now_ns() - now_ns) * 1e-9
-            settings = self._guard.settings
-            if verdict.accepted and late_s > settings.switch_lead_s - settings.control_period_s:
-                detail = f'It took {late_s:.3f} s to check the chunk: the switch to it is past.'
-                return refusal_report(chunk, reasons.STALE_OBSERVATION, detail, now_ns)
-            return self._dispatch.execute(chunk, verdict, now_ns)
-        now_ns = self.now_ns()
-        if self._approval.propose(chunk, verdict, now_ns):
-            return verdict_report(chunk, verdict, self.robot, now_ns, sent=False, waits=True)
-        return self._dispatch.execute(chunk, verdict, now_ns)
-
     def _on_fault(self, reason: str, detail: str) -> None:
         if self._guard.is_armed:
-            self._leave(Event.FAULT, detail, reason)
+            self._stopping.leave(Event.FAULT, detail, reason)
 
     def _on_estop(self) -> None:
         if self._guard.machine.state is not State.ESTOP:
-            self._leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
+            self._stopping.leave(Event.ESTOP, f"True on '{topics.ESTOP}'.", reasons.ESTOP)
 
     def _on_jump(self, by_ns: int) -> None:
         self._guard.clock_jumped(by_ns)
         detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
-        self._leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
+        self._stopping.leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
 
     # What is looked at.
 
@@ -252,7 +225,8 @@ class ArmTrajectoryPublisher(EvaNode):
             self._reports.publish_state()
         self._approval.expire(now_ns)
         if not self._guard.is_armed:
-            self._watch_the_stop(now_ns)
+            if found := self._conditions.astray():
+                self._stopping.again(*found)
             return
         try:
             fault = self._conditions.fault(now_ns)
@@ -260,20 +234,10 @@ class ArmTrajectoryPublisher(EvaNode):
             # Arms that nobody looks at do not go on.
             fault = reasons.ERROR, f'The watch failed: {type(error).__name__}: {error}'
         if fault is not None:
-            self._leave(Event.FAULT, fault[1], fault[0])
+            self._stopping.leave(Event.FAULT, fault[1], fault[0])
         elif self._estop.is_lost:
             detail = 'The e-stop was not heard for too long.'
-            self._leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
-
-    def _watch_the_stop(self, now_ns: int) -> None:
-        found = self._conditions.astray()
-        if found is None:
-            return
-        try:
-            order = self._guard.stop_again(*found, self._joints.positions, now_ns)
-            self._dispatch.stop(order, now_ns)
-        finally:
-            self._reports.publish_state()
+            self._stopping.leave(Event.ESTOP, detail, reasons.ESTOP_HEARTBEAT_LOST)
 
     # What is asked for.
 
@@ -305,7 +269,7 @@ class ArmTrajectoryPublisher(EvaNode):
         return verdict.detail + ('' if sent else ' Dry run: nothing is sent.')
 
     def _trigger_estop(self) -> str:
-        return self._leave(Event.ESTOP, 'The e-stop service was called.', reasons.ESTOP)
+        return self._stopping.leave(Event.ESTOP, 'The e-stop service was called.', reasons.ESTOP)
 
     def _reset_estop(self) -> str:
         if self._estop.is_pressed:
@@ -317,41 +281,6 @@ class ArmTrajectoryPublisher(EvaNode):
         if not reset:
             raise UserError(sentence)
         self._reports.publish_state()
-        return sentence
-
-    def _hold(self) -> str:
-        self._jumps.look()
-        if self._guard.motion is None:
-            return 'The arms are not moving.'
-        now_ns = self.now_ns()
-        try:
-            self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
-        finally:
-            self._reports.publish_state()
-        return 'The arms brake; they stay armed.'
-
-    # How the arms stop being armed.
-
-    def _leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
-        """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it.
-
-        Raises:
-            UserError: the state does not allow it, or an arm could not be reached; all else is
-                done all the same.
-        """
-        self._jumps.look()
-        now_ns = self.now_ns()
-        try:
-            went, sentence, order = self._guard.leave(
-                event, reason, detail, self._joints.positions, now_ns
-            )
-            clock_is_good = reason != reasons.CLOCK_JUMP
-            self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
-        finally:
-            self._approval.withdraw(reason, detail, now_ns)
-            self._reports.publish_state()
-        if not went:
-            raise UserError(sentence)
         return sentence
 
 
