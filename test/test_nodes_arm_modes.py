@@ -28,7 +28,9 @@ def overlap(graph: Graph, tmp_path):
     settings['robots'] = {}
     settings['gate'].update(mode='overlap', approve=False, velocity_scaling_factor=1.0,
                             acceleration_scaling_factor=1.0, collision_margin=0.005,
-                            max_joint_state_age_s=1.0)  # fmt: skip
+                            max_joint_state_age_s=1.0,
+                            # A busy machine takes its time to check a chunk.
+                            switch_lead_s=0.6)  # fmt: skip
     path = tmp_path / 'gate.yaml'
     path.write_text(yaml.safe_dump(settings))
     return Bench(graph, gate=str(path))
@@ -94,7 +96,7 @@ def test_a_chunk_whose_switch_is_past_when_it_is_checked_is_refused(overlap: Ben
 
     def slower(*args):
         verdict = judge(*args)
-        time.sleep(0.12)
+        time.sleep(0.6)
         return verdict
 
     overlap.arm()
