@@ -42,6 +42,7 @@ class ArmStopping:
         self._dispatch = dispatch
         self._approval = approval
         self._reports = reports
+        self._clock_is_good = True
 
     def leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
         """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it.
@@ -56,8 +57,8 @@ class ArmStopping:
             went, sentence, order = self._guard.leave(
                 event, reason, detail, self._joints.positions, now_ns
             )
-            clock_is_good = reason != reasons.CLOCK_JUMP
-            self._dispatch.stop(order, now_ns, clock_is_good=clock_is_good)
+            self._clock_is_good = reason != reasons.CLOCK_JUMP
+            self._dispatch.stop(order, now_ns, clock_is_good=self._clock_is_good)
         finally:
             self._approval.withdraw(reason, detail, now_ns)
             self._reports.publish_state()
@@ -87,6 +88,6 @@ class ArmStopping:
         now_ns = self._node.now_ns()
         try:
             order = self._guard.stop_again(arm, fault, self._joints.positions, now_ns)
-            self._dispatch.stop(order, now_ns)
+            self._dispatch.stop(order, now_ns, clock_is_good=self._clock_is_good)
         finally:
             self._reports.publish_state()
