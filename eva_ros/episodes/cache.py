@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from eva_ros.episodes.align import align
 from eva_ros.episodes.align import Piece
+from eva_ros.episodes.attempts import attempts
 from eva_ros.episodes.bag_files import METADATA
 from eva_ros.episodes.bag_files import storage_files
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
@@ -211,20 +210,9 @@ class Cache:
     def _pieces(
         self, bag: Path, note: Callable[[str], None], frames: '_Frames'
     ) -> Iterator[Piece]:
-        cameras = [self.robot.cameras[name].topic for name in self.view.camera_names]
         with BagReader(bag, note) as reader:
-            markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
-            told = [self.settings.task_topic] if self.settings.task_topic else []
-            wanted = [*cameras, *self.robot.joint_state_topics, *markers, *told]
-            yield from align(
-                reader.records(wanted),
-                self.robot,
-                self.view,
-                note,
-                marked=reader.marked,
-                settings=self.settings,
-                facts=reader.facts,
-                keep=frames.add,
+            yield from attempts(
+                reader, self.robot, self.view, note, settings=self.settings, keep=frames.add
             )
 
     def _stacked(self, pieces: list[Piece]) -> dict[str, np.ndarray]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from eva_ros.episodes.align import align
 from eva_ros.episodes.align import Piece
+from eva_ros.episodes.attempts import attempts
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.joint_check import ArmCheck
@@ -122,15 +122,14 @@ class _Look:
         pieces: list[Piece] = []
         records = self._records()
         try:
-            for piece in align(
-                records,
+            for piece in attempts(
+                reader,
                 self._robot,
                 self._view,
                 self._notes.add,
-                marked=reader.marked,
                 settings=self._settings,
-                facts=reader.facts,
                 keep=self._spread.add,
+                records=records,
             ):
                 pieces.append(piece)
         except UserError as error:

@@ -11,12 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from eva_ros.episodes.align import align
 from eva_ros.episodes.align import Piece
+from eva_ros.episodes.attempts import attempts
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.check import BagCheck
 from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
@@ -81,19 +80,11 @@ def _pieces(
     def passed_over(sentence: str) -> None:
         """The check has said it."""
 
-    settings, pieces = settings or AlignSettings(), list[Piece]()
-    cameras = [robot.cameras[name].topic for name in view.camera_names]
-    told = [settings.task_topic] if settings.task_topic else []
+    pieces: list[Piece] = []
     try:
         with BagReader(path, passed_over) as reader:
-            markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
-            records = reader.records([*cameras, *robot.joint_state_topics, *markers, *told])
-            pieces.extend(
-                align(
-                    records, robot, view, passed_over, marked=reader.marked, settings=settings,
-                    facts=reader.facts, keep=jpegs.add,
-                )
-            )  # fmt: skip
+            found = attempts(reader, robot, view, passed_over, settings=settings, keep=jpegs.add)
+            pieces.extend(found)
     except UserError as error:
         passed_over(str(error))
     return pieces

@@ -1,0 +1,62 @@
+"""The attempts in an open bag, the same for training, for the check and for the page."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+
+from eva_ros.episodes.align import align
+from eva_ros.episodes.align import Piece
+from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.ingest import Observation
+from eva_ros.episodes.records import EPISODE
+from eva_ros.episodes.records import Record
+from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.views import ViewSpec
+from eva_ros.robot.spec import Robot
+
+
+def attempts(
+    reader: BagReader,
+    robot: Robot,
+    view: ViewSpec,
+    on_problem: Callable[[str], None],
+    *,
+    settings: AlignSettings | None = None,
+    keep: Callable[[Observation], int] | None = None,
+    records: Iterable[Record] | None = None,
+) -> Iterator[Piece]:
+    """Yield the attempts in a bag as `align` finds them, by what the bag says of itself.
+
+    Args:
+        reader: the bag, open.
+        robot: whose joints and topics.
+        view: how cameras are tiled, and the rate.
+        on_problem: is given a sentence for whatever was cut or left out.
+        settings: clocks, tolerances and the task topic.
+        keep: puts views away, see `align`.
+        records: the bag's, where whoever asks looks at them too; read from it where None.
+
+    Raises:
+        UserError: the settings name a stream that the robot lacks.
+    """
+    settings = settings or AlignSettings()
+    if records is None:
+        records = reader.records(_topics(reader, robot, view, settings))
+    return align(
+        records,
+        robot,
+        view,
+        on_problem,
+        marked=reader.marked,
+        settings=settings,
+        facts=reader.facts,
+        keep=keep,
+    )
+
+
+def _topics(reader: BagReader, robot: Robot, view: ViewSpec, settings: AlignSettings) -> list[str]:
+    """Return the topics from which attempts are made."""
+    cameras = [robot.cameras[name].topic for name in view.camera_names]
+    markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]
+    told = [settings.task_topic] if settings.task_topic else []
+    return [*cameras, *robot.joint_state_topics, *markers, *told]
