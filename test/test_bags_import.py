@@ -1,8 +1,11 @@
 """LeRobot and RoboTwin data sets become bags with the same numbers and pictures, and go back."""
 
+from argparse import ArgumentTypeError
 import json
 from pathlib import Path
 import shutil
+import subprocess
+import sys
 
 import av
 from episode_bags import joints_at
@@ -12,6 +15,7 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
+from eva_ros.cli import arguments
 from eva_ros.cli.main import main
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.dataset import load_episodes
@@ -511,6 +515,20 @@ def test_a_rate_that_cannot_be_is_refused(tmp_path, capsys, rate):
     with pytest.raises(SystemExit) as raised:
         main(['bags', 'import', str(tmp_path), '--out', str(tmp_path / 'b'), '--rate', rate])
     assert raised.value.code == 2 and f"'{rate}' is " in capsys.readouterr().err
+
+
+def test_an_argument_and_a_data_set_have_the_same_bounds_of_rates(tmp_path, monkeypatch):
+    source = version2(tmp_path / 'set')
+    assert arguments.rate_hz('10') == read_lerobot(source).rate_hz == 10
+    monkeypatch.setattr('eva_ros.episodes.rates._MOST_HZ', 5.0)
+    with pytest.raises(ArgumentTypeError):
+        arguments.rate_hz('10')
+    assert read_lerobot(source).rate_hz == 0
+
+
+def test_the_command_line_has_its_arguments_before_it_loads_anything_heavy():
+    code = 'import sys, eva_ros.cli.bags; sys.exit(bool({"numpy", "yaml"} & set(sys.modules)))'
+    assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 
 
 def test_a_rate_for_a_set_that_says_its_own_is_refused(tmp_path, capsys):

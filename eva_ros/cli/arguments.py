@@ -5,6 +5,9 @@ import math
 import os
 from pathlib import Path
 
+from eva_ros.episodes.rates import is_rate
+from eva_ros.episodes.rates import NO_RATE
+
 
 def count(text: str) -> int:
     """Return a whole number above zero."""
@@ -30,8 +33,8 @@ def above_zero(text: str) -> float:
 def rate_hz(text: str) -> float:
     """Return a rate at which cameras and joints can have been recorded."""
     number = _finite(text)
-    if not 0.1 <= number <= 1000:
-        raise ArgumentTypeError(f"'{text}' is no rate from 0.1 to 1000 Hz")
+    if not is_rate(number):
+        raise ArgumentTypeError(f"'{text}' {NO_RATE}")
     return number
 
 

@@ -13,13 +13,14 @@ from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import deviating
 from eva_ros.episodes.imported import Frames
 from eva_ros.episodes.imported import ImportedEpisode
+from eva_ros.episodes.rates import is_rate
+from eva_ros.episodes.rates import NO_RATE
 from eva_ros.errors import UserError
 
 _STATE, _ACTION = 'observation.state', 'action'
 _VIDEO = 'observation.images.'
 _COLUMNS = (_STATE, _ACTION, 'timestamp', 'frame_index', 'episode_index', 'index', 'task_index')
 _LONGEST = 1 << 27
-_RATES_HZ = (0.1, 1000.0)
 # ROS has 32 bits for seconds; the bags begin at 1.
 _LAST_S = 2.0**31 - 2
 
@@ -79,11 +80,9 @@ class _Reader:
     def _rate(self) -> float:
         """Return the declared rate, 0 where there is none that can be."""
         rate_hz = float(self.info.get('fps') or 0)
-        if not rate_hz or _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+        if not rate_hz or is_rate(rate_hz):
             return rate_hz
-        self.findings.append(
-            f'info.json says fps {rate_hz:g}, which is no rate from 0.1 to 1000 Hz: it is unused.'
-        )
+        self.findings.append(f'info.json says fps {rate_hz:g}, which {NO_RATE}: it is unused.')
         return 0.0
 
     def read(self) -> DataSet:
