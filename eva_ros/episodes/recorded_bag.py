@@ -62,11 +62,17 @@ class RecordedBag:
         """Name a topic that messages may come on.
 
         Raises:
-            UserError: the type is not known, so that nobody could read the messages.
+            UserError: the type is not known, so that nobody could read the messages. A bag that
+                holds none yet is removed, or half a bag would be left of a recording that never
+                began.
         """
         store = typestore()
         if kind not in store.types:
-            raise UserError(f"The type '{kind}' of '{name}' is not known here.")
+            if not self.counts:
+                self.discard()
+            raise UserError(
+                f"The bag {self.path} cannot hold '{name}': its type '{kind}' is not known here."
+            )
         text, _ = store.generate_msgdef(kind, ros_version=2)
         schema = self._writer.register_schema(kind, 'ros2msg', text.encode())
         about = {'offered_qos_profiles': '', 'topic_type_hash': store.hash_rihs01(kind)}
