@@ -190,9 +190,31 @@ def _too_fast(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'fps': 1e300}))
 
 
+def _listed(*lines):
+    """Return what writes lines behind those of episodes 0 and 1 in episodes.jsonl."""
+
+    def damage(folder):
+        path = folder / 'meta' / 'episodes.jsonl'
+        path.write_text('\n'.join([path.read_text(), *lines, '']))
+
+    return damage
+
+
+def _twice(folder):
+    path = folder / 'meta' / 'episodes.jsonl'
+    path.write_text('\n'.join([*path.read_text().split('\n'), path.read_text()]))
+
+
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
+        (_twice, 'episodes.jsonl, line 3 is left out: it names episode 0, as '),
+        (_twice, 'episodes.jsonl, line 2 does.'),
+        (_listed('{"episode_index": 2'), 'episodes.jsonl, line 3 is left out: it is no JSON ('),
+        (_listed('', '[2]'), 'episodes.jsonl, line 4 is left out: it is no map.'),
+        (_listed('{"index": 2}'), 'line 3 is left out: it has no episode_index.'),
+        (_listed('{"episode_index": "2"}'), "episode_index '2' is no whole number"),
+        (_listed('{"episode_index": -1}'), "episode_index '-1' is no whole number"),
         (_no_video, 'Episode 1 lacks the video'),
         (_broken_video, 'cannot be opened'),
         (_short_video, "5 of 12 frames have no picture in 'observation.images.top'"),

@@ -1,8 +1,8 @@
 """LeRobot data sets, v2.1 and v3, read without lerobot: parquet by pyarrow, video by PyAV."""
 
+from collections.abc import Iterable
 from collections.abc import Iterator
 from functools import partial
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import deviating
 from eva_ros.episodes.imported import Frames
 from eva_ros.episodes.imported import ImportedEpisode
+from eva_ros.episodes.lerobot_meta import distinct
+from eva_ros.episodes.lerobot_meta import Entry
+from eva_ros.episodes.lerobot_meta import json_lines
+from eva_ros.episodes.lerobot_meta import json_map
 from eva_ros.episodes.rates import is_rate
 from eva_ros.episodes.rates import NO_RATE
 from eva_ros.errors import UserError
@@ -20,7 +24,6 @@ from eva_ros.errors import UserError
 _STATE, _ACTION = 'observation.state', 'action'
 _VIDEO = 'observation.images.'
 _COLUMNS = (_STATE, _ACTION, 'timestamp', 'frame_index', 'episode_index', 'index', 'task_index')
-_LONGEST = 1 << 27
 # ROS has 32 bits for seconds; the bags begin at 1.
 _LAST_S = 2.0**31 - 2
 
@@ -36,7 +39,7 @@ def read_lerobot(folder: Path) -> DataSet:
     Raises:
         UserError: it is no data set, of a version that is not known, or has no states.
     """
-    info = _json(folder / 'meta' / 'info.json')
+    info = json_map(folder / 'meta' / 'info.json')
     version = str(info.get('codebase_version', ''))
     reader = {'v2.1': _Version2, 'v2.0': _Version2, 'v3.0': _Version3}.get(version)
     if reader is None:
@@ -87,7 +90,8 @@ class _Reader:
 
     def read(self) -> DataSet:
         """Return the data set."""
-        episodes = [found for about in self.about() if (found := self._episode(about))]
+        listed = sorted(distinct(self.about(), self.findings), key=lambda a: a['episode_index'])
+        episodes = [found for about in listed if (found := self._episode(about))]
         data = DataSet(
             self.folder, f'LeRobot {self.info["codebase_version"]}', self.rate_hz,
             self.joint_names, episodes, self.findings,
@@ -97,8 +101,8 @@ class _Reader:
                 self.findings.append(f'info.json says {key} {self.info[key]}; {count} are there.')
         return data
 
-    def about(self) -> list[dict[str, Any]]:
-        """Return what the metadata say about each episode."""
+    def about(self) -> Iterable[Entry]:
+        """Return what the metadata say about each episode, and where."""
         raise NotImplementedError
 
     def table(self, about: dict[str, Any]) -> Any:
@@ -146,7 +150,7 @@ class _Reader:
         if fault:
             self.findings.append(f'Episode {index} is left out: {fault}.')
             return None
-        if 'length' in about and int(about['length']) != table.num_rows:
+        if 'length' in about and about['length'] != table.num_rows:
             self.findings.append(
                 f'Episode {index} has {table.num_rows} rows; its metadata say {about["length"]}.'
             )
@@ -240,8 +244,8 @@ class _Reader:
 class _Version2(_Reader):
     """A parquet file and a video for each episode and camera."""
 
-    def about(self) -> list[dict[str, Any]]:
-        return _lines(self.folder / 'meta' / 'episodes.jsonl')
+    def about(self) -> Iterable[Entry]:
+        return json_lines(self.folder / 'meta' / 'episodes.jsonl')
 
     def table(self, about: dict[str, Any]) -> Any:
         import pyarrow.parquet as parquet
@@ -261,14 +265,15 @@ class _Version2(_Reader):
 class _Version3(_Reader):
     """Files of many episodes each."""
 
-    def about(self) -> list[dict[str, Any]]:
+    def about(self) -> Iterable[Entry]:
         import pyarrow.parquet as parquet
 
-        found: list[dict[str, Any]] = []
+        found: list[Entry] = []
         for path in sorted((self.folder / 'meta' / 'episodes').rglob('*.parquet')):
             names = [n for n in parquet.read_schema(path).names if not n.startswith('stats/')]
-            found += parquet.read_table(path, columns=names).to_pylist()
-        return sorted(found, key=lambda about: int(about['episode_index']))
+            rows = parquet.read_table(path, columns=names).to_pylist()
+            found += [(f'{path}, row {number}', about) for number, about in enumerate(rows)]
+        return found
 
     def table(self, about: dict[str, Any]) -> Any:
         import pyarrow.compute as compute
@@ -323,28 +328,3 @@ def _names(feature: dict[str, Any]) -> tuple[str, ...]:
     if isinstance(names, dict):
         names = next(iter(names.values()), None)
     return tuple(map(str, names)) if isinstance(names, list) else ()
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(path))
-    except ValueError as error:
-        raise UserError(f'{path} cannot be read: {error}.') from None
-    if not isinstance(found, dict):
-        raise UserError(f'{path} holds no map.')
-    return found
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in _text(path).splitlines() if line.strip()]
-    except ValueError as error:
-        raise UserError(f'{path} cannot be read: {error}.') from None
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open('rb') as stream:
-            return stream.read(_LONGEST).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} cannot be read: {error}.') from None
