@@ -443,6 +443,34 @@ def test_robotwin_bags_are_named_by_task_and_settings(tmp_path, capsys):
     assert 'rate 10.0, not 20.0' in said
 
 
+def test_a_robotwin_episode_keeps_its_number_when_files_are_added(tmp_path, capsys):
+    folder, picture = tmp_path / 'set/data', np.zeros((24, 32, 3), np.uint8)
+    more = [tmp_path / 'set', tmp_path / 'bags', '--rate', '10']
+
+    def add(number):
+        robotwin(folder / f'episode{number}.hdf5', np.full((6, 14), number), [picture] * 6)
+        _, about = bring(capsys, *more)
+        return {Path(b).name[-5:]: content(b)[0]['joint_states'][0, 0] for b in about['bags']}
+
+    assert add(12) == {'00012': 12}
+    assert add(3) == {'00003': 3, '00012': 12}
+    assert add(100) == {'00003': 3, '00012': 12, '00100': 100}
+
+
+def test_robotwin_files_without_a_number_of_their_own_are_named(tmp_path, capsys):
+    picture = np.zeros((24, 32, 3), np.uint8)
+    for name in ('a/data/episode0', 'a/data/notes'):
+        robotwin(tmp_path / f'{name}.hdf5', np.ones((6, 14)), [picture] * 6)
+    code, about = bring(capsys, tmp_path / 'a', tmp_path / 'bags', '--rate', '10')
+    assert code == 1 and about['episodes'] == 1
+    assert 'notes.hdf5 is left out: its name has no number' in ' '.join(about['findings'])
+    more = [tmp_path / 'a/data/notes.hdf5', tmp_path / 'bags', '--rate', '10']
+    assert bring(capsys, *more)[1]['episodes'] == 1
+    robotwin(tmp_path / 'b/data/episode0.hdf5', np.ones((6, 14)), [picture] * 6)
+    said = refused(capsys, tmp_path, tmp_path / 'bags', '--rate', '10')
+    assert 'are both episode 0: import their folders' in said
+
+
 @pytest.mark.parametrize(
     ('states', 'key', 'words'),
     [

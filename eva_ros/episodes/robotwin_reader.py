@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 import json
 from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,19 @@ def is_robotwin(path: Path) -> bool:
 def read_robotwin(path: Path, rate_hz: float) -> DataSet:
     """Open the episodes in a file, or in all files below a folder.
 
+    An episode has the number in its file's name, so that it keeps it when files are added.
+
     Args:
         path: the file or folder.
         rate_hz: frames a second, which the files do not say (the simulator's rate over the
             `save_freq` of the task's settings).
 
     Raises:
-        UserError: h5py is not installed, or no file can be read.
+        UserError: h5py is not installed, no file can be read, or two are the same episode.
     """
     findings: list[str] = []
     episodes = []
-    for index, file in enumerate([path] if path.is_file() else _files(path)):
+    for index, file in _numbered(path, findings):
         try:
             episodes.append(_episode(file, index, rate_hz))
         except UserError as error:
@@ -60,12 +63,35 @@ def read_robotwin(path: Path, rate_hz: float) -> DataSet:
 
 
 def _files(folder: Path) -> list[Path]:
-    def number(path: Path) -> tuple[int, str]:
-        digits = ''.join(filter(str.isdigit, path.stem))
-        return int(digits or 0), str(path)
+    return sorted(entry for entry in folder.rglob('*') if entry.suffix in _SUFFIXES)
 
-    found = [entry for entry in folder.rglob('*') if entry.suffix in _SUFFIXES]
-    return sorted(found, key=number)
+
+def _numbered(path: Path, findings: list[str]) -> list[tuple[int, Path]]:
+    """Return the files with their numbers, in order; those without are left out and said."""
+    if path.is_file():
+        return [(_number(path) or 0, path)]
+    found: dict[int, Path] = {}
+    for file in _files(path):
+        number = _number(file)
+        if number is None:
+            findings.append(
+                f'{file} is left out: its name has no number that says which episode it is; '
+                'import it by itself, or name it as episode0.hdf5.'
+            )
+        elif number in found:
+            raise UserError(
+                f'{found[number]} and {file} are both episode {number}: import their folders, or '
+                'them, one by one.'
+            )
+        else:
+            found[number] = file
+    return sorted(found.items())
+
+
+def _number(file: Path) -> int | None:
+    """Return the last number in a file's name, if a marker in a bag can hold it."""
+    numbers = [int(digits) for digits in re.findall(r'[0-9]+', file.stem)]
+    return numbers[-1] if numbers and numbers[-1] < 1 << 32 else None
 
 
 def _open(file: Path) -> Any:
