@@ -133,6 +133,7 @@ def _import(args: argparse.Namespace) -> int:
     from eva_ros.episodes.import_map import load_map
     from eva_ros.episodes.import_map import map_by_order
     from eva_ros.episodes.imported import look_at_numbers
+    from eva_ros.episodes.imported import remarks
     from eva_ros.robot.spec import load_robot
 
     if args.map and not args.robot:
@@ -144,6 +145,7 @@ def _import(args: argparse.Namespace) -> int:
         found = map_by_order(data, robot)
     written = write_bags(data, args.out, robot=robot, found=found, images=args.images)
     findings = [*data.findings, *look_at_numbers(data), *written.findings]
+    notes = [*remarks(data), *written.notes]
     about = {
         'source': str(args.source),
         'kind': data.kind,
@@ -153,6 +155,7 @@ def _import(args: argparse.Namespace) -> int:
         'cameras': list(data.cameras),
         'joints': list(data.joint_names),
         'findings': findings,
+        'notes': notes,
         'bags': [str(bag) for bag in written.bags],
     }
     if args.json:
@@ -161,6 +164,8 @@ def _import(args: argparse.Namespace) -> int:
     print(f'{args.source}: {data.kind}, {len(data.episodes)} episodes, {data.frames} frames')
     for finding in findings:
         print(f'  - {finding}')
+    for note in notes:
+        print(f'  note: {note}')
     there = f'; {written.there} were there already' if written.there else ''
     print(f'wrote {len(written.bags) - written.there} bags to {args.out}{there}')
     return FINDINGS if findings else DONE

@@ -40,11 +40,13 @@ class Written:
         bags: of all episodes.
         there: how many of them were there already, and stayed as they were.
         findings: what was found while the pictures passed, a sentence each.
+        notes: what the bags are not meant to hold, a sentence each.
     """
 
     bags: list[Path]
     there: int
     findings: list[str]
+    notes: list[str]
 
 
 def write_bags(
@@ -87,19 +89,19 @@ def write_bags(
         else:
             findings += _write(data, episode, path, facts, robot, found, images, watch)
         step()
-    findings += _unwritten(data, robot)
+    if not robot:
+        findings += _misshapen(data)
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
-    return Written(bags, there, [*findings, *watch.findings()])
+    acted = robot and any(episode.actions is not None for episode in data.episodes)
+    notes = ['The actions are left out: bags of a robot hold what was measured.'] if acted else []
+    return Written(bags, there, [*findings, *watch.findings()], notes)
 
 
-def _unwritten(data: DataSet, robot: Robot | None) -> list[str]:
+def _misshapen(data: DataSet) -> list[str]:
     """Say which actions the bags do not hold."""
-    acted = [e for e in data.episodes if e.actions is not None]
-    if robot and acted:
-        return ['The actions are left out: bags of a robot hold what was measured.']
-    shapes = [(e.index, e.actions.shape, e.states.shape) for e in acted if e.actions is not None]
-    odd = ', '.join(str(index) for index, actions, states in shapes if actions != states)
+    acted = [(e.index, e.actions.shape, e.states) for e in data.episodes if e.actions is not None]
+    odd = ', '.join(str(index) for index, shape, states in acted if shape != states.shape)
     if odd:
         return [f'Actions that are not shaped as the states are left out: episode {odd}.']
     return []

@@ -79,12 +79,17 @@ class DataSet:
 
 
 def look_at_numbers(data: DataSet) -> list[str]:
-    """Return what is wrong or worth knowing about the joints and stamps, a sentence each."""
+    """Return what is wrong with the joints and stamps, or looks so, a sentence each."""
     if not data.episodes:
         return ['The data set holds no episode that can be read.']
     still = _motionless(data)
     rests = [] if still and still[0].startswith('No joint') else _rests(data)
-    return [*still, *rests, *_lead(data), *_clock(data)]
+    return [*still, *rests, *_clock(data)]
+
+
+def remarks(data: DataSet) -> list[str]:
+    """Return what is worth knowing about the joints and stamps and is no fault."""
+    return [*_lead(data), *_counted(data)]
 
 
 def _motionless(data: DataSet) -> list[str]:
@@ -135,23 +140,33 @@ def _clock(data: DataSet) -> list[str]:
         steps = np.diff(episode.stamps_s)
         if len(steps) and steps.min() <= 0:
             found.append(f'The time stamps of episode {episode.index} do not increase.')
-    if found or not data.rate_hz:
+    if found or not data.rate_hz or _is_counted(data):
         return found
-    exact = all(
-        np.abs(e.stamps_s - np.arange(len(e)) / data.rate_hz).max(initial=0) < 1e-4
-        for e in data.episodes
-    )
-    if exact:
-        return [
-            f'The time stamps are exact multiples of 1/{data.rate_hz:g} s: they were counted, '
-            'not measured.'
-        ]
     rate = np.median([1 / np.median(np.diff(e.stamps_s)) for e in data.episodes if len(e) > 1])
     if abs(rate / data.rate_hz - 1) > 0.02:
         return [
             f'The data set declares {data.rate_hz:g} frames a second; its stamps show {rate:.2f}.'
         ]
     return []
+
+
+def _counted(data: DataSet) -> list[str]:
+    if not _is_counted(data):
+        return []
+    return [
+        f'The time stamps are exact multiples of 1/{data.rate_hz:g} s: they were counted, not '
+        'measured.'
+    ]
+
+
+def _is_counted(data: DataSet) -> bool:
+    """Return whether all stamps are what counting gives, as LeRobot's own recorder does it."""
+    if not data.rate_hz or not data.episodes:
+        return False
+    return all(
+        np.abs(e.stamps_s - np.arange(len(e)) / data.rate_hz).max(initial=0) < 1e-4
+        for e in data.episodes
+    )
 
 
 class PictureWatch:
