@@ -45,7 +45,7 @@ def load(tmp_path):
     return run
 
 
-def write(path, content, zero=(), texts=(), facts=()):
+def write(path, content, zero=(), texts=(), facts=(), shift_ns=0):
     """Write a bag whose messages are received when they are stamped.
 
     Args:
@@ -54,13 +54,14 @@ def write(path, content, zero=(), texts=(), facts=()):
         zero: topics whose headers hold no stamp.
         texts: instants and texts on /task.
         facts: custom data of the bag.
+        shift_ns: added to the stamps, not to the times of reception.
     """
     from episode_bags import serialize
 
     store, connections = typestore(), {}
     text = store.types['std_msgs/msg/String']
     entries = [
-        (ns, topic, kind, serialize(kind, 0 if topic in zero else ns, fields))
+        (ns, topic, kind, serialize(kind, 0 if topic in zero else ns + shift_ns, fields))
         for ns, topic, kind, fields in content
     ]
     entries += [
@@ -106,6 +107,35 @@ def test_texts_on_a_task_topic_divide_a_bag_into_attempts(tmp_path, load):
     ]  # fmt: skip
     assert all(abs(len(e) - 20) <= 1 for e in found)
     assert found[1].stamps_ns[0] >= 3 * SECOND
+
+
+@pytest.mark.parametrize('shift_s', [-1_700_000_000, -1.5, 1.5])
+def test_attempts_of_a_task_topic_are_on_whatever_clock_the_images_have(tmp_path, load, shift_s):
+    """Boot clocks, simulations and clocks that are a little off: a text has no stamp."""
+    begin = 1_700_000_000 * SECOND
+    content = messages(Recording(duration_s=4.0, marked=False))
+    texts = [(begin + SECOND, 'open the box'), (begin + 3 * SECOND, 'close the box')]
+    content = [(begin + ns, *rest) for ns, *rest in content]
+    path = write(tmp_path / 'bag', content, texts=texts, shift_ns=round(shift_s * SECOND))
+    found, said = load(path, settings=AlignSettings(task_topic='/task'))
+    assert [(e.instruction, len(e)) for e in found] == [
+        ('open the box', 20),
+        ('close the box', 20),
+    ]
+    assert 'no usable image' not in said and 'late' not in said
+    first_ns = found[1].stamps_ns[0] - round(shift_s * SECOND)
+    assert 0 <= first_ns - (begin + 3 * SECOND) <= 100 * MS
+
+
+@pytest.mark.parametrize('shift_s', [-1_700_000_000, 0])
+def test_seconds_without_images_behind_a_text_are_told(tmp_path, load, shift_s):
+    begin = 1_700_000_000 * SECOND
+    content = messages(Recording(marked=False, keeps=lambda _, ns: ns >= 2.5 * SECOND))
+    content = [(begin + ns, *rest) for ns, *rest in content]
+    texts = [(begin + SECOND, 'open the box')]
+    path = write(tmp_path / 'bag', content, texts=texts, shift_ns=round(shift_s * SECOND))
+    _, said = load(path, settings=AlignSettings(task_topic='/task'))
+    assert 'attempt 0 begins 1.5 s late' in said
 
 
 def test_a_long_gap_begins_another_attempt_where_nothing_else_says_so(tmp_path, load):

@@ -32,6 +32,8 @@ _PATIENCE_NS = 1_000_000_000
 # Messages of a stream may arrive in another order than they were stamped, so late at most.
 _LATE_NS = 250_000_000
 _NEVER = 1 << 63
+# An attempt may begin with any image that comes, whatever its stamp.
+_FROM_HERE = 0
 # An attempt whose first tick lies further behind its start lacks a part that is worth a word.
 _LATE_BEGIN_NS = 500_000_000
 # A shorter piece is of no use: velocities and accelerations need three ticks.
@@ -96,7 +98,7 @@ def align(
     aligner = _Aligner(robot, view, on_problem, settings, keep)
     topic = settings.task_topic.lstrip('/') if settings.task_topic else None
     if not marked and topic is None:
-        aligner.begin(_whole_bag(facts or {}), 0)
+        aligner.begin(_whole_bag(facts or {}), _FROM_HERE)
     for record in records:
         if isinstance(record, EpisodeRecord):
             yield from aligner.mark(record)
@@ -159,11 +161,18 @@ class _Aligner:
 
     # Attempts.
 
-    def begin(self, piece: Piece, start_ns: int) -> None:
+    def begin(self, piece: Piece, start_ns: int, told_ns: int | None = None) -> None:
+        """Begin an attempt.
+
+        Args:
+            piece: its first piece.
+            start_ns: stamp of the first image that it may hold.
+            told_ns: when the text that begins it was received, where one does.
+        """
         piece.number = self._count
         self._count, self._begun = self._count + 1, True
         self._piece, self._pieces = piece, [piece]
-        self._start_ns = start_ns
+        self._start_ns, self._told_ns = start_ns, told_ns
         self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
@@ -196,14 +205,19 @@ class _Aligner:
             )
 
     def tell(self, record: TextRecord) -> Iterator[Piece]:
-        """Begin another attempt where the robot is told something else."""
+        """Begin another attempt where the robot is told something else.
+
+        A text has no stamp, and the time when it was received may be of another clock than the
+        images' stamps (those of a simulation, or of a machine's start): the attempt holds the
+        images that were received after it.
+        """
         text = record.text.strip()
         if text == self._told:
             return
         self._told = text
         yield from self.finish()
         if text:
-            self.begin(Piece(text, text), record.stamp_ns)
+            self.begin(Piece(text, text), _FROM_HERE, record.received_ns)
 
     def finish(self) -> Iterator[Piece]:
         """End the attempt: take the ticks that are left and hand out its pieces."""
@@ -241,21 +255,29 @@ class _Aligner:
                 record.velocities,
                 record.topic,
             )
-            self._hear(stamp_ns)
+            self._hear(stamp_ns, record.received_ns)
         elif isinstance(record, ImageRecord) and record.topic in self._cameras:
             camera = self._cameras[record.topic]
             stamp_ns = self._stamp(camera, record)
             self._builder.add_image_message(camera, stamp_ns, record.message)
-            self._hear(stamp_ns)
+            self._hear(stamp_ns, record.received_ns)
             if camera == self._reference and self._piece is not None and self._anchor is None:
                 insort(self._candidates, stamp_ns)
         if self._piece is not None:
             self._advance(final=False)
 
-    def _hear(self, stamp_ns: int) -> None:
-        """Note the first stamp of an attempt; zeros are none."""
-        if self._piece is not None and self._anchor is None and stamp_ns:
-            self._heard_ns = min(stamp_ns, self._heard_ns or stamp_ns)
+    def _hear(self, stamp_ns: int, received_ns: int) -> None:
+        """Note when an attempt began by the stamps: with the first one, zeros are none.
+
+        Where a text began it, as long before a message's stamp as the text was received before
+        the message.
+        """
+        if self._piece is None or self._anchor is not None or not stamp_ns:
+            return
+        began_ns = stamp_ns
+        if self._told_ns is not None:
+            began_ns -= received_ns - self._told_ns
+        self._heard_ns = min(began_ns, self._heard_ns or began_ns)
 
     def _stamp(self, stream: str, record: Record) -> int:
         return record.received_ns if stream in self._by_reception else record.stamp_ns
@@ -361,6 +383,6 @@ class _Aligner:
         if self._piece is not None:
             self._cut(reason)
             over = self._end_ns is not None
-            self._anchor, self._step, self._start_ns = None, 0, _NEVER if over else 0
-            self._heard_ns = None
+            self._anchor, self._step, self._start_ns = None, 0, _NEVER if over else _FROM_HERE
+            self._heard_ns = self._told_ns = None
             self._candidates.clear()

@@ -46,6 +46,8 @@ def world_of(
     extra: dict[str, Any] = {}
     if settings and settings != AlignSettings():
         extra['align'] = settings.model_dump(mode='json')
+    if settings and settings.task_topic:
+        extra['attempts'] = 'as received'
     received = sorted(by_reception(AlignSettings(), robot))
     if received:
         extra['by_reception'] = received

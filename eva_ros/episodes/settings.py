@@ -18,8 +18,9 @@ class AlignSettings(StrictModel):
             Streams on different clocks are only as well aligned as these clocks.
         max_age_s: how old a stream's newest sample may be at a tick; 1.5 ticks where not stated.
         task_topic: a topic of std_msgs/String that says what the robot is told; each new text
-            begins an attempt, an empty one ends it. Episode markers come first where there are
-            some.
+            begins an attempt, an empty one ends it. Texts have no stamp: an attempt holds what
+            was received between two of them, whatever clock the images have. Episode markers
+            come first where there are some.
         gap_s: where no marker or text says so, another attempt begins behind a gap this long.
     """
 
