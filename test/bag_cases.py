@@ -27,8 +27,8 @@ from rosbags.rosbag2 import CompressionMode
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.bag_files import find_bags
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.recorded_bag import RecordedBag

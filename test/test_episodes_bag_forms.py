@@ -1,6 +1,9 @@
 """Whatever split, compression, storage and definitions a bag has, the same records come out."""
 
+import io
+import json
 from pathlib import Path
+import re
 import shutil
 import sqlite3
 
@@ -16,12 +19,16 @@ from rosbags.rosbag2 import CompressionMode
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.bag_files import find_bags
+from eva_ros.cli.main import main
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.bag_search import find_bags
+from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.typestore import store_for
 from eva_ros.episodes.typestore import typestore
 from eva_ros.episodes.unpack import unpack_zstd
+from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
+from eva_ros.robot.spec import load_robot
 
 CONTENT = messages(Recording(duration_s=0.5))
 
@@ -37,10 +44,10 @@ def read(path):
 WANTED = [(topic.lstrip('/'), stamp_ns) for stamp_ns, topic, _, _ in CONTENT]
 
 
-def write(path, content, storage=StoragePlugin.MCAP, mode=None):
+def write(path, content, storage=StoragePlugin.MCAP, mode=None, begin_ns=10**12):
     """Write messages as a bag with a compression, at even times of reception."""
     with Writer(path, version=9, storage_plugin=storage) as writer:
-        _fill(writer, content)
+        _fill(writer, content, begin_ns)
     if mode:
         shutil.rmtree(path)
         writer = Writer(path, version=9, storage_plugin=storage)
@@ -50,12 +57,14 @@ def write(path, content, storage=StoragePlugin.MCAP, mode=None):
     return path
 
 
-def _fill(writer, content):
+def _fill(writer, content, begin_ns=10**12):
     connections = {}
     for index, (stamp_ns, topic, kind, fields) in enumerate(content):
         if topic not in connections:
             connections[topic] = writer.add_connection(topic, kind, typestore=typestore())
-        writer.write(connections[topic], 10**12 + index * 10**6, serialize(kind, stamp_ns, fields))
+        writer.write(
+            connections[topic], begin_ns + index * 10**6, serialize(kind, stamp_ns, fields)
+        )
 
 
 def test_what_is_unpacked_of_a_message_is_bounded():
@@ -110,12 +119,22 @@ def test_a_packed_file_that_is_cut_off_gives_what_is_left(tmp_path, storage):
     assert bag.losses.messages >= 1
 
 
-def split(path, count, storage=StoragePlugin.MCAP):
-    """Write the content as a bag of several files, whose metadata name them all."""
-    share = -(-len(CONTENT) // count)
+def split(path, count, storage=StoragePlugin.MCAP, pauses_s=()):
+    """Write the content as several files without metadata, one going on where another ends.
+
+    Args:
+        path: folder of the files.
+        count: of files.
+        storage: of each.
+        pauses_s: before the second file and those behind it, where there is a pause.
+    """
+    share, begin_ns = -(-len(CONTENT) // count), 10**12
     path.mkdir()
-    for index in range(count):
-        part = write(path / f'bag_{index}', CONTENT[index * share : (index + 1) * share], storage)
+    for index, pause_s in zip(range(count), [0, *pauses_s, *[0] * count]):
+        own = CONTENT[index * share : (index + 1) * share]
+        begin_ns += round(pause_s * 1e9)
+        part = write(path / f'bag_{index}', own, storage, begin_ns=begin_ns)
+        begin_ns += len(own) * 10**6
         file = next(part.glob('*.[md][cb]*'))
         file.rename(path / file.name)
         shutil.rmtree(part)
@@ -126,8 +145,65 @@ def split(path, count, storage=StoragePlugin.MCAP):
 def test_splits_are_read_in_the_order_of_their_numbers(tmp_path, storage):
     path = split(tmp_path / 'bag', 12, storage)
     records, said, _ = read(path)
-    assert records == WANTED and 'metadata' in said[0]
-    assert find_bags([tmp_path]) == [path]
+    assert records == WANTED and 'no metadata.yaml' in said[0]
+    assert 'Its 12 files are taken for the splits of one recording.' in said[0]
+    assert found([tmp_path]) == ([path], [])
+
+
+def found(paths):
+    """Return the bags that are found, and what is guessed of any."""
+    guesses = []
+    return find_bags(paths, lambda bag, said: guesses.append((bag.name, said))), guesses
+
+
+@pytest.mark.parametrize('storage', StoragePlugin)
+@pytest.mark.parametrize(
+    ('pauses_s', 'guessed'),
+    [
+        ([300, 300], []),
+        ([-0.15, 300], []),
+        ([2.5, 300], ['bag_1.*begins 2.5 s behind the end of bag_0']),
+        ([0, 300], ['bag_1.*goes on where bag_0.* ends, as other files of that name do not']),
+        ([0.2, 3.0], ['bag_1.*goes on where', 'bag_2.*begins 3.0 s behind the end of bag_1']),
+    ],
+    ids=['far', 'overlap', 'near', 'mixed', 'unsure'],
+)
+def test_recordings_that_are_numbered_are_bags_of_their_own(tmp_path, storage, pauses_s, guessed):
+    path = split(tmp_path / 'bag', 3, storage, pauses_s)
+    bags, said = found([path])
+    assert bags == sorted(path.iterdir()) and len(bags) == 3
+    assert len(said) == len(guessed)
+    for (bag, sentence), words in zip(said, guessed):
+        assert re.search(words, sentence) and bag in sentence and sentence.endswith('.')
+
+
+def test_numbered_files_with_other_topics_are_bags_of_their_own(tmp_path):
+    path = split(tmp_path / 'bag', 1)
+    other = [(ns, '/gripper', kind, fields) for ns, topic, kind, fields in CONTENT if 's' in topic]
+    part = write(tmp_path / 'bag_1', other, begin_ns=10**12 + len(CONTENT) * 10**6)
+    next(part.glob('*.mcap')).rename(path / 'bag_1.mcap')
+    assert len(found([path])[0]) == 2
+
+
+@pytest.mark.parametrize('storage', StoragePlugin)
+@pytest.mark.parametrize('share', [0, 0.6])
+def test_the_last_split_of_a_recorder_that_died_belongs_to_the_others(tmp_path, storage, share):
+    path = split(tmp_path / 'bag', 2, storage)
+    file = max(path.iterdir())
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    assert found([path]) == ([path], [])
+
+
+def test_a_guess_about_loose_files_is_a_reason_and_told_to_training(tmp_path, capsys):
+    path = split(tmp_path / 'bag', 2, pauses_s=[2.5])
+    main(['bags', 'check', str(path), '--json'])
+    first, second = json.loads(capsys.readouterr().out)['bags']
+    assert 'begins 2.5 s behind' in second['reasons'][0]
+    assert 'behind the end' not in ' '.join(first['reasons'])
+    report = io.StringIO()
+    robot = load_robot('aloha_sim')
+    load_episodes([path], robot, load_view('aloha_sim'), tmp_path / 'cache', report=report)
+    assert 'begins 2.5 s behind' in report.getvalue()
 
 
 def metadata_of(path, files):

@@ -15,9 +15,9 @@ from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader
 from rosbags.rosbag2 import StoragePlugin
 
-from eva_ros.episodes.bag_files import find_bags
 from eva_ros.episodes.bag_reader import BagReader
 from eva_ros.episodes.bag_reader import read_bag
+from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.images import decode_image
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
@@ -207,14 +207,14 @@ FOREIGN = {
     'missing_splits': (2, '12 of the 13 files'),
     'rosbag2_fixtures/mcap/bag_with_topics_and_service_events': (0, ''),
     'rosbag2_fixtures/mcap/cdr_test': (0, ''),
-    'rosbag2_fixtures/mcap/no_metadata': (3177, 'Its files are read one by one'),
+    'rosbag2_fixtures/mcap/no_metadata': (3177, 'Its 3 files are taken for the splits'),
     'rosbag2_fixtures/mcap/talker': (10, ''),
     'rosbag2_fixtures/mcap/wbag': (6074, ''),
     'rosbag2_fixtures/mcap/wrong_rmw_test': (0, "serialized as 'wrong_format'"),
     'rosbag2_fixtures/sqlite3/cdr_test': (0, ''),
     'rosbag2_fixtures/sqlite3/file_compression': (383, ''),
     'rosbag2_fixtures/sqlite3/message_compression': (369, ''),
-    'rosbag2_fixtures/sqlite3/no_metadata': (3177, 'Its files are read one by one'),
+    'rosbag2_fixtures/sqlite3/no_metadata': (3177, 'Its 3 files are taken for the splits'),
     'rosbag2_fixtures/sqlite3/talker': (10, ''),
     'rosbag2_fixtures/sqlite3/wbag': (6074, ''),
     'rosbag2_fixtures/sqlite3/wrong_rmw_test': (0, "serialized as 'wrong_format'"),

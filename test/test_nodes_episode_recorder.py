@@ -23,8 +23,8 @@ from std_srvs.srv import Trigger
 from eva_msgs.action import RecordEpisode
 from eva_msgs.msg import Episode
 from eva_ros.cli.up import die_with_parent
-from eva_ros.episodes.bag_files import find_bags
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.recorded_bag import RecordedBag
 from eva_ros.episodes.records import EpisodeRecord

@@ -78,22 +78,23 @@ def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
 
 def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any, Any, Any]]:
     """Return what was found in each bag, and the bags; paths without any count as unusable."""
-    from eva_ros.episodes.bag_files import find_bags
+    from eva_ros.episodes.bag_search import find_bags
     from eva_ros.episodes.check import BagCheck
     from eva_ros.episodes.check import check_bag
 
     world = _world(args)
     checks, bags = [], []
+    guesses: dict[Path, str] = {}
     for path in args.paths:
         try:
-            found = find_bags([path])
+            found = find_bags([path], guesses.__setitem__)
         except UserError as error:
             checks.append(BagCheck(str(path), reasons=[str(error)], opened=False))
             bags.append(path)
             continue
         seen = {bag.resolve() for bag in bags}
         for bag in (bag for bag in found if bag.resolve() not in seen):
-            checks.append(check_bag(bag, *world))
+            checks.append(check_bag(bag, *world, guess=guesses.get(bag)))
             bags.append(bag)
     return checks, bags, world
 

@@ -201,7 +201,7 @@ class BagReader:
         about, problem = read_metadata(path)
         files = storage_files(path)
         if problem and files:
-            rest = '' if about else ' Its files are read one by one.'
+            rest = '' if about else _in_place_of_metadata(files)
             self._on_problem(f'{problem}.{rest}')
         if not files:
             why = problem or 'its metadata.yaml names files that are missing'
@@ -271,6 +271,12 @@ class BagReader:
         promised = {name: count for name, count in self.promised.items() if name in wanted}
         lost = sum(max(0, count - read[name]) for name, count in promised.items())
         self.losses.messages = max(lost, sum(part.lost_messages for part in self._parts))
+
+
+def _in_place_of_metadata(files: list[Path]) -> str:
+    if len(files) == 1:
+        return ' Its file is read without.'
+    return f' Its {len(files)} files are taken for the splits of one recording.'
 
 
 _NONE = MessageDefinition(MessageDefinitionFormat.NONE, '')

@@ -81,10 +81,24 @@ class BagCheck:
 
 
 def check_bag(
-    path: Path, robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+    path: Path,
+    robot: Robot,
+    view: ViewSpec,
+    settings: AlignSettings | None = None,
+    guess: str | None = None,
 ) -> BagCheck:
-    """Read a bag once, as training would, and say what is in it. Damage ends up in the reasons."""
+    """Read a bag once, as training would, and say what is in it. Damage ends up in the reasons.
+
+    Args:
+        path: the bag.
+        robot: whose joints and topics.
+        view: how cameras are tiled, and the rate.
+        settings: as for training.
+        guess: what was guessed when the bag was found, a sentence: one of the reasons.
+    """
     notes = Notes()
+    if guess:
+        notes.add(guess)
     try:
         with BagReader(path, notes.add) as reader:
             return _Look(reader, robot, view, settings or AlignSettings(), notes).result()

@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.bag_files import find_bags
+from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.build import build_all
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import default_cache
@@ -87,7 +87,8 @@ def load_episodes(
         UserError: there is no bag, or no usable episode in any.
     """
     folders = [Path(path) for path in paths]
-    bags = find_bags(folders)
+    guesses: list[str] = []
+    bags = find_bags(folders, lambda _, sentence: guesses.append(sentence))
     kept = Cache(Path(cache) if cache else default_cache(), robot, view, settings)
     found = {bag: kept.read(bag) for bag in bags}
     missing = [bag for bag, meta in found.items() if meta is None]
@@ -95,7 +96,8 @@ def load_episodes(
     metas = {bag: meta or built[bag] for bag, meta in found.items()}
     episodes = [episode for bag in bags for episode in _episodes(bag, metas[bag], kept, robot)]
     if report:
-        print(summary(metas, len(missing), 1 / view.rate_hz), file=report)
+        told = [summary(metas, len(missing), 1 / view.rate_hz), *guesses]
+        print('\n'.join(told), file=report)
     if not episodes:
         problems = [text for meta in metas.values() for text in meta['problems']]
         reason = f' ({problems[0].rstrip(".")})' if problems else ''

@@ -73,6 +73,13 @@ class Part:
         """Yield topic, time received and bytes of messages on wanted topics."""
         raise NotImplementedError
 
+    def span(self) -> tuple[int, int | None] | None:
+        """Return when its first and last messages were received; None where there is none.
+
+        The last is not known of a file that is cut off.
+        """
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close the file."""
 
@@ -122,6 +129,11 @@ class _Indexed(Part):
     def close(self) -> None:
         with suppress(Exception):
             self._reader.close()
+
+    def span(self) -> tuple[int, int | None] | None:
+        if not self._reader.message_count:
+            return None
+        return self._reader.start_time, self._reader.end_time
 
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
         found = [c for c in self._reader.connections if self._topics[c.id].name in wanted]
@@ -193,11 +205,17 @@ class _SalvagedMcap(Part):
     """An MCAP file that cannot be opened: read from front to back."""
 
     def __init__(self, path: Path, shown: Path, reason: str) -> None:
-        self.path, self._file = shown, path
-        found = {(m.topic, m.type): _salvaged(m) for m in McapSalvage(path).messages()}
+        self.path, self._file, self._first_ns = shown, path, 1 << 64
+        found: dict[tuple[str, str], StoredTopic] = {}
+        for message in McapSalvage(path).messages():
+            found.setdefault((message.topic, message.type), _salvaged(message))
+            self._first_ns = min(self._first_ns, message.received_ns)
         self.topics = list(found.values())
         if not self.topics:
             raise UserError(f'{reason} Nothing of it can be read.')
+
+    def span(self) -> tuple[int, int | None] | None:
+        return self._first_ns, None
 
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
         salvage, count = McapSalvage(self._file), 0
@@ -242,6 +260,10 @@ class _SalvagedSqlite(Part):
         self.topics = list(self._known.values())
         say(reason)
 
+    def span(self) -> tuple[int, int | None] | None:
+        first = next(iter(self._salvage.messages()), None)
+        return (first[1], None) if first else None
+
     def close(self) -> None:
         self._salvage.close()
 
@@ -269,6 +291,9 @@ class _Unpacked(Part):
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
         yield from self._part.messages(wanted, say)
         self.lost_messages, self.lost_bytes = self._part.lost_messages, self._part.lost_bytes
+
+    def span(self) -> tuple[int, int | None] | None:
+        return self._part.span()
 
     def close(self) -> None:
         self._part.close()
