@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sqlite3
 
 from episode_bags import COMPRESSED
 from episode_bags import JOINTS
@@ -235,6 +236,43 @@ def test_lost_messages_are_counted(tmp_path):
     heard = sum(facts['messages'] for facts in found.topics.values())
     assert found.lost_messages == 326 - heard > 0 and found.verdict == 'partial'
     assert 'cut off or damaged at byte' in ' '.join(found.reasons)
+
+
+@pytest.mark.parametrize('storage', StoragePlugin)
+@pytest.mark.parametrize('share', [1.0, 0.6])
+def test_how_many_messages_are_lost_is_null_where_nothing_says_it(tmp_path, storage, share):
+    path = write_bag(tmp_path / 'bag', messages(Recording(duration_s=2.0)), storage)
+    (path / 'metadata.yaml').unlink()
+    (file,) = path.iterdir()
+    with file.open('r+b') as stream:
+        stream.truncate(int(file.stat().st_size * share))
+    found = check_bag(path, ROBOT, VIEW)
+    known = share == 1.0
+    assert found.as_json()['lost_messages'] == (0 if known else None)
+    assert known != ('It is not known how many messages are lost' in ' '.join(found.reasons))
+
+
+def test_messages_that_are_left_out_are_counted_with_the_lost_ones(tmp_path):
+    path, text = tmp_path / 'bag', 'gripper_msgs/msg/Force'
+    with Writer(path, version=9, storage_plugin=StoragePlugin.SQLITE3) as writer:
+        about = {'msgdef': 'float64 newton\n', 'rihs01': 'RIHS01_' + 64 * '0'}
+        connection = writer.add_connection('/force', text, **about)
+        for index in range(3):
+            writer.write(connection, NOW + index, b'\0\1\0\0' + bytes(8))
+    assert check_bag(path, ROBOT, VIEW).lost_messages == 0
+    database = sqlite3.connect(next(path.glob('*.db3')))
+    with database:
+        database.execute('DELETE FROM message_definitions')
+    database.close()
+    found = check_bag(path, ROBOT, VIEW)
+    assert found.lost_messages == 3 and '3 messages are lost or left out.' in found.reasons
+
+
+def test_of_what_cannot_be_opened_nobody_knows_what_is_lost(tmp_path, capsys):
+    path = tmp_path / 'text.mcap'
+    path.write_text('no bag')
+    _, out, _ = run(capsys, path, tmp_path / 'nowhere', '--json')
+    assert [bag['lost_messages'] for bag in json.loads(out)['bags']] == [None, None]
 
 
 def test_images_that_do_not_decode_are_a_finding(tmp_path):

@@ -89,7 +89,9 @@ def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any,
         try:
             found = find_bags([path], guesses.__setitem__)
         except UserError as error:
-            checks.append(BagCheck(str(path), reasons=[str(error)], opened=False))
+            checks.append(
+                BagCheck(str(path), reasons=[str(error)], lost_messages=None, opened=False)
+            )
             bags.append(path)
             continue
         seen = {bag.resolve() for bag in bags}

@@ -63,10 +63,12 @@ class Losses:
     Attributes:
         messages: that its index or metadata promise and that are not there, that are there in
             part, or that cannot be decoded.
+        uncounted: whether there may be more, as nothing says how many there were.
         bytes: of its files, behind the place of a damage.
     """
 
     messages: int = 0
+    uncounted: bool = False
     bytes: int = 0
 
 
@@ -97,12 +99,16 @@ class BagReader:
         self.path = path
         self.losses = Losses()
         self._on_problem = on_problem
-        about, files = self._look(path)
+        # Whether messages are gone that only the metadata could count.
+        self._gone = False
+        about, files, fault = self._look(path)
         self._parts = self._open(files)
         self.topics = {topic.name: topic.type for part in self._parts for topic in part.topics}
         self.facts = _facts(about)
         self.declared_s = _duration_s(about)
-        self.promised = _promised(about) or _indexed(self._parts)
+        stated = {} if fault else _promised(about)
+        self._counted = bool(stated)
+        self.promised = stated or _indexed(self._parts)
         self._texts = _texts(self._parts)
         self._formats = _formats(about)
         for kind, text in self._texts.items():
@@ -178,7 +184,7 @@ class BagReader:
             self._on_problem(
                 f"{self.path}: {what} left out on '{topic.name}': {unreadable[topic]}."
             )
-        self._count_losses(wanted, read - broken)
+        self._count_losses(wanted, read, left_out.total() + broken.total())
 
     def decode(self, topic: StoredTopic, received_ns: int, data: bytes) -> Record:
         """Return a message of one of the types in KINDS as a record.
@@ -194,10 +200,10 @@ class BagReader:
 
     # Opening.
 
-    def _look(self, path: Path) -> tuple[dict[str, Any], list[Path]]:
-        """Return what the metadata say, and the files to read."""
+    def _look(self, path: Path) -> tuple[dict[str, Any], list[Path], str]:
+        """Return what the metadata say, the files to read, and what is wrong with the metadata."""
         if path.is_file():
-            return {}, [path]
+            return {}, [path], ''
         about, problem = read_metadata(path)
         files = storage_files(path)
         if problem and files:
@@ -208,7 +214,7 @@ class BagReader:
             raise UserError(
                 f'There is no bag in {path}: {why}, and no .mcap or .db3 file lies there.'
             )
-        return about, self._listed(path, about, files)
+        return about, self._listed(path, about, files), problem
 
     def _listed(self, path: Path, about: dict[str, Any], files: list[Path]) -> list[Path]:
         """Return the files in the order of the metadata, and say which are missing or new."""
@@ -222,6 +228,7 @@ class BagReader:
         listed = [there[name] for name in dict.fromkeys(names) if name in there]
         missing = [name for name in names if name not in there]
         other = [file for file in files if file not in listed]
+        self._gone = bool(missing) and not other
         if missing:
             shown = ', '.join(missing[:3]) + (' and more' if len(missing) > 3 else '')
             self._on_problem(
@@ -252,6 +259,7 @@ class BagReader:
             raise errors[0]
         for refusal in errors:
             self._on_problem(str(refusal))
+        self._gone = self._gone or bool(errors)
         return parts
 
     def _unreadable(self) -> dict[StoredTopic, str]:
@@ -265,12 +273,15 @@ class BagReader:
                 reasons[topic] = f"neither the bag nor this package knows the type '{topic.type}'"
         return reasons
 
-    def _count_losses(self, wanted: set[str], read: Counter[str]) -> None:
-        """Compare what was read with what was promised."""
+    def _count_losses(self, wanted: set[str], read: Counter[str], unread: int) -> None:
+        """Compare what was read with what was promised; `unread` was there and of no use."""
         self.losses.bytes = sum(part.lost_bytes for part in self._parts)
         promised = {name: count for name, count in self.promised.items() if name in wanted}
         lost = sum(max(0, count - read[name]) for name, count in promised.items())
-        self.losses.messages = max(lost, sum(part.lost_messages for part in self._parts))
+        known = sum(part.lost_messages for part in self._parts)
+        self.losses.messages = max(lost, known) + unread
+        hidden = self._gone or any(part.uncounted for part in self._parts)
+        self.losses.uncounted = hidden and not self._counted
 
 
 def _in_place_of_metadata(files: list[Path]) -> str:

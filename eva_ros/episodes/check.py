@@ -51,7 +51,7 @@ class BagCheck:
         reasons: the findings, a sentence each.
         topics: what each topic holds, by name.
         episodes: the pieces that training would get.
-        lost_messages: known to be lost; more may be where a file is cut off.
+        lost_messages: that are lost, or were left out; None where nobody knows how many.
         opened: whether anything could be read.
     """
 
@@ -60,7 +60,7 @@ class BagCheck:
     reasons: list[str] = field(default_factory=list)
     topics: dict[str, dict[str, Any]] = field(default_factory=dict)
     episodes: list[dict[str, Any]] = field(default_factory=list)
-    lost_messages: int = 0
+    lost_messages: int | None = 0
     opened: bool = True
 
     @property
@@ -104,7 +104,8 @@ def check_bag(
             return _Look(reader, robot, view, settings or AlignSettings(), notes).result()
     except UserError as error:
         notes.add(str(error))
-        return BagCheck(str(path), reasons=notes.sentences(), opened=False)
+        reasons = notes.sentences()
+        return BagCheck(str(path), reasons=reasons, lost_messages=None, opened=False)
 
 
 class _Look:
@@ -153,9 +154,7 @@ class _Look:
         self._judge()
         check = BagCheck(str(reader.path), topics=self._topics())
         check.episodes = [self._episode(piece) for piece in pieces]
-        check.lost_messages = reader.losses.messages + sum(self._broken.values())
-        if check.lost_messages:
-            self._notes.add(f'{check.lost_messages} messages are lost.')
+        check.lost_messages = self._lost()
         check.reasons = self._notes.sentences()
         if pieces:
             check.verdict = PARTIAL if check.reasons else USABLE
@@ -183,6 +182,18 @@ class _Look:
             if self._is_wanted(record):
                 self._watch(record)
                 yield record
+
+    def _lost(self) -> int | None:
+        """Return how many messages are lost, None if that is not known, and say so."""
+        losses = self._reader.losses
+        count = losses.messages + sum(self._broken.values())
+        if losses.uncounted:
+            least = f'at least {count}' if count else 'perhaps none'
+            self._notes.add(f'It is not known how many messages are lost: {least}.')
+            return None
+        if count:
+            self._notes.add(f'{count} messages are lost or left out.')
+        return count
 
     def _is_wanted(self, record: Record) -> bool:
         """Return whether training would read it."""

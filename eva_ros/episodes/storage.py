@@ -61,12 +61,14 @@ class Part:
         path: the file, as the user knows it.
         topics: what it holds.
         lost_messages: those known to be lost, where no index says how many there were.
+        uncounted: whether more may be lost than `lost_messages` and an index say.
         lost_bytes: of the file, from the damage to its end.
     """
 
     path: Path
     topics: list[StoredTopic]
     lost_messages: int = 0
+    uncounted: bool = False
     lost_bytes: int = 0
 
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
@@ -140,6 +142,7 @@ class _Indexed(Part):
         if not found:
             return
         if self._wal.is_file() and self._wal.stat().st_size:
+            self.uncounted = True
             say(f'{self._wal} holds messages that were never put into the bag: they are lost.')
         messages, count = self._reader.messages(found), 0
         # What was read last, and all that was received at that instant.
@@ -230,6 +233,7 @@ class _SalvagedMcap(Part):
         if salvage.damaged_at is not None:
             end = f'is cut off or damaged at byte {salvage.damaged_at} of {salvage.size}'
             self.lost_bytes = salvage.size - salvage.damaged_at
+        self.uncounted = salvage.damaged_at is not None or bool(salvage.broken)
         self.lost_messages = salvage.cut_messages
         self.lost_bytes += salvage.broken_bytes
         say(f'{self.path} {end}: {count} messages before that were read.')
@@ -249,6 +253,9 @@ def _salvaged(found: SalvagedMessage | SavedTopic) -> StoredTopic:
 
 class _SalvagedSqlite(Part):
     """An SQLite3 file whose size or index is wrong: read row by row."""
+
+    # How many rows there were stands nowhere else.
+    uncounted = True
 
     def __init__(self, path: Path, shown: Path, reason: str, say: Say) -> None:
         self.path = shown
@@ -291,6 +298,7 @@ class _Unpacked(Part):
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
         yield from self._part.messages(wanted, say)
         self.lost_messages, self.lost_bytes = self._part.lost_messages, self._part.lost_bytes
+        self.uncounted = self._part.uncounted
 
     def span(self) -> tuple[int, int | None] | None:
         return self._part.span()
