@@ -6,6 +6,7 @@ import sqlite3
 
 from episode_bags import COMPRESSED
 from episode_bags import JOINTS
+from episode_bags import jpeg
 from episode_bags import messages
 from episode_bags import picture
 from episode_bags import Recording
@@ -19,6 +20,8 @@ from rosbags.rosbag2 import Writer
 
 from eva_ros.cli.main import main
 from eva_ros.episodes.check import check_bag
+from eva_ros.episodes.ingest import NotReady
+from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.typestore import typestore
@@ -193,6 +196,47 @@ def test_joints_that_never_move_are_listed_and_alone_no_finding(tmp_path):
 def test_stamps_that_cannot_be_true_are_named(tmp_path, change, shift_ns, words):
     found = check_bag(record(tmp_path / 'bag', change, shift_ns), real(), VIEW)
     assert words in ' '.join(found.reasons)
+
+
+YEARS = 10 * 365 * 24 * 3600 * SECOND
+MID = 2 * SECOND
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (
+            lambda n, t, f: (n + YEARS * (n >= MID), f),
+            'stamps jump ahead by 10.0 years at message 21',
+        ),
+        (
+            lambda n, t, f: (n - YEARS * (n >= MID), f),
+            'stamps jump back by 10.0 years at message 21',
+        ),
+        (lambda n, t, f: (n + YEARS * (n == MID), f), 'the stamp of message 21 alone is ahead by'),
+        (lambda n, t, f: (n * (n != MID), f), '1 of 41 stamps are zero'),
+    ],
+    ids=['ahead', 'back', 'one', 'zero'],
+)
+def test_absurd_stamps_are_said_as_what_they_are_and_make_no_gap(tmp_path, change, words):
+    found = check_bag(record(tmp_path / 'bag', change, NOW), ROBOT, VIEW)
+    said = ' '.join(found.reasons)
+    assert f"On 'top/image_raw/compressed', {words}" in said
+    assert 'go back' not in said
+    top = found.topics['top/image_raw/compressed']
+    assert top['mean_rate_hz'] == pytest.approx(20, abs=0.6)
+    assert all(length < 1 for facts in found.topics.values() for _, length in facts['gaps'])
+    assert found.episodes and all(0 <= episode['start_s'] <= 2.0 for episode in found.episodes)
+    assert '31536000' not in json.dumps(found.as_json())
+
+
+def test_an_age_of_years_asks_for_the_clock_and_not_for_the_camera():
+    builder = ObservationBuilder(ROBOT, VIEW)
+    for camera in VIEW.camera_names:
+        builder.add_image(camera, NOW, jpeg(picture(camera, NOW)))
+    for at_ns in (NOW + YEARS, NOW - YEARS):
+        with pytest.raises(NotReady, match=r'10\.0 years .*was a clock set'):
+            builder.latest(at_ns)
 
 
 def test_boot_clock_stamps_are_named_and_simulated_ones_are_none(tmp_path):

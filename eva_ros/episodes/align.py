@@ -16,6 +16,7 @@ from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import NotYet
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.reasons import spelled
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
@@ -334,7 +335,8 @@ class _Aligner:
         late_ns = self._anchor - start_ns
         if late_ns > _LATE_BEGIN_NS:
             number = self._piece.number
-            self._on_problem(f'attempt {number} begins {late_ns * 1e-9:.1f} s late: {self._late}')
+            late = spelled(late_ns * 1e-9, 1)
+            self._on_problem(f'attempt {number} begins {late} late: {self._late}')
 
     def _kept(self, observation: Observation, joints: NDArray[np.float64]) -> Tick:
         if self._keep is None:
@@ -357,7 +359,7 @@ class _Aligner:
             self._candidates.pop(0)
             return
         self._step += 1
-        self._cut(f'cut at {(tick_ns - self._anchor) * 1e-9:.2f} s: {reason}')
+        self._cut(f'cut at {spelled((tick_ns - self._anchor) * 1e-9)}: {reason}')
         self._leap(due_ns)
 
     def _leap(self, due_ns: int) -> None:

@@ -239,7 +239,7 @@ class _Look:
             faults = self._streams[topic].faults(simulated=simulated)
             hint = ' (align it by the time of reception: clock: receive)' if faults else ''
             for fault in faults:
-                self._notes.add(f"The {fault} on '{topic}'{hint}.")
+                self._notes.add(f"On '{topic}', {fault}{hint}.")
         for topic, pictures in self._pictures.items():
             for fault in pictures.faults():
                 self._notes.add(sentence(f"camera '{self._cameras[topic]}': {fault}"))
@@ -297,11 +297,16 @@ class _Look:
             for name, stream in self._streams.items()
             if name in self._wanted and stream.count
         ]
-        begins = [first_ns for first_ns in firsts if first_ns]
+        begin = min((first_ns for first_ns in firsts if first_ns), default=first)
+        topic = next(iter(self._cameras))
+        start_s = (first - begin) * 1e-9
+        if topic not in received:
+            camera = self._streams[topic]
+            start_s = (camera.first_ns - begin) * 1e-9 + camera.since_first_s(first)
         return {
             'instruction': piece.instruction,
             'success': piece.success,
-            'start_s': round((first - min(begins, default=first)) * 1e-9, 3),
+            'start_s': round(start_s, 3),
             'duration_s': round((last - first) * 1e-9, 3),
             'frames': len(piece.ticks),
         }

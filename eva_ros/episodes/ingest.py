@@ -19,6 +19,8 @@ from eva_ros.episodes.joints import JointReading
 from eva_ros.episodes.joints import JointTrack
 from eva_ros.episodes.joints import NotReady as NotReady
 from eva_ros.episodes.joints import NotYet as NotYet
+from eva_ros.episodes.reasons import doubt
+from eva_ros.episodes.reasons import spelled
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.episodes.video import is_video
@@ -217,7 +219,7 @@ class ObservationBuilder:
             self._joints.clear()
         self._pictures.clear()
         self._on_clock_jump(
-            f"The stamps of '{stream}' jumped back by {jump_ns * 1e-9:.2f} s to "
+            f"The stamps of '{stream}' jumped back by {spelled(jump_ns * 1e-9)} to "
             f'{stamp_ns * 1e-9:.2f} s: what was received before is forgotten.'
         )
 
@@ -234,8 +236,9 @@ class ObservationBuilder:
         max_age_ns = self._max_image_age_ns[name]
         if age_ns > max_age_ns:
             raise NotReady(
-                f"The newest image of camera '{name}' on '{topic}' is {age_ns * 1e-9:.2f} s old "
-                f'(at most {max_age_ns * 1e-9:.2f} s): is the camera still running?'
+                f"The newest image of camera '{name}' on '{topic}' is {spelled(age_ns * 1e-9)} "
+                f'old (at most {max_age_ns * 1e-9:.2f} s): '
+                f'{doubt(age_ns * 1e-9, "is the camera still running?")}'
             )
         return sample
 

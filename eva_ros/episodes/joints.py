@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.episodes.reasons import doubt
+from eva_ros.episodes.reasons import spelled
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.errors import UserError
@@ -36,7 +38,8 @@ class NotYet(NotReady):
 
     def __init__(self, stream: str, ahead_s: float) -> None:
         super().__init__(
-            f'{stream} are stamped {ahead_s:.2f} s in the future: do the clocks agree?'
+            f'{stream} are stamped {spelled(ahead_s)} in the future: '
+            f'{doubt(ahead_s, "do the clocks agree?")}'
         )
         self.late = f'{stream} begin only then.'
 
@@ -293,9 +296,9 @@ class JointTrack:
             raise self._nothing(topic, now_ns)
         age_ns = now_ns - sample.stamp_ns
         if age_ns > self._max_age_ns[topic]:
-            reason = self._complaints.get(topic, 'is it still published?')
+            reason = doubt(age_ns * 1e-9, self._complaints.get(topic, 'is it still published?'))
             raise NotReady(
-                f"The newest joint state on '{topic}' is {age_ns * 1e-9:.2f} s old (at most "
+                f"The newest joint state on '{topic}' is {spelled(age_ns * 1e-9)} old (at most "
                 f'{self._max_age_ns[topic] * 1e-9:.2f} s): {reason}'
             )
         return sample
@@ -350,7 +353,9 @@ class JointTrack:
             raise NotReady(f"There is no joint state on '{topic}' after the image.")
         gap_ns = after.stamp_ns - before.stamp_ns
         if gap_ns > self._max_age_ns[topic]:
-            raise NotReady(f"The joint states on '{topic}' have a gap of {gap_ns * 1e-9:.2f} s.")
+            raise NotReady(
+                f"The joint states on '{topic}' have a gap of {spelled(gap_ns * 1e-9)}."
+            )
         share = (stamp_ns - before.stamp_ns) / gap_ns
         return before.value + share * (after.value - before.value)
 

@@ -6,6 +6,7 @@ import re
 
 # How many kinds are listed; the rest is counted.
 _MOST = 20
+_DAY_S = 86400.0
 
 
 class Notes:
@@ -39,6 +40,19 @@ def sentence(text: str) -> str:
     """Return a phrase with a capital first letter and a full stop."""
     text = text.strip()
     return text[:1].upper() + text[1:] + ('' if text.endswith(('.', '?', '!')) else '.')
+
+
+def spelled(seconds: float, digits: int = 2) -> str:
+    """Return a time in s, or in the unit that says how absurd it is."""
+    for unit, size_s in (('years', 365.25 * _DAY_S), ('days', _DAY_S)):
+        if abs(seconds) >= size_s:
+            return f'{seconds / size_s:.1f} {unit}'
+    return f'{seconds:.{digits}f} s'
+
+
+def doubt(seconds: float, usual: str) -> str:
+    """Return the question behind an age or a lead: no camera is silent for days in a bag."""
+    return 'was a clock set?' if seconds >= _DAY_S else usual
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:

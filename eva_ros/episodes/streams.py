@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from eva_ros.episodes.reasons import spelled
+
 # Stamps before the year 2000 count from the start of a machine or of a simulation.
 _EPOCH_NS = 946_684_800 * 1_000_000_000
 # A stamp and the time of reception that are further apart are of two clocks.
@@ -17,6 +19,21 @@ _GAP = 3.0
 _SHORTEST_GAP_S = 0.1
 _INTERVALS = 200_000
 _GAPS = 50
+# Stamps so far apart, of messages that were received one soon after the other, show that a clock
+# was set. Less may be a pause in a bag that was converted: its times of reception are made up.
+_JUMP_NS, _SOON = 3600 * 1_000_000_000, 100
+
+
+@dataclass
+class _Span:
+    """Stamps between two jumps of the clock, and how long the spans before it took."""
+
+    first_ns: int
+    last_ns: int
+    before_ns: int
+
+    def until_ns(self) -> int:
+        return self.before_ns + self.last_ns - self.first_ns
 
 
 @dataclass
@@ -41,29 +58,58 @@ class Stream:
     zero: int = 0
     backward: int = 0
     _intervals: array = field(default_factory=lambda: array('d'))
-    _longest: list[tuple[float, int]] = field(default_factory=list)
+    _longest: list[tuple[float, float]] = field(default_factory=list)
     _lags: array = field(default_factory=lambda: array('d'))
+    _spans: list[_Span] = field(default_factory=list)
+    _jumps: list[tuple[int, int]] = field(default_factory=list)
+    _heard_ns: int = 0
 
     def add(self, stamp_ns: int, received_ns: int, size: int) -> None:
-        """Take in a message."""
+        """Take in a message; a stamp of zero is counted and is none."""
         if not self.count:
-            self.first_ns, self.first_received_ns, self.last_ns = stamp_ns, received_ns, stamp_ns
-        elif stamp_ns < self.last_ns:
-            self.backward += 1
-        else:
-            self._interval((stamp_ns - self.last_ns) * 1e-9, self.last_ns)
-        self.zero += stamp_ns == 0
+            self.first_received_ns = received_ns
         self.count += 1
         self.bytes += size
-        self.last_ns, self.last_received_ns = stamp_ns, received_ns
+        self.last_received_ns = received_ns
+        if not stamp_ns:
+            self.zero += 1
+            return
+        if not self.first_ns:
+            self.first_ns = stamp_ns
+            self._spans.append(_Span(stamp_ns, stamp_ns, 0))
+        else:
+            self._step(stamp_ns, received_ns)
+        self.last_ns, self._heard_ns = stamp_ns, received_ns
         if len(self._lags) < _INTERVALS:
             self._lags.append((received_ns - stamp_ns) * 1e-9)
 
-    def _interval(self, seconds: float, since_ns: int) -> None:
+    def _step(self, stamp_ns: int, received_ns: int) -> None:
+        """Go on from the last stamp."""
+        step_ns, waited_ns = stamp_ns - self.last_ns, max(0, received_ns - self._heard_ns)
+        span = self._spans[-1]
+        if abs(step_ns) > _JUMP_NS + _SOON * waited_ns:
+            if len(self._jumps) < _GAPS:
+                self._jumps.append((self.count, step_ns))
+                self._spans.append(_Span(stamp_ns, stamp_ns, span.until_ns() + waited_ns))
+            return
+        span.last_ns = max(span.last_ns, stamp_ns)
+        if step_ns < 0:
+            self.backward += 1
+        else:
+            self._interval(step_ns * 1e-9, (span.before_ns + self.last_ns - span.first_ns) * 1e-9)
+
+    def _interval(self, seconds: float, since_s: float) -> None:
         if len(self._intervals) < _INTERVALS:
             self._intervals.append(seconds)
         keep = heapq.heappush if len(self._longest) < _GAPS else heapq.heappushpop
-        keep(self._longest, (seconds, since_ns))
+        keep(self._longest, (seconds, since_s))
+
+    def since_first_s(self, stamp_ns: int) -> float:
+        """Return how long after the first message one was stamped, without jumps of the clock."""
+        for span in self._spans:
+            if span.first_ns <= stamp_ns <= span.last_ns:
+                return (span.before_ns + stamp_ns - span.first_ns) * 1e-9
+        return (stamp_ns - self.first_ns) * 1e-9
 
     @property
     def median_s(self) -> float:
@@ -78,14 +124,14 @@ class Stream:
     @property
     def mean_hz(self) -> float:
         """Return messages over the whole time."""
-        seconds = (self.last_ns - self.first_ns) * 1e-9
+        seconds = self._spans[-1].until_ns() * 1e-9 if self._spans else 0.0
         return (self.count - 1) / seconds if seconds > 0 else 0.0
 
     def gaps(self) -> list[tuple[float, float]]:
         """Return when gaps begin, in s from the first stamp, and how long they are, in order."""
         least = max(_GAP * self.median_s, _SHORTEST_GAP_S)
         found = [(since, s) for s, since in self._longest if s > least and self.median_s > 0]
-        return [((since - self.first_ns) * 1e-9, seconds) for since, seconds in sorted(found)]
+        return sorted(found)
 
     def faults(self, *, simulated: bool) -> list[str]:
         """Return what is wrong with the stamps, a phrase each."""
@@ -96,8 +142,22 @@ class Stream:
             found.append(f'{self.zero} of {self.count} stamps are zero')
         if self.backward:
             found.append(f'stamps go back {self.backward} times')
+        found += self._set_clocks()
         if not simulated and self.zero < self.count:
             found += self._foreign_clock()
+        return found
+
+    def _set_clocks(self) -> list[str]:
+        """Return where stamps jump; one that is off alone says nothing about the clock."""
+        found, jumps = [], list(self._jumps)
+        while jumps:
+            number, step_ns = jumps.pop(0)
+            by = f'{"ahead" if step_ns > 0 else "back"} by {spelled(abs(step_ns) * 1e-9)}'
+            if jumps and jumps[0][0] == number + 1 and abs(jumps[0][1] + step_ns) < _JUMP_NS:
+                jumps.pop(0)
+                found.append(f'the stamp of message {number} alone is {by}: it is wrong')
+            else:
+                found.append(f'stamps jump {by} at message {number}: a clock was set')
         return found
 
     def _foreign_clock(self) -> list[str]:
@@ -108,7 +168,7 @@ class Stream:
         lag_s = float(np.median(self._lags))
         if abs(lag_s) * 1e9 > _CLOCKS_NS:
             side = 'behind' if lag_s > 0 else 'ahead of'
-            return [f'stamps are {abs(lag_s):.1f} s {side} the recorder: two clocks']
+            return [f'stamps are {spelled(abs(lag_s), 1)} {side} the recorder: two clocks']
         return []
 
     def facts(self) -> dict[str, Any]:
