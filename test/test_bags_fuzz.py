@@ -57,6 +57,37 @@ def test_a_changed_byte_in_a_file_without_an_index_is_not_taken_for_a_value(tmp_
     assert all(whole[key] == value for key, value in found.items())
 
 
+def misnamed(path, *, first_chunk=True, metadata=True):
+    """Copy the recorder's bag with a wrong letter in the index's name of the joint states."""
+    bag = shutil.copytree(bag_cases.original(8), path)
+    (file,) = bag.glob('*.mcap')
+    data = bytearray(file.read_bytes())
+    data[data.rindex(b'/joint_states') + 3] ^= 1
+    if not first_chunk:
+        data[data.index(b'/joint_states') + 300] ^= 1
+    file.write_bytes(data)
+    if not metadata:
+        (bag / 'metadata.yaml').unlink()
+    return bag
+
+
+@pytest.mark.parametrize('metadata', [True, False])
+def test_a_damaged_index_gives_no_topic_another_name(tmp_path, metadata):
+    whole = bag_cases.contents(bag_cases.original(8))
+    bag = misnamed(tmp_path / 'bag', metadata=metadata)
+    assert bag_cases.contents(bag) == whole
+    check = bag_cases.check_bag(bag, bag_cases.ROBOT, bag_cases.VIEW)
+    assert check.verdict == 'partial' and check.lost_messages == 0
+    assert 'has a damaged index at its end: 91 messages' in ' '.join(check.reasons)
+    bag = misnamed(tmp_path / 'more', first_chunk=False, metadata=metadata)
+    found = bag_cases.contents(bag)
+    # The names stand in the first chunk and in the index: the metadata confirm those of cameras.
+    assert {topic.partition('/')[0] for topic, _ in found} == (
+        {'top', 'left_wrist', 'right_wrist'} if metadata else set()
+    )
+    assert found.items() <= whole.items()
+
+
 def test_metadata_that_were_cut_off_and_are_still_yaml_are_a_finding(tmp_path):
     bag = shutil.copytree(bag_cases.original(4), tmp_path / 'bag')
     text = (bag / 'metadata.yaml').read_text()

@@ -28,6 +28,7 @@ from eva_ros.episodes.storage import Part
 from eva_ros.episodes.storage import RawMessage
 from eva_ros.episodes.storage import StoredTopic
 from eva_ros.episodes.typestore import deviates
+from eva_ros.episodes.typestore import full_name
 from eva_ros.episodes.typestore import store_for
 from eva_ros.episodes.unpack import unpack_message
 from eva_ros.errors import UserError
@@ -102,7 +103,7 @@ class BagReader:
         # Whether messages are gone that only the metadata could count.
         self._gone = False
         about, files, fault = self._look(path)
-        self._parts = self._open(files)
+        self._parts = self._open(files, set() if fault else _named(about))
         self.topics = {topic.name: topic.type for part in self._parts for topic in part.topics}
         self.facts = _facts(about)
         self.declared_s = _duration_s(about)
@@ -247,12 +248,12 @@ class BagReader:
             )
         return listed
 
-    def _open(self, files: list[Path]) -> list[Part]:
+    def _open(self, files: list[Path], named: set[tuple[str, str]]) -> list[Part]:
         """Open the files that can be opened; if none can, say why the first one cannot."""
         parts, errors = [], []
         for file in files:
             try:
-                parts.append(open_part(file, self._on_problem))
+                parts.append(open_part(file, self._on_problem, named))
             except UserError as error:
                 errors.append(error)
         if not parts:
@@ -316,6 +317,15 @@ def _promised(about: dict[str, Any]) -> dict[str, int]:
         }
     except (KeyError, TypeError, ValueError):
         return {}
+
+
+def _named(about: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return the topics and types that the metadata name."""
+    try:
+        entries = [entry['topic_metadata'] for entry in about['topics_with_message_count']]
+        return {(str(entry['name']), full_name(str(entry['type']))) for entry in entries}
+    except (KeyError, TypeError):
+        return set()
 
 
 def _formats(about: dict[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ Records of the format: https://mcap.dev/spec
 """
 
 from collections import deque
+from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,8 +17,13 @@ from zlib import crc32
 
 from lz4.frame import LZ4FrameDecompressor
 
+from eva_ros.episodes.mcap_summary import is_summary_damaged
+from eva_ros.episodes.typestore import full_name
 from eva_ros.episodes.unpack import LONGEST
 from eva_ros.episodes.unpack import unpack_zstd
+
+# Topics and their types.
+Names = Collection[tuple[str, str]]
 
 _MAGIC = b'\x89MCAP0\r\n'
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
@@ -45,11 +51,21 @@ class McapSalvage:
     After `messages` has ended, `damaged_at` is the offset of the record behind which nothing could
     be read, or None where the file ends as it should; `broken` has the offsets of damaged chunks
     that were passed over, `broken_bytes` their size; `cut_messages` counts the messages that are
-    known to be lost, at least one for each damaged chunk.
+    known to be lost, at least one for each damaged chunk. `index_damaged` says whether the index
+    at the end of the file is.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, named: Names = frozenset()) -> None:
+        """Begin with nothing.
+
+        Args:
+            path: the file.
+            named: topics and types that are known from elsewhere. Of those that stand in a
+                damaged index alone, no other is believed: a changed letter gives a topic's
+                messages another name.
+        """
+        self._path, self._named = path, {(topic.lstrip('/'), kind) for topic, kind in named}
+        self.index_damaged = is_summary_damaged(path)
         self._schemas: dict[int, tuple[str, str, str]] = {}
         self._channels: dict[int, tuple[str, str, int]] = {}
         self.size = path.stat().st_size
@@ -90,7 +106,13 @@ class McapSalvage:
                 continue
             with suppress(struct.error, UnicodeDecodeError):
                 deque(self._take(code, file.read(length)), maxlen=0)
+        if self.index_damaged:
+            self._channels = {n: c for n, c in self._channels.items() if self._is_named(*c)}
         file.seek(begin)
+
+    def _is_named(self, topic: str, _: str, schema: int) -> bool:
+        kind = self._schemas.get(schema, ('', '', ''))[0]
+        return (topic.lstrip('/'), full_name(kind)) in self._named
 
     def _record(self, head: bytes, file: BinaryIO) -> Generator[SalvagedMessage, None, bool]:
         """Read a top-level record; returns whether it was whole."""

@@ -14,7 +14,9 @@ from rosbags.rosbag2 import Reader
 
 from eva_ros.episodes.bag_files import storage_name
 from eva_ros.episodes.mcap_salvage import McapSalvage
+from eva_ros.episodes.mcap_salvage import Names
 from eva_ros.episodes.mcap_salvage import SalvagedMessage
+from eva_ros.episodes.mcap_summary import is_summary_damaged
 from eva_ros.episodes.sqlite_salvage import SavedTopic
 from eva_ros.episodes.sqlite_salvage import SqliteSalvage
 from eva_ros.episodes.typestore import full_name
@@ -86,45 +88,53 @@ class Part:
         """Close the file."""
 
 
-def open_part(path: Path, say: Say) -> Part:
+def open_part(path: Path, say: Say, named: Names = frozenset()) -> Part:
     """Open a file of a bag: packed, whole, cut off or without an index.
+
+    Args:
+        path: the file.
+        say: is given a sentence for whatever is damaged.
+        named: topics and types that the bag's metadata name.
 
     Raises:
         UserError: nothing of it can be read; names the file.
     """
     if not is_packed(path):
-        return _open(path, path, say)
+        return _open(path, path, say, named)
     folder, inside, damage = unpack_file(path)
     try:
         if damage:
             say(damage)
-        part = _open(inside, path, say)
+        part = _open(inside, path, say, named)
     except BaseException:
         folder.cleanup()
         raise
     return _Unpacked(part, folder, path)
 
 
-def _open(path: Path, shown: Path, say: Say) -> Part:
+def _open(path: Path, shown: Path, say: Say, named: Names) -> Part:
     try:
-        return _Indexed(path, shown)
+        return _Indexed(path, shown, named)
     except UserError as error:
         if storage_name(path).suffix == '.mcap':
-            return _SalvagedMcap(path, shown, str(error))
+            return _SalvagedMcap(path, shown, str(error), named)
         return _SalvagedSqlite(path, shown, str(error), say)
 
 
 class _Indexed(Part):
     """A file that opens as it should."""
 
-    def __init__(self, path: Path, shown: Path) -> None:
-        self.path, self._file, self._place = shown, path, ''
+    def __init__(self, path: Path, shown: Path, named: Names) -> None:
+        self.path, self._file, self._place, self._named = shown, path, '', named
         try:
             self._reader = Reader(path)
             self._reader.open()
             self._topics = {found.id: _topic(found) for found in self._reader.connections}
         except Exception as error:  # whatever damage does to the library's parsing
             raise UserError(f'The bag {shown} cannot be opened: {brief(error)}.') from None
+        if path.suffix == '.mcap' and is_summary_damaged(path):
+            self.close()
+            raise UserError(f'The index at the end of {shown} is damaged: its checksum differs.')
         self.topics = list(self._topics.values())
         self._wal = path.with_name(path.name + '-wal')
 
@@ -178,7 +188,7 @@ class _Indexed(Part):
         """Yield what the other chunks of a damaged MCAP file hold of later times."""
         if self._file.suffix != '.mcap':
             return
-        salvage = McapSalvage(self._file)
+        salvage = McapSalvage(self._file, self._named)
         known = {(topic.name, topic.type): topic for topic in self.topics}
         for found in salvage.messages():
             topic = known.get((found.topic.lstrip('/'), full_name(found.type)))
@@ -207,10 +217,10 @@ def _topic(connection: object) -> StoredTopic:
 class _SalvagedMcap(Part):
     """An MCAP file that cannot be opened: read from front to back."""
 
-    def __init__(self, path: Path, shown: Path, reason: str) -> None:
-        self.path, self._file, self._first_ns = shown, path, 1 << 64
+    def __init__(self, path: Path, shown: Path, reason: str, named: Names) -> None:
+        self.path, self._file, self._first_ns, self._named = shown, path, 1 << 64, named
         found: dict[tuple[str, str], StoredTopic] = {}
-        for message in McapSalvage(path).messages():
+        for message in McapSalvage(path, named).messages():
             found.setdefault((message.topic, message.type), _salvaged(message))
             self._first_ns = min(self._first_ns, message.received_ns)
         self.topics = list(found.values())
@@ -221,7 +231,7 @@ class _SalvagedMcap(Part):
         return self._first_ns, None
 
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
-        salvage, count = McapSalvage(self._file), 0
+        salvage, count = McapSalvage(self._file, self._named), 0
         known: dict[tuple[str, str], StoredTopic] = {}
         for found in salvage.messages():
             count += 1
@@ -229,7 +239,7 @@ class _SalvagedMcap(Part):
             topic = known.get(key) or known.setdefault(key, _salvaged(found))
             if topic.name in wanted:
                 yield topic, found.received_ns, found.data
-        end = 'has no index'
+        end = 'has a damaged index at its end' if salvage.index_damaged else 'has no index'
         if salvage.damaged_at is not None:
             end = f'is cut off or damaged at byte {salvage.damaged_at} of {salvage.size}'
             self.lost_bytes = salvage.size - salvage.damaged_at
