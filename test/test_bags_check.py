@@ -1,6 +1,7 @@
 """`eva bags check` finds each fault of a recording, names it, and says what can be used."""
 
 import json
+import re
 import shutil
 import sqlite3
 
@@ -349,9 +350,33 @@ def test_the_page_shows_pictures_and_joints_of_each_episode(tmp_path):
     path, page = record(tmp_path / 'b<a>g', shift_ns=NOW, instruction=told), tmp_path / 'page.html'
     assert main(['bags', 'view', str(path), '--out', str(page)]) == 0
     text = page.read_text()
-    assert text.count('data:image/jpeg') == 12 and text.count('data:image/png') == 1
-    assert 'reach the &lt;b&gt;cube' in text and '<b>' not in text
+    assert text.count('data:image/jpeg') == 12 and text.count('<svg') == 2
+    assert text.count('<polyline') == 14 and 'left_waist</span>' in text
+    assert 'reach the &lt;b&gt;cube' in text and '<b>cube' not in text
     assert 'b&lt;a&gt;g' in text and 'b<a>g' not in text
+
+
+def test_the_page_shows_the_time_under_each_picture(tmp_path):
+    path, page = record(tmp_path / 'bag', shift_ns=NOW), tmp_path / 'page.html'
+    main(['bags', 'view', str(path), '--out', str(page)])
+    times = re.findall(r'<figcaption>([\d.]+) s</figcaption>', page.read_text())
+    assert len(times) == 12 and (times[0], times[-1]) == ('0.0', '2.0')
+    assert times == sorted(times, key=float)
+
+
+def test_a_page_of_several_bags_begins_with_a_table_that_leads_to_each(tmp_path):
+    record(tmp_path / 'all/a&b', shift_ns=NOW)
+    write_bag(tmp_path / 'all/c/d', messages(Recording(duration_s=1.0, cameras=())))
+    page = tmp_path / 'page.html'
+    assert main(['bags', 'view', str(tmp_path / 'all'), '--out', str(page)]) == 1
+    text = page.read_text()
+    assert f'2 bags in {tmp_path}/all: 1 usable, 1 unusable; 1 episodes, 2.0 usable' in text
+    first, second = re.findall(r'<tr><td><a href="#bag-.*', text.replace('<tr>', '\n<tr>'))[:2]
+    assert '#bag-0">a&amp;b</a>' in first and '>usable</span>' in first and '"s">2.0' in first
+    assert '#bag-1">c/d</a>' in second and '>unusable</span>' in second
+    assert text.index('href="#bag-1"') < text.index('id="bag-0"') < text.index('id="bag-1"')
+    main(['bags', 'view', str(tmp_path / 'all/a&b'), '--out', str(page)])
+    assert '<a href="#bag' not in page.read_text()
 
 
 def test_a_robot_without_a_view_is_checked_with_all_its_cameras_in_a_row():

@@ -120,13 +120,16 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _view(args: argparse.Namespace) -> int:
+    from eva_ros.episodes.bags_page import page
     from eva_ros.episodes.contact_sheet import bag_section
-    from eva_ros.episodes.contact_sheet import page
 
     checks, bags, world = _checks(args)
-    sections = [bag_section(bag, check, *world) for bag, check in zip(bags, checks)]
+    sections = [
+        bag_section(number, bag, check, *world)
+        for number, (bag, check) in enumerate(zip(bags, checks))
+    ]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(page(sections), encoding='utf-8', errors='replace')
+    args.out.write_text(page(checks, sections), encoding='utf-8', errors='replace')
     print(f'wrote {args.out}', file=sys.stderr)
     return _code(checks)
 
