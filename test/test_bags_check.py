@@ -220,7 +220,12 @@ MID = 2 * SECOND
     ids=['ahead', 'back', 'one', 'zero'],
 )
 def test_absurd_stamps_are_said_as_what_they_are_and_make_no_gap(tmp_path, change, words):
-    found = check_bag(record(tmp_path / 'bag', change, NOW), ROBOT, VIEW)
+    def with_a_still_joint(ns, topic, fields):
+        if topic == '/joint_states':
+            fields['position'][0] = 0.1
+        return change(ns, topic, fields)
+
+    found = check_bag(record(tmp_path / 'bag', with_a_still_joint, NOW), ROBOT, VIEW)
     said = ' '.join(found.reasons)
     assert f"On 'top/image_raw/compressed', {words}" in said
     assert 'go back' not in said
@@ -228,6 +233,7 @@ def test_absurd_stamps_are_said_as_what_they_are_and_make_no_gap(tmp_path, chang
     assert top['mean_rate_hz'] == pytest.approx(20, abs=0.6)
     assert all(length < 1 for facts in found.topics.values() for _, length in facts['gaps'])
     assert found.episodes and all(0 <= episode['start_s'] <= 2.0 for episode in found.episodes)
+    assert found.topics['joint_states']['joints']['left']['longest_exact_rest_s'] < 2.1
     assert '31536000' not in json.dumps(found.as_json())
 
 

@@ -20,6 +20,8 @@ _ABRUPT = 0.01
 # Measured joints may be off a little: a share of the range, and a share of the speed.
 _POSITION_SLACK, _VELOCITY_SLACK = 0.01, 0.2
 _WINDOW_NS = 20_000_000
+# Between stamps so far apart a clock was set: nothing rested that long.
+_JUMP_NS = 3600 * 1_000_000_000
 
 
 class ArmCheck:
@@ -43,7 +45,7 @@ class ArmCheck:
         self._fastest = fastest * (1 + _VELOCITY_SLACK)
         self._least, self._most = np.full(count, np.inf), np.full(count, -np.inf)
         self._value, self._stamp = np.full(count, np.nan), np.zeros(count, np.int64)
-        self._since = np.zeros(count, np.int64)
+        self._since, self._last_ns = np.zeros(count, np.int64), 0
         self._before, self._before_ns = np.full(count, np.nan), np.zeros(count, np.int64)
         self.messages, self.empty, self.sentinels = 0, 0, 0
         self.bad: Counter[str] = Counter()
@@ -92,6 +94,9 @@ class ArmCheck:
 
     def _watch(self, stamp_ns: int, held: NDArray, values: NDArray) -> None:
         """Compare with the last values: speed, and how long they have been the same."""
+        if abs(stamp_ns - self._last_ns) > _JUMP_NS:
+            self._since[:] = stamp_ns
+        self._last_ns = stamp_ns
         known = ~np.isnan(self._value[held])
         moved = known & (values != self._value[held])
         still_ns = stamp_ns - self._since[held]
