@@ -452,6 +452,28 @@ def test_the_start_of_an_episode_is_told_on_the_clock_that_aligns_it(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ('stamp', 'words'),
+    [
+        (lambda ns: ns, ['begins with the first image received', 'ends with the last image']),
+        (lambda ns: 0, ['ends with the last image received before it']),
+        (lambda ns: ns + NOW + YEARS, ['begins with the first image received after it']),
+        (lambda ns: ns + NOW, []),
+    ],
+    ids=['boot', 'zero', 'ahead', 'same'],
+)
+def test_markers_of_another_clock_are_taken_by_the_time_of_reception(tmp_path, stamp, words):
+    def change(ns, topic, fields):
+        return (stamp(ns) if topic == '/episode' else ns + NOW), fields
+
+    found = check_bag(record(tmp_path / 'bag', change), ROBOT, VIEW)
+    assert len(found.reasons) == len(words) and ('late' not in ' '.join(found.reasons))
+    for reason, word in zip(found.reasons, words):
+        assert 'its marker is not stamped by the clock of the images' in reason and word in reason
+    (episode,) = found.episodes
+    assert episode['frames'] >= 20 and episode['success'] is True
+
+
+@pytest.mark.parametrize(
     ('until_s', 'named'), [(1.0, True), (2.5, False), (9.0, False)], ids=['gone', 'short', 'good']
 )
 def test_an_encoder_that_freezes_for_good_is_named(tmp_path, until_s, named):

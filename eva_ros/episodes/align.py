@@ -37,6 +37,9 @@ _NEVER = 1 << 63
 _FROM_HERE = 0
 # An attempt whose first tick lies further behind its start lacks a part that is worth a word.
 _LATE_BEGIN_NS = 500_000_000
+# An image is received so long after it was stamped at most, and no marker is so old, or they are
+# of different clocks.
+_DELAY_NS, _OLD_NS = 2_000_000_000, 86_400 * 1_000_000_000
 # A shorter piece is of no use: velocities and accelerations need three ticks.
 _SHORTEST = 3
 _PUT_AWAY = np.zeros((0, 0, 3), np.uint8)
@@ -174,6 +177,7 @@ class _Aligner:
         self._count, self._begun = self._count + 1, True
         self._piece, self._pieces = piece, [piece]
         self._start_ns, self._told_ns = start_ns, told_ns
+        self._marker: EpisodeRecord | None = None
         self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
@@ -195,8 +199,9 @@ class _Aligner:
         if record.starts:
             yield from self.finish()
             self.begin(Piece(record.task, record.instruction), record.stamp_ns)
+            self._marker = record
         elif self._piece is not None:
-            self._end_ns = record.stamp_ns
+            self._end(record)
             for piece in self._pieces:
                 piece.success = record.success
         elif not self._begun:
@@ -204,6 +209,31 @@ class _Aligner:
                 'An episode marker says END and none before it says START: was the recording '
                 'begun later?'
             )
+
+    def _end(self, record: EpisodeRecord) -> None:
+        """End with what its marker's stamp says, or with what was received before it."""
+        self._end_ns = record.stamp_ns
+        if self._anchor is None or record.stamp_ns >= self._anchor:
+            return
+        self._end_ns = self._builder.newest().get(self._reference, self._anchor)
+        self._tell_clocks('ends with the last image received before it')
+
+    def _compare(self, stamp_ns: int) -> None:
+        """Compare the first image with the marker that began the attempt."""
+        marker, self._marker = self._marker, None
+        if marker is None or not marker.stamp_ns:
+            return
+        if -_DELAY_NS <= stamp_ns - marker.stamp_ns <= _OLD_NS:
+            return
+        self._start_ns, self._told_ns = _FROM_HERE, marker.received_ns
+        self._tell_clocks('begins with the first image received after it')
+
+    def _tell_clocks(self, how: str) -> None:
+        assert self._piece is not None
+        self._on_problem(
+            f'attempt {self._piece.number}: its marker is not stamped by the clock of the images, '
+            f'so it {how}.'
+        )
 
     def tell(self, record: TextRecord) -> Iterator[Piece]:
         """Begin another attempt where the robot is told something else.
@@ -263,6 +293,8 @@ class _Aligner:
             self._builder.add_image_message(camera, stamp_ns, record.message)
             self._hear(stamp_ns, record.received_ns)
             if camera == self._reference and self._piece is not None and self._anchor is None:
+                if stamp_ns:
+                    self._compare(stamp_ns)
                 insort(self._candidates, stamp_ns)
         if self._piece is not None:
             self._advance(final=False)

@@ -25,7 +25,7 @@ from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
-_FORMAT = 2
+_FORMAT = 3
 _META = 'meta.json'
 _ARRAYS = ('frames', 'joints', 'observed_joints', 'stamps', 'image_stamps')
 _HASHED = 1 << 16
@@ -46,8 +46,6 @@ def world_of(
     extra: dict[str, Any] = {}
     if settings and settings != AlignSettings():
         extra['align'] = settings.model_dump(mode='json')
-    if settings and settings.task_topic:
-        extra['attempts'] = 'as received'
     received = sorted(by_reception(AlignSettings(), robot))
     if received:
         extra['by_reception'] = received
