@@ -290,3 +290,12 @@ def test_a_whole_number_is_a_number(tmp_path):
     settings = load_gate_settings('aloha_sim', path)
     assert (settings.stop_steps, settings.stream_rate_hz) == (2.0, 100.0)
     assert isinstance(settings.stop_steps, float)
+
+
+def test_new_steps_do_not_begin_before_what_was_sent_may_change(tmp_path):
+    path = tmp_path / 'gate.yaml'
+    path.write_text('gate: {switch_lead_s: 0.02, control_period_s: 0.02}')
+    with pytest.raises(UserError, match=r'gate\.yaml: switch_lead_s must be above control_per'):
+        load_gate_settings('aloha_sim', path)
+    path.write_text('gate: {switch_lead_s: 0.03, control_period_s: 0.02}')
+    assert load_gate_settings('aloha_sim', path).switch_lead_s == 0.03
