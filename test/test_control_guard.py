@@ -46,6 +46,68 @@ def test_arms_at_rest_are_sent_the_rest_that_is_committed_first(moving):
     assert not path.velocities[1].any() and not path.accelerations[1].any()
 
 
+def chunk_from(place, now_ns):
+    """A chunk that turns the waists by 0.2 rad from a place where the arms are said to be."""
+    path = np.tile(place, (17, 1))
+    path[:, [0, 7]] += np.linspace(0.0, 0.2, 17)[:, None]
+    return Chunk(now_ns, 2, ROBOT.joint_names, 0.1, path, place)
+
+
+def test_arms_that_somebody_moved_while_disarmed_are_taken_from_where_they_are(moving):
+    end_ns = BEGIN_NS + round(1e9 * moving.motion.path.duration) + 1
+    sent = moving.motion.path.positions[-1]
+    assert moving.finish(end_ns)
+    moved = sent + 0.3 * (np.arange(14) == 2)
+    verdict = moving.judge(chunk_from(moved, end_ns), moved, end_ns, end_ns)
+    assert verdict.reason == 'START_DEVIATION' and 'where it was sent' in verdict.detail
+    # Armed once more they are where they were sent, as before.
+    assert moving.arm(ArmingFacts(0.01), end_ns)[0]
+    assert not moving.judge(chunk_from(moved, end_ns), moved, end_ns, end_ns).accepted
+    assert moving.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', moved, end_ns)[0]
+    assert moving.arm(ArmingFacts(0.01), end_ns)[0]
+    verdict = moving.judge(chunk_from(moved, end_ns), moved, end_ns, end_ns)
+    assert verdict.accepted, verdict.detail
+    np.testing.assert_array_equal(verdict.path.positions[0], moved)
+
+
+def test_joints_measured_before_the_motion_began_say_nothing_about_it(moving):
+    far = ROBOT.home[:7] + 1.0
+    assert moving.watch('left', far, BEGIN_NS - 1) is None
+    assert moving.watch('left', far, BEGIN_NS)[0] == 'TRACKING'
+
+
+@pytest.mark.parametrize('how', ['disarm', 'fault', 'estop', 'stop'])
+def test_a_dry_run_sends_no_stop_either(how):
+    guard = ArmGuard(ROBOT, GateSettings(check_collisions=False), dry_run=True, now_ns=0)
+    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
+    assert verdict.accepted
+    assert not guard.execute(verdict, 2, ROBOT.home, BEGIN_NS)
+    if how == 'stop':
+        assert not guard.stop(ROBOT.home, BEGIN_NS)
+    else:
+        went, _, order = guard.leave(Event(how), 'OPERATOR', 'Left.', ROBOT.home, BEGIN_NS)
+        assert went and not order
+
+
+def test_arms_that_a_chunk_joins_in_mid_motion_need_not_begin():
+    settings = GateSettings(mode='overlap', check_collisions=False)
+    guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)
+    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
+    assert guard.execute(verdict, 1, ROBOT.home, BEGIN_NS)
+    now_ns = BEGIN_NS + 800_000_000
+    on = place(guard, 0.8)
+    joined = guard.judge(chunk_from(on, now_ns), on, now_ns, now_ns)
+    assert joined.accepted, joined.detail
+    assert guard.execute(joined, 2, on, now_ns)
+    # Behind by less than is allowed: the arms that are to begin are refused it.
+    later_ns = now_ns + 600_000_000
+    assert np.abs(place(guard, 0.6) - on).max() < settings.max_tracking_error
+    assert np.abs(place(guard, 0.4) - on).max() > 0.02
+    assert guard.watch('left', on[:7], later_ns) is None
+
+
 @pytest.mark.parametrize('by_s', [-80.0, -1.0, 0.5, 400.0])
 def test_a_clock_that_jumps_moves_no_arm(moving, by_s):
     after_s = 2.0

@@ -40,6 +40,46 @@ def test_arms_that_follow_are_left_alone(path):
     assert follow(path, on_path(path)) is None
 
 
+def straight(goal):
+    still = np.zeros((2, 14))
+    return HermiteSpline(np.array([0.0, 2.0]), np.stack([ROBOT.home, goal]), still, still)
+
+
+def test_arms_that_follow_downwards_are_left_alone_too():
+    down = straight(ROBOT.home - 0.6 * np.isin(np.arange(14), (0, 7)))
+    assert follow(down, on_path(down)) is None
+
+
+@pytest.mark.parametrize('sign', [-1.0, 1.0])
+def test_an_arm_that_goes_the_other_way_has_not_begun(sign):
+    there = straight(ROBOT.home + sign * 0.6 * np.isin(np.arange(14), (0, 7)))
+
+    def place(arm, elapsed_s):
+        on = there.sample(elapsed_s)[0]
+        return on if arm == 'right' else 2.0 * ROBOT.home - on
+
+    wide = GateSettings(max_tracking_error=5.0)
+    _, reason, detail = follow(there, place, wide)
+    assert (reason, 'left arm' in detail) == ('ARM_NOT_FOLLOWING', True)
+
+
+def test_an_arm_that_moves_already_need_not_begin(path):
+    """It may be behind where a chunk joins, as far as max_tracking_error allows."""
+    short = straight(ROBOT.home + 0.1 * np.isin(np.arange(14), (0, 7)))
+
+    def stays(arm, elapsed_s):
+        return ROBOT.home + 1e-6 * elapsed_s
+
+    assert follow(short, stays)[1] == 'ARM_NOT_FOLLOWING'
+    assert follow(short, stays, moving=True) is None
+
+
+def test_before_a_motion_begins_its_first_point_counts(path):
+    watch = ExecutionWatch(ROBOT, GateSettings(), path, ROBOT.home)
+    assert watch.fault('left', ROBOT.home[:7], -1.0) is None
+    assert watch.fault('left', ROBOT.home[:7] + 0.2, -0.5)[0] == 'TRACKING'
+
+
 def test_a_lag_as_the_assets_have_it_is_allowed(path):
     fastest = 0.6 * 1.875 / 2.0
     assert follow(path, on_path(path, 0.065 / fastest)) is None
