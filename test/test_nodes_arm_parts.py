@@ -1,0 +1,418 @@
+"""The parts of the arm trajectory publisher by themselves, without a graph."""
+
+from concurrent.futures import Future
+import sys
+from types import ModuleType
+from types import SimpleNamespace
+
+from action_msgs.msg import GoalStatus
+import numpy as np
+import pytest
+
+from eva_msgs.msg import ActionChunk
+from eva_ros.control.guard import ArmGuard
+from eva_ros.control.guard import Order
+from eva_ros.control.settings import GateSettings
+from eva_ros.control.state import ArmingFacts
+from eva_ros.control.stop import standing
+from eva_ros.control.trajectory import to_command
+from eva_ros.errors import UserError
+from eva_ros.nodes import arm_outputs
+from eva_ros.nodes.arm_approval import ChunkApproval
+from eva_ros.nodes.arm_dispatch import ArmDispatch
+from eva_ros.nodes.arm_outputs import ActionOutput
+from eva_ros.nodes.arm_outputs import ArmOutputs
+from eva_ros.nodes.arm_outputs import check_listener
+from eva_ros.nodes.arm_watchers import other_publishers
+from eva_ros.robot.spec import load_robot
+from eva_ros.robot.splines import HermiteSpline
+from eva_ros.ros.chunks import received_chunk
+from eva_ros.ros.stamps import to_duration
+from eva_ros.ros.stamps import to_time
+
+ROBOT = load_robot('aloha_sim')
+PIPER = load_robot('piper_dual')
+SECOND = 1_000_000_000
+
+
+class Publisher:
+    """Keeps what is published."""
+
+    def __init__(self, topic):
+        self.topic_name = topic
+        self.messages = []
+        self.listeners = 1
+
+    def publish(self, message):
+        self.messages.append(message)
+
+    def get_subscription_count(self):
+        return self.listeners
+
+    def wait_for_all_acked(self, timeout):
+        return True
+
+
+class FakeNode:
+    """As much of an EvaNode as an arm's way out needs; its time is set by the test."""
+
+    def __init__(self):
+        self.time_ns = 100 * SECOND
+        self.use_sim_time = True
+        self.publishers_by_topic = {}
+        self.timers = []
+
+    def now_ns(self):
+        return self.time_ns
+
+    def param(self, name):
+        assert name == 'use_sim_time'
+        return self.use_sim_time
+
+    def publish_on(self, kind, topic, quality):
+        return self.publishers_by_topic.setdefault(topic, Publisher(topic))
+
+    def call_every(self, period_s, callback, clock):
+        self.timers.append(callback)
+
+    def resolve_topic_name(self, topic):
+        return f'/{topic}'
+
+    def own(self, destroy):
+        pass
+
+
+def move(robot, seconds=1.0):
+    """Both waists turn by 0.5 rad, from rest to rest."""
+    goal = robot.home + 0.5 * np.isin(np.arange(14), (0, 7))
+    still = np.zeros((2, 14))
+    path = HermiteSpline(np.array([0.0, seconds]), np.stack([robot.home, goal]), still, still)
+    return Order(to_command(robot, path), path)
+
+
+def outputs_of(robot, node, **settings):
+    return ArmOutputs(node, robot, GateSettings(**settings), lambda reason, detail: None)
+
+
+# --- the ways out --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(('lost', 'other'), [('left', 'right'), ('right', 'left')])
+def test_a_stop_goes_to_the_arm_that_can_be_reached(lost, other):
+    node = FakeNode()
+    outputs = outputs_of(ROBOT, node)
+    outputs.arms[lost].publisher.listeners = 0
+    with pytest.raises(UserError, match=f'The {lost} arm: nobody listens'):
+        outputs.stop(move(ROBOT), node.time_ns)
+    assert len(outputs.arms[other].publisher.messages) == 1
+    assert outputs.arms[lost].publisher.messages == []
+
+
+def test_a_stop_that_reaches_no_arm_names_both():
+    node = FakeNode()
+    outputs = outputs_of(ROBOT, node)
+    for output in outputs.arms.values():
+        output.publisher.listeners = 0
+    with pytest.raises(UserError, match=r'The left arm: .*The right arm: '):
+        outputs.stop(move(ROBOT), node.time_ns)
+
+
+@pytest.mark.parametrize('lost', ['left', 'right'])
+def test_a_motion_is_prepared_for_both_arms_or_for_none(lost):
+    node = FakeNode()
+    outputs = outputs_of(ROBOT, node)
+    outputs.arms[lost].publisher.listeners = 0
+    with pytest.raises(UserError, match=f'The {lost} arm: nobody listens'):
+        outputs.prepare(move(ROBOT), node.time_ns)
+    assert not any(output.publisher.messages for output in outputs.arms.values())
+
+
+def test_where_nobody_listens_is_said_with_the_topic():
+    publisher = Publisher('/left/command')
+    check_listener(publisher, 'left')
+    publisher.listeners = 0
+    with pytest.raises(UserError, match='The left arm: nobody listens on /left/command'):
+        check_listener(publisher, 'left')
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+def waists(outputs):
+    return [[m.position[0] for m in out.publisher.messages] for out in outputs.arms.values()]
+
+
+def test_a_late_timer_skips_ahead_and_never_catches_up():
+    node = FakeNode()
+    outputs, order = outputs_of(PIPER, node), move(PIPER)
+    (tick,) = node.timers
+    outputs.send(outputs.prepare(order, node.time_ns), node.time_ns)
+    for after_s in (0.005, 0.7, 0.705):
+        node.time_ns = 100 * SECOND + round(after_s * 1e9)
+        tick()
+    # One target for each call, of the time of the call.
+    wanted = order.path.sample(np.array([0.0, 0.005, 0.7, 0.705]))[0]
+    for arm, targets in zip(PIPER.arms, waists(outputs)):
+        first = PIPER.arm_indices(arm).start
+        np.testing.assert_allclose(targets, wanted[:, first], atol=1e-9)
+    node.time_ns += 10 * SECOND
+    tick()
+    tick()
+    # The last one is where it ends, and nothing comes after it.
+    for arm, targets in zip(PIPER.arms, waists(outputs)):
+        first = PIPER.arm_indices(arm).start
+        assert len(targets) == 5
+        assert targets[-1] == pytest.approx(order.path.positions[-1, first])
+
+
+@pytest.mark.parametrize('use_sim_time', [False, True])
+def test_what_is_streamed_when_the_node_ends_comes_to_its_end(use_sim_time):
+    """Also where simulated time stands still."""
+    node = FakeNode()
+    node.use_sim_time = use_sim_time
+    outputs, order = outputs_of(PIPER, node), move(PIPER, seconds=0.2)
+    outputs.send(outputs.prepare(order, node.time_ns), node.time_ns)
+    outputs.finish()
+    for arm, targets in zip(PIPER.arms, waists(outputs)):
+        first = PIPER.arm_indices(arm).start
+        assert targets[-1] == pytest.approx(order.path.positions[-1, first])
+        assert len(targets) > 5
+        assert np.abs(np.diff(targets)).max() < 0.25
+
+
+# --- actions -------------------------------------------------------------------------------------
+
+
+class Goals:
+    """An action client whose server answers when the test says so."""
+
+    def __init__(self, node, kind, name):
+        self.answers = []
+
+    def destroy(self):
+        pass
+
+    def server_is_ready(self):
+        return True
+
+    def send_goal_async(self, goal):
+        self.answers.append(Future())
+        return self.answers[-1]
+
+
+class Handle:
+    """A goal that a server has taken."""
+
+    accepted = True
+
+    def __init__(self):
+        self.result = Future()
+
+    def get_result_async(self):
+        return self.result
+
+
+@pytest.fixture
+def goals(monkeypatch):
+    """Two goals that were sent, the second in the place of the first, and the faults found."""
+    action = SimpleNamespace(
+        Goal=lambda trajectory: trajectory,
+        Result=type('Result', (), {'SUCCESSFUL': 0, 'PATH_TOLERANCE_VIOLATED': -4}),
+    )
+    module = ModuleType('control_msgs.action')
+    module.FollowJointTrajectory = action
+    monkeypatch.setitem(sys.modules, 'control_msgs', ModuleType('control_msgs'))
+    monkeypatch.setitem(sys.modules, 'control_msgs.action', module)
+    monkeypatch.setattr(arm_outputs, 'ActionClient', Goals)
+    faults = []
+    output = ActionOutput(FakeNode(), ROBOT.arms['left'], lambda *fault: faults.append(fault))
+    order = move(ROBOT)
+    for _ in range(2):
+        output.send(output.prepare(order.command['left'], order, 0), 0)
+    old, new = output._client.answers
+    return SimpleNamespace(old=old, new=new, faults=faults)
+
+
+def aborted():
+    result = SimpleNamespace(error_code=-4, error_string='Too far.')
+    return SimpleNamespace(status=GoalStatus.STATUS_ABORTED, result=result)
+
+
+def test_a_goal_that_is_rejected_after_a_newer_one_was_sent_is_no_fault(goals):
+    goals.old.set_result(SimpleNamespace(accepted=False))
+    assert goals.faults == []
+    goals.new.set_result(SimpleNamespace(accepted=False))
+    ((reason, detail),) = goals.faults
+    assert (reason, 'left arm rejected' in detail) == ('CONTROLLER_REJECTED', True)
+
+
+def test_a_goal_that_is_given_up_for_a_newer_one_is_no_fault(goals):
+    handles = Handle(), Handle()
+    goals.old.set_result(handles[0])
+    goals.new.set_result(handles[1])
+    handles[0].result.set_result(aborted())
+    assert goals.faults == []
+    handles[1].result.set_result(aborted())
+    ((reason, detail),) = goals.faults
+    assert reason == 'CONTROLLER_ABORTED' and 'PATH_TOLERANCE_VIOLATED' in detail
+
+
+def test_a_goal_that_is_reached_is_no_fault(goals):
+    handle = Handle()
+    goals.new.set_result(handle)
+    result = SimpleNamespace(error_code=0, error_string='')
+    handle.result.set_result(SimpleNamespace(status=GoalStatus.STATUS_SUCCEEDED, result=result))
+    assert goals.faults == []
+
+
+# --- the dispatch --------------------------------------------------------------------------------
+
+
+class Outputs:
+    """Keeps the stamps that stops are sent with."""
+
+    def __init__(self):
+        self.stamps = []
+
+    def stop(self, order, stamp_ns):
+        self.stamps.append(stamp_ns)
+
+
+@pytest.mark.parametrize(
+    ('goes_on', 'clock_is_good', 'stamp_mode', 'stamp_ns'),
+    [
+        (True, True, 'common', 7),
+        # At rest it begins when it arrives, however late that is.
+        (False, True, 'common', 0),
+        (True, False, 'common', 0),
+        (True, True, 'zero', 0),
+    ],
+)
+def test_a_stop_tells_its_time_where_it_goes_on_with_a_motion(
+    goes_on, clock_is_good, stamp_mode, stamp_ns
+):
+    outputs = Outputs()
+    dispatch = ArmDispatch(None, None, outputs, None, stamp_mode)
+    path = standing(ROBOT.home, 0.2)
+    order = Order(to_command(ROBOT, path), path, goes_on=goes_on)
+    dispatch.stop(order, 7, clock_is_good=clock_is_good)
+    assert outputs.stamps == [stamp_ns]
+
+
+# --- approval ------------------------------------------------------------------------------------
+
+
+class Waiting:
+    """A chunk that waits for approval, of arms that were measured some time ago."""
+
+    def __init__(self):
+        self.time_ns, self.measured_ns = 100 * SECOND, 100 * SECOND
+        self.positions = ROBOT.home
+        self.reports, self.executed = [], []
+        self.guard = ArmGuard(
+            ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=self.time_ns
+        )
+        assert self.guard.arm(ArmingFacts(0.01), self.time_ns)[0]
+        self.approval = ChunkApproval(self, self.guard, self, self, self)
+        chunk = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(0.1), horizon=17)
+        chunk.observation_stamp = to_time(self.time_ns)
+        chunk.joint_names = list(ROBOT.joint_names)
+        path = np.tile(ROBOT.home, (17, 1))
+        path[:, 0] += np.linspace(0.0, 0.2, 17)
+        chunk.positions = path.ravel().tolist()
+        chunk.observed_positions = ROBOT.home.tolist()
+        chunk.confidence = float('nan')
+        verdict = self.guard.judge(received_chunk(chunk), ROBOT.home, self.time_ns, self.time_ns)
+        assert self.approval.propose(chunk, verdict, self.time_ns), verdict.detail
+
+    # The node.
+
+    def now_ns(self):
+        return self.time_ns
+
+    # The measured joints.
+
+    def age_s(self, now_ns):
+        return None if self.measured_ns is None else (now_ns - self.measured_ns) * 1e-9
+
+    # The dispatch.
+
+    def execute(self, chunk, verdict, now_ns):
+        self.executed.append(verdict)
+        return SimpleNamespace(sent=True, detail='Sent.', reason=None)
+
+    # The reports.
+
+    def publish_state(self):
+        pass
+
+    def preview(self, verdict, now_ns):
+        pass
+
+    def publish_report(self, report):
+        self.reports.append(report)
+
+
+def test_nothing_is_approved_on_joints_that_are_not_known_now():
+    waiting = Waiting()
+    allowed_s = waiting.guard.settings.max_joint_state_age_s
+    waiting.time_ns += round((allowed_s + 0.01) * 1e9)
+    with pytest.raises(UserError, match='too old to approve'):
+        waiting.approval.approve()
+    waiting.measured_ns = None
+    with pytest.raises(UserError, match='too old to approve'):
+        waiting.approval.approve()
+    assert waiting.executed == [] and waiting.reports == []
+    # It still waits, and goes when they are known again.
+    waiting.measured_ns = waiting.time_ns
+    assert waiting.approval.approve() == 'Sent.'
+    assert len(waiting.executed) == len(waiting.reports) == 1
+
+
+def test_what_waits_is_reported_once_when_it_is_withdrawn():
+    waiting = Waiting()
+    waiting.approval.withdraw('ESTOP', 'Pressed.', waiting.time_ns)
+    (report,) = waiting.reports
+    assert (report.rollout_id, report.accepted, report.sent) == (1, False, False)
+    assert (report.reason, report.detail) == (report.ESTOP, 'Pressed.')
+    waiting.approval.withdraw('ESTOP', 'Pressed.', waiting.time_ns)
+    assert len(waiting.reports) == 1
+    with pytest.raises(UserError, match='No chunk waits'):
+        waiting.approval.approve()
+
+
+# --- who else publishes --------------------------------------------------------------------------
+
+
+class Speakers:
+    """A node that is told who publishes on which topic."""
+
+    def __init__(self, speakers):
+        self.speakers = speakers
+
+    def get_namespace(self):
+        return '/robot'
+
+    def get_name(self):
+        return 'publisher'
+
+    def get_publishers_info_by_topic(self, topic):
+        return [SimpleNamespace(node_namespace=namespace, node_name=name)
+                for namespace, name in self.speakers.get(topic, [])]  # fmt: skip
+
+
+ME = ('/robot', 'publisher')
+
+
+@pytest.mark.parametrize(
+    ('speakers', 'found'),
+    [
+        ({'a': [ME], 'b': [ME]}, []),
+        # Another process with our own name: only their number tells.
+        ({'a': [ME], 'b': [ME, ME]}, ['/robot/publisher']),
+        ({'a': [ME, ('/', 'rqt')], 'b': [ME, ('/robot', 'rqt')]}, ['/robot/rqt', '/rqt']),
+        ({'a': [('/', 'publisher')]}, ['/publisher']),
+    ],
+)
+def test_other_publishers_are_named(speakers, found):
+    assert other_publishers(Speakers(speakers), ['a', 'b']) == found
