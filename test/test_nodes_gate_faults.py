@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from itertools import product
 import os
 import re
 import signal
@@ -14,6 +16,7 @@ from gate_bench import ROBOT
 import numpy as np
 import pytest
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
@@ -65,12 +68,14 @@ def make(graph: Graph, tmp_path):
         path = tmp_path / 'gate.yaml'
         path.write_text(yaml.safe_dump(settings))
         content = yaml.safe_load(ROBOT.path.read_text())
-        content['urdf'] = str(ROBOT.urdf)
+        urdf = tmp_path / 'robot.urdf'
+        urdf.write_bytes(ROBOT.urdf.read_bytes())
+        content['urdf'] = str(urdf)
         content.update(robot or {})
         robot_path = tmp_path / 'robot.yaml'
         robot_path.write_text(yaml.safe_dump(content))
         bench = Bench(graph, gate=str(path), robot=str(robot_path), **parameters)
-        bench.files = (path, robot_path)
+        bench.files = (path, robot_path, urdf)
         return bench
 
     return made
@@ -114,6 +119,11 @@ def change_limits(bench):
 def change_gate(bench):
     path = bench.files[0]
     path.write_text(path.read_text().replace('max_start_blend: 0.1', 'max_start_blend: 3.0'))
+
+
+def change_urdf(bench):
+    path = bench.files[2]
+    path.write_text(path.read_text() + '<!-- other links -->\n')
 
 
 def other_clock(seconds):
@@ -403,6 +413,9 @@ IN_MOTION = [
     Row('second publisher in mid-motion', 'SECOND_PUBLISHER', second_publisher),
     Row('robot file changed in mid-motion', 'LIMITS_CHANGED', change_limits),
     Row('gate file changed in mid-motion', 'LIMITS_CHANGED', change_gate),
+    Row('URDF changed in mid-motion', 'LIMITS_CHANGED', change_urdf),
+    Row('controller in mid-motion that begins at the measured joints', 'CONTROLLER_REJECTED',
+        begins_at_the_measured_joints),
     Row('operator disarms in mid-motion', 'OPERATOR', lambda bench: bench.ask(topics.DISARM)),
     Row('publisher node deactivated in mid-motion', 'DEACTIVATED',
         lambda bench: bench.thread.stop()),
@@ -697,6 +710,20 @@ def test_a_chunk_that_is_not_approved(make, how):
     assert bench.nothing_was_sent()
 
 
+def test_arms_that_are_disarmed_while_a_chunk_waits(make):
+    bench = make({'approve': True})
+    bench.arm()
+    bench.send(bench.chunk())
+    assert bench.wait_for_state(SafetyState.AWAITING_APPROVAL)
+    assert bench.ask(topics.DISARM).success
+    report = bench.graph.wait_for(lambda: len(bench.reports) > 1 and bench.reports[1])
+    assert (report.rollout_id, report.accepted, report.sent) == (1, False, False)
+    assert report.reason == ChunkReport.OPERATOR, report.detail
+    assert 'No chunk waits' in bench.ask(topics.APPROVE).message
+    assert bench.safety[-1].state == SafetyState.DISARMED
+    assert bench.safety[-1].rollout_id == 0
+
+
 def test_joints_that_move_while_a_chunk_waits(make):
     bench = make({'approve': True})
     bench.arm()
@@ -709,14 +736,17 @@ def test_joints_that_move_while_a_chunk_waits(make):
 
 
 def test_dry_run_and_a_scaling_factor_raised_while_armed(make):
-    from rclpy.parameter import Parameter
-
-    bench = make(velocity_scaling_factor=0.5)
+    bench = make(velocity_scaling_factor=0.5, acceleration_scaling_factor=0.5)
     bench.arm()
-    (raised,) = bench.node.set_parameters([Parameter('velocity_scaling_factor', value=0.9)])
-    assert not raised.successful and 'disarm' in raised.reason
-    (lowered,) = bench.node.set_parameters([Parameter('velocity_scaling_factor', value=0.2)])
-    assert lowered.successful
+    for name in ('velocity_scaling_factor', 'acceleration_scaling_factor'):
+        # 0 takes the gate file's, which is 1.
+        for value in (0.9, 0.51, 0.0):
+            (raised,) = bench.node.set_parameters([Parameter(name, value=value)])
+            assert not raised.successful and f'{name} is raised only' in raised.reason
+            assert getattr(bench.node._guard.settings, name) == 0.5
+        (lowered,) = bench.node.set_parameters([Parameter(name, value=0.2)])
+        assert lowered.successful
+        assert getattr(bench.node._guard.settings, name) == 0.2
     (dry,) = bench.node.set_parameters([Parameter('dry_run', value=True)])
     assert not dry.successful
 
@@ -780,51 +810,110 @@ def test_a_publisher_that_dies_in_mid_motion(graph: Graph, make, number, monkeyp
         assert not control.desired().velocities.any()
 
 
+# --- the table -----------------------------------------------------------------------------------
+
+# Rows of the table whose test is not one of a list of rows: its name here, or in another module;
+# in brackets which of its parameters.
+OTHERS = {
+    'use_sim_time on a robot not marked as simulated': 'test_sim_time_on_a_robot_that_is_none',
+    'an end effector would leave the workspace': 'test_a_workspace_that_would_be_left',
+    'joint states from the future': 'test_joint_states_from_the_future',
+    'nobody listens on a command topic': 'test_a_controller_that_nobody_runs',
+    'e-stop where one arm cannot be reached': 'test_an_estop_where_one_arm_cannot_be_reached',
+    'right arm out of limits': 'test_the_right_arm_out_of_its_limits',
+    'chunk while disarmed': 'test_a_chunk_while_disarmed',
+    'chunk in mid-motion': 'test_a_chunk_in_mid_motion',
+    'one arm blocked, or its controller inactive':
+        'test_an_arm_that_does_not_begin[one arm blocked]',
+    "one arm's message lost": "test_an_arm_that_does_not_begin[one arm's message lost]",
+    'e-stop publisher vanishes': 'test_an_estop_publisher_that_vanishes',
+    'clock reset': 'test_a_clock_that_jumps[clock reset]',
+    'clock leaps ahead': 'test_a_clock_that_jumps[clock leaps ahead]',
+    'system clock set back': 'test_a_system_clock_that_is_set[system clock set back]',
+    'system clock set ahead': 'test_a_system_clock_that_is_set[system clock set ahead]',
+    'e-stop while the arms brake already': 'test_an_estop_while_the_arms_brake_already',
+    'e-stop pressed before the publisher came':
+        'test_an_estop_that_was_pressed_before_the_node_came',
+    'the stop of one arm lost':
+        'test_nodes_gate_stops.test_a_stop_that_does_not_reach_one_arm_is_sent_again[left-disarmed]',
+    'the e-stop of one arm lost':
+        'test_nodes_gate_stops.test_a_stop_that_does_not_reach_one_arm_is_sent_again[right-e-stop]',
+    'two e-stop publishers':
+        'test_nodes_gate_stops.test_two_estop_publishers_are_not_armed_with_and_release_nothing',
+    'e-stop pressed and released while the node is inactive':
+        'test_nodes_gate_stops.test_what_is_pressed_while_the_node_is_inactive_is_latched',
+    'node configured anew while the e-stop is latched':
+        'test_nodes_gate_stops.test_an_estop_stays_latched_when_the_node_is_configured_anew',
+    'arms that rest far outside their limits are disarmed':
+        'test_nodes_gate_stops.test_arms_far_outside_their_limits_are_not_moved_by_disarming',
+    'one controller rejects its goal':
+        'test_nodes_arm_action.test_one_controller_rejects_its_goal',
+    'one controller gives up in mid-motion':
+        'test_nodes_arm_action.test_one_controller_gives_up_in_mid_motion',
+    'arming while the arms brake': 'test_arming_while_the_arms_brake',
+    'operator holds': 'test_the_operator_holds',
+    'camera lost': 'test_nothing_more_comes_from_upstream',
+    'upstream node killed (SIGKILL) in mid-motion':
+        'test_an_upstream_node_that_is_killed_in_mid_motion',
+    'nobody approves a chunk':
+        'test_a_chunk_that_is_not_approved[nobody approves a chunk]',
+    'somebody rejects a chunk':
+        'test_a_chunk_that_is_not_approved[somebody rejects a chunk]',
+    'disarmed while a chunk waits for approval': 'test_arms_that_are_disarmed_while_a_chunk_waits',
+    'joints move while a chunk waits for approval': 'test_joints_that_move_while_a_chunk_waits',
+    'dry_run, or a scaling factor raised, while armed':
+        'test_dry_run_and_a_scaling_factor_raised_while_armed',
+    'publisher gets SIGINT in mid-motion':
+        'test_a_publisher_that_dies_in_mid_motion[publisher gets SIGINT]',
+    'publisher is killed (SIGKILL) in mid-motion':
+        'test_a_publisher_that_dies_in_mid_motion[publisher is killed]',
+}  # fmt: skip
+
+
+def ids_of(test):
+    """Return the ids that a test's parameters give it; none without parameters."""
+    marks = [mark for mark in getattr(test, 'pytestmark', []) if mark.name == 'parametrize']
+    return ['-'.join(ids) for ids in product(*map(_ids, marks))] if marks else []
+
+
+def _ids(mark):
+    values, ids = mark.args[1], mark.kwargs.get('ids')
+    if callable(ids):
+        return [ids(value) for value in values]
+    return ids or [value if isinstance(value, str) else value[0] for value in values]
+
+
+def assert_is_a_test(where):
+    name, _, case = where.rstrip(']').partition('[')
+    module, _, function = name.rpartition('.')
+    test = getattr(import_module(module or __name__), function, None)
+    assert callable(test) and function.startswith('test_'), f'{where} is no test'
+    ids = ids_of(test)
+    assert case in ids if case else not ids, f'{where}: there are {ids}'
+
+
+@pytest.mark.parametrize('where', OTHERS.values())
+def test_a_row_that_is_tested_elsewhere_has_a_test_there(where):
+    assert_is_a_test(where)
+
+
+@pytest.mark.parametrize('where', ['test_a_test_that_was_deleted', 'test_a_chunk_in_mid_motion[x]',
+                                   'test_nodes_arm_action.test_no_more', 'make',
+                                   'test_a_clock_that_jumps'])  # fmt: skip
+def test_a_test_that_is_not_there_is_noticed(where):
+    with pytest.raises(AssertionError):
+        assert_is_a_test(where)
+
+
 def test_the_fault_table_has_these_rows_and_these_alone(repository):
     page = (repository / 'docs' / 'safety.md').read_text()
     table = page.partition('## What can go wrong')[2].partition('\n## ')[0]
     rows = re.findall(r'^\| ([^|]+?) \|', table, flags=re.MULTILINE)[1:]
-    tested = [row.name for row in UNARMED + IN_MOTION] + [row[0] for row in REFUSED] + OTHERS
+    tests = (
+        test_arms_that_cannot_be_armed,
+        test_chunks_that_are_refused_for_both_arms,
+        test_faults_in_mid_motion_brake_both_arms,
+    )
+    tested = [name for test in tests for name in ids_of(test)] + list(OTHERS)
     assert sorted(rows) == sorted(tested)
     assert len(rows) >= 40
-
-
-OTHERS = [
-    'use_sim_time on a robot not marked as simulated',
-    'an end effector would leave the workspace',
-    'joint states from the future',
-    'nobody listens on a command topic',
-    'e-stop where one arm cannot be reached',
-    'right arm out of limits',
-    'chunk while disarmed',
-    'chunk in mid-motion',
-    'one arm blocked, or its controller inactive',
-    "one arm's message lost",
-    'e-stop publisher vanishes',
-    'clock reset',
-    'clock leaps ahead',
-    'system clock set back',
-    'system clock set ahead',
-    'e-stop while the arms brake already',
-    'e-stop pressed before the publisher came',
-    # In test_nodes_gate_stops.py.
-    'the stop of one arm lost',
-    'the e-stop of one arm lost',
-    'two e-stop publishers',
-    'e-stop pressed and released while the node is inactive',
-    'node configured anew while the e-stop is latched',
-    'arms that rest far outside their limits are disarmed',
-    # In test_nodes_arm_action.py.
-    'one controller rejects its goal',
-    'one controller gives up in mid-motion',
-    'arming while the arms brake',
-    'operator holds',
-    'camera lost',
-    'upstream node killed (SIGKILL) in mid-motion',
-    'nobody approves a chunk',
-    'somebody rejects a chunk',
-    'joints move while a chunk waits for approval',
-    'dry_run, or a scaling factor raised, while armed',
-    'publisher gets SIGINT in mid-motion',
-    'publisher is killed (SIGKILL) in mid-motion',
-]

@@ -77,7 +77,7 @@ def test_a_stop_that_does_not_reach_one_arm_is_sent_again(make, service, state, 
     assert max(ends) < 0.5 and abs(ends[0] - ends[1]) > 0.05
 
 
-def test_two_estop_publishers_are_not_armed_with_and_do_not_release_each_other(make):
+def test_two_estop_publishers_are_not_armed_with_and_release_nothing(make):
     bench = make()
     first = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
     second = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
@@ -96,7 +96,7 @@ def test_two_estop_publishers_are_not_armed_with_and_do_not_release_each_other(m
     bench.graph.wait_for(lambda: bench.ask(topics.RESET_ESTOP).success)
 
 
-def test_what_is_pressed_and_released_while_the_node_is_inactive_is_latched(make):
+def test_what_is_pressed_while_the_node_is_inactive_is_latched(make):
     bench = make()
     estop = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
     bench.node.trigger_deactivate()
@@ -129,7 +129,7 @@ def test_an_estop_stays_latched_when_the_node_is_configured_anew(make):
     assert node._guard.machine.state.value == 'DISARMED'
 
 
-def test_arms_that_rest_far_outside_their_limits_are_not_moved_by_disarming(make):
+def test_arms_far_outside_their_limits_are_not_moved_by_disarming(make):
     bench = make()
     bench.slip[1] = -1.0
     bench.graph.wait_for(lambda: (seen := bench.node._joints.of('left')) and seen[0][1] < -1.85)
