@@ -165,6 +165,22 @@ def test_a_late_timer_skips_ahead_and_never_catches_up():
         assert targets[-1] == pytest.approx(order.path.positions[-1, first])
 
 
+def test_a_motion_that_was_planned_earlier_is_streamed_from_where_it_should_be():
+    node = FakeNode()
+    outputs, order = outputs_of(PIPER, node), move(PIPER)
+    outputs.send(outputs.prepare(order, node.time_ns), node.time_ns - SECOND // 2)
+    for targets in waists(outputs):
+        assert targets == [pytest.approx(0.25, abs=1e-9)]
+
+
+def test_a_stop_is_streamed_at_once():
+    node = FakeNode()
+    outputs = outputs_of(PIPER, node)
+    outputs.stop(move(PIPER), 0)
+    for targets in waists(outputs):
+        assert targets == [pytest.approx(0.0, abs=1e-9)]
+
+
 @pytest.mark.parametrize('use_sim_time', [False, True])
 def test_what_is_streamed_when_the_node_ends_comes_to_its_end(use_sim_time):
     """Also where simulated time stands still."""

@@ -160,9 +160,8 @@ class StreamOutput:
         return order.path
 
     def send(self, prepared: Any, begin_ns: int) -> None:
-        """Begin it."""
+        """Begin it; its targets are published as time advances."""
         self._path, self._start_ns = prepared, begin_ns
-        self.advance(begin_ns)
 
     def finish(self) -> None:
         """Wait until the driver has the last target."""
@@ -244,6 +243,8 @@ class ArmOutputs:
         begin_ns = self._time_ns() - max(0, self._node.now_ns() - planned_ns)
         for arm, message in prepared.items():
             self.arms[arm].send(message, begin_ns)
+        # Not with where it was planned to begin: arms in motion are past that.
+        self._tick()
 
     def stop(self, order: Order, stamp_ns: int) -> None:
         """Send a stop to each arm that can be reached, whatever becomes of the other.
@@ -260,6 +261,7 @@ class ArmOutputs:
                 self.arms[arm].send(message, begin_ns)
             except UserError as error:
                 problems.append(str(error))
+        self._tick()
         if problems:
             raise UserError(' '.join(problems))
 
