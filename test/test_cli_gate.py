@@ -15,12 +15,13 @@ GOAL = ROBOT.home + 0.1 * ~ROBOT.gripper_mask
 
 @pytest.fixture
 def ask(tmp_path, capsys):
-    def asked(measured=None, **arrays):
+    def asked(measured=None, robot='aloha_sim', names=None, **arrays):
         arrays = {'positions': minimum_jerk(ROBOT.home, GOAL, 17), 'dt': 0.1, **arrays}
         np.savez(tmp_path / 'chunk.npz', **{k: v for k, v in arrays.items() if v is not None})
-        command = ['gate', 'check', str(tmp_path / 'chunk.npz'), '--robot', 'aloha_sim', '--json']
+        command = ['gate', 'check', str(tmp_path / 'chunk.npz'), '--robot', robot, '--json']
         if measured is not None:
-            np.savez(tmp_path / 'now.npz', positions=measured)
+            named = {} if names is None else {'joint_names': names}
+            np.savez(tmp_path / 'now.npz', positions=measured, **named)
             command += ['--measured', str(tmp_path / 'now.npz')]
         code = main(command)
         out, err = capsys.readouterr()
@@ -72,6 +73,31 @@ def test_arms_that_are_elsewhere(ask):
     far[1] += 1.0
     code, answer = ask(measured=far)
     assert (code, answer['reason']) == (1, 'START_BLEND_EXCEEDED')
+
+
+@pytest.mark.parametrize(
+    ('measured', 'names', 'words'),
+    [
+        (ROBOT.home[:13], None, 'holds 13 positions: one is needed for each of the 14 joints'),
+        (np.zeros(0), None, 'holds 0 positions'),
+        (np.stack([ROBOT.home] * 2), None, 'holds 28 positions'),
+        (np.where(np.arange(14) == 2, np.nan, ROBOT.home), None, 'of left_elbow is no number.'),
+        (np.where(np.arange(14) == 2, np.inf, ROBOT.home), ROBOT.joint_names[::-1],
+         'of right_wrist_angle is no number.'),
+        (ROBOT.home, ['x', *ROBOT.joint_names[1:]], 'does not give each joint once: left_waist'),
+    ],
+)  # fmt: skip
+def test_joints_now_that_are_not_the_robots_are_said_of_their_file(ask, measured, names, words):
+    code, sentence = ask(measured=measured, names=names)
+    assert code == 2
+    assert 'now.npz' in sentence and 'chunk.npz' not in sentence
+    assert words in sentence
+
+
+def test_joints_now_are_matched_by_name(ask):
+    near = ROBOT.home + 0.02 * (np.arange(14) == 2)
+    expected = ask(measured=near)
+    assert ask(measured=near[::-1], names=ROBOT.joint_names[::-1]) == expected
 
 
 @pytest.mark.parametrize('arrays', [{'dt': None}, {'positions': None}, {'positions': np.zeros(3)},

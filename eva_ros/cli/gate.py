@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from eva_ros.errors import UserError
 
 if TYPE_CHECKING:
+    from eva_ros.control.chunk import Array
+    from eva_ros.control.chunk import Chunk
     from eva_ros.control.gate import Verdict
 
 HELP = 'ask the command gate about a chunk in a file'
@@ -33,37 +35,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge the chunk; 1 if it is refused."""
-    import numpy as np
-
-    from eva_ros.control.chunk import Chunk
     from eva_ros.control.gate import check_chunk
     from eva_ros.control.settings import load_gate_settings
     from eva_ros.robot.spec import load_robot
 
     robot = load_robot(args.robot)
     settings = load_gate_settings(robot.name, args.gate, simulated=robot.simulated)
-    content = _arrays(args.chunk)
+    measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
+    chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
+    verdict = check_chunk(chunk, measured, robot, settings, 0)
+    if args.json:
+        print(json.dumps(_as_json(verdict), allow_nan=False))
+    else:
+        _print(verdict)
+    return 0 if verdict.accepted else 1
+
+
+def _chunk(
+    path: Path, joint_names: tuple[str, ...], measured: 'Array | None'
+) -> 'tuple[Chunk, Array]':
+    """Return the chunk in a file and the joints now: at rest at its first step if not given."""
+    import numpy as np
+
+    from eva_ros.control.chunk import Chunk
+
+    content = _arrays(path)
     for name in ('positions', 'dt'):
         if name not in content:
-            raise UserError(f'{args.chunk} holds no {name}: positions [T, J] and dt are needed.')
-    positions, names = content['positions'], content.get('joint_names', robot.joint_names)
-    names = tuple(str(name) for name in names)
+            raise UserError(f'{path} holds no {name}: positions [T, J] and dt are needed.')
+    positions = content['positions']
+    names = tuple(str(name) for name in content.get('joint_names', joint_names))
     if positions.ndim != 2 or content['dt'].shape != ():
         raise UserError(
-            f'{args.chunk}: positions have shape {list(positions.shape)} and dt '
+            f'{path}: positions have shape {list(positions.shape)} and dt '
             f'{list(content["dt"].shape)}; [T, J] and one number are needed.'
         )
-    measured = positions[0] if len(positions) else positions.ravel()
-    if args.measured is not None:
-        now = _arrays(args.measured)
-        if 'positions' not in now:
-            raise UserError(f'{args.measured} holds no positions: positions [J] are needed.')
-        measured = now['positions'].reshape(-1)
-        if 'joint_names' in now:
-            measured = _in_order(args.measured, measured, now['joint_names'], robot.joint_names)
-    elif set(names) == set(robot.joint_names) and len(measured) == len(names):
-        measured = measured[[names.index(name) for name in robot.joint_names]]
-    observed = dict(zip(robot.joint_names, measured))
+    if measured is None:
+        measured = positions[0] if len(positions) else positions.ravel()
+        if set(names) == set(joint_names) and len(measured) == len(names):
+            measured = measured[[names.index(name) for name in joint_names]]
+    observed = dict(zip(joint_names, measured))
     chunk = Chunk(
         observation_stamp_ns=0,
         rollout_id=1,
@@ -72,12 +83,28 @@ def run(args: argparse.Namespace) -> int:
         positions=positions,
         observed_positions=np.array([observed.get(name, np.nan) for name in names]),
     )
-    verdict = check_chunk(chunk, measured, robot, settings, 0)
-    if args.json:
-        print(json.dumps(_as_json(verdict), allow_nan=False))
-    else:
-        _print(verdict)
-    return 0 if verdict.accepted else 1
+    return chunk, measured
+
+
+def _measured(path: Path, joint_names: tuple[str, ...]) -> 'Array':
+    """Return the joints in a file [J], in the order of the robot's."""
+    import numpy as np
+
+    content = _arrays(path)
+    if 'positions' not in content:
+        raise UserError(f'{path} holds no positions: positions [J] are needed.')
+    values = content['positions'].reshape(-1)
+    if 'joint_names' in content:
+        values = _in_order(path, values, content['joint_names'], joint_names)
+    if len(values) != len(joint_names):
+        raise UserError(
+            f'{path} holds {len(values)} positions: one is needed for each of the '
+            f'{len(joint_names)} joints of the robot.'
+        )
+    bad = [name for name, value in zip(joint_names, values) if not np.isfinite(value)]
+    if bad:
+        raise UserError(f'{path}: the position of {", ".join(bad)} is no number.')
+    return values
 
 
 def _arrays(path: Path) -> dict[str, Any]:
