@@ -100,6 +100,24 @@ def test_joints_now_are_matched_by_name(ask):
     assert ask(measured=near[::-1], names=ROBOT.joint_names[::-1]) == expected
 
 
+def test_a_robot_whose_collisions_are_not_checked_says_so(ask, tmp_path, capsys):
+    assert ask()[1]['unchecked'] is None
+    piper = load_robot('piper_dual')
+    _, answer = ask(positions=np.tile(piper.home, (17, 1)), robot='piper_dual')
+    assert answer['accepted'] and answer['unchecked'] == (
+        'Nothing keeps the arms from each other and from themselves: the robot YAML of piper_dual '
+        'has no collision bodies.'
+    )
+    assert main(['gate', 'check', str(tmp_path / 'chunk.npz'), '--robot', 'piper_dual']) == 0
+    assert 'not checked: Nothing keeps the arms' in capsys.readouterr().out
+    # A gate file may turn the check off for any robot.
+    gate = tmp_path / 'gate.yaml'
+    gate.write_text('gate: {check_collisions: false}')
+    np.savez(tmp_path / 'chunk.npz', positions=np.tile(ROBOT.home, (17, 1)), dt=0.1)
+    assert main(['gate', 'check', str(tmp_path / 'chunk.npz'), '--gate', str(gate)]) == 0
+    assert 'check_collisions is false' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize('arrays', [{'dt': None}, {'positions': None}, {'positions': np.zeros(3)},
                                     {'positions': np.array([['a']])},
                                     {'positions': np.full((17, 14), 1j)},

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Judge the chunk; 1 if it is refused."""
     from eva_ros.control.gate import check_chunk
     from eva_ros.control.settings import load_gate_settings
+    from eva_ros.control.space import unchecked_space
     from eva_ros.robot.spec import load_robot
 
     robot = load_robot(args.robot)
@@ -44,10 +45,11 @@ def run(args: argparse.Namespace) -> int:
     measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
     chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
     verdict = check_chunk(chunk, measured, robot, settings, 0)
+    unchecked = unchecked_space(robot, settings)
     if args.json:
-        print(json.dumps(_as_json(verdict), allow_nan=False))
+        print(json.dumps(_as_json(verdict, unchecked), allow_nan=False))
     else:
-        _print(verdict)
+        _print(verdict, unchecked)
     return 0 if verdict.accepted else 1
 
 
@@ -137,7 +139,7 @@ def _in_order(path: Path, values: Any, names: Any, wanted: tuple[str, ...]) -> A
     return values[[given.index(name) for name in wanted]]
 
 
-def _as_json(verdict: 'Verdict') -> dict[str, Any]:
+def _as_json(verdict: 'Verdict', unchecked: str | None) -> dict[str, Any]:
     finite = verdict.stretch == verdict.stretch and abs(verdict.stretch) != float('inf')
     return {
         'accepted': verdict.accepted,
@@ -146,6 +148,7 @@ def _as_json(verdict: 'Verdict') -> dict[str, Any]:
         'stretch': float(verdict.stretch) if finite else None,
         'clamped': verdict.clamped,
         'collision_pair': list(verdict.collision_pair),
+        'unchecked': unchecked,
         'arms': {
             arm: {
                 'joint_names': list(trajectory.joint_names),
@@ -159,9 +162,11 @@ def _as_json(verdict: 'Verdict') -> dict[str, Any]:
     }
 
 
-def _print(verdict: 'Verdict') -> None:
+def _print(verdict: 'Verdict', unchecked: str | None) -> None:
     print(f'{"accepted" if verdict.accepted else verdict.reason}: {verdict.detail}')
     if verdict.accepted:
         print(f'stretch {verdict.stretch:.2f}')
     for joint, outside in verdict.clamped.items():
         print(f'clamped {joint} by up to {outside:.3f}')
+    if unchecked is not None:
+        print(f'not checked: {unchecked}')
