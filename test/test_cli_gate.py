@@ -39,7 +39,10 @@ def test_an_accepted_chunk_comes_with_both_arms_messages(ask):
     for arm, message in answer['arms'].items():
         assert tuple(message['joint_names']) == ROBOT.arms[arm].controller.joints
         times = message['time_from_start']
-        assert times[0] == pytest.approx(0.1) and (np.diff(times) > 0.0).all()
+        # As the node sends it: one control period of rest, then the first step.
+        assert times[:2] == [pytest.approx(0.02), pytest.approx(0.12)]
+        assert (np.diff(times) > 0.0).all()
+        np.testing.assert_allclose(message['positions'][0], ROBOT.arm_command(arm, ROBOT.home)[1])
         for key in ('positions', 'velocities', 'accelerations'):
             assert np.shape(message[key]) == (len(times), 7)
         assert not any(message['velocities'][-1])

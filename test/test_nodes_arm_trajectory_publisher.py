@@ -1,8 +1,11 @@
 """The last guard before the arms: both arms or neither, and nothing unless armed."""
 
+import json
+
 from gate_bench import Bench
 from gate_bench import NODE
 from gate_bench import ROBOT
+import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from ros_harness import Graph
@@ -13,6 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.cli.main import main
 from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -57,6 +61,24 @@ def test_an_armed_node_moves_both_arms_with_one_stamp(bench: Bench):
         assert not any(message.points[-1].velocities)
         assert message.points[-1].positions[0] == pytest.approx(0.2, abs=0.05)
     assert bench.wait_for_state(SafetyState.EXECUTING).rollout_id == 1
+
+
+def test_eva_gate_check_prints_what_is_sent(bench: Bench, tmp_path, capsys):
+    bench.arm()
+    chunk = bench.chunk()
+    assert bench.send(chunk).sent
+    sent = bench.sent(1)
+    positions = np.reshape(chunk.positions, (17, 14))
+    np.savez(tmp_path / 'chunk.npz', positions=positions, dt=0.1)
+    assert main(['gate', 'check', str(tmp_path / 'chunk.npz'), '--json']) == 0
+    printed = json.loads(capsys.readouterr().out)['arms']
+    for arm, message in sent.items():
+        assert printed[arm]['joint_names'] == list(message.joint_names)
+        times = [to_ns(point.time_from_start) * 1e-9 for point in message.points]
+        np.testing.assert_allclose(printed[arm]['time_from_start'], times, atol=2e-9)
+        for key in ('positions', 'velocities', 'accelerations'):
+            rows = [getattr(point, key) for point in message.points]
+            np.testing.assert_allclose(printed[arm][key], rows, atol=1e-9)
 
 
 def test_after_the_motion_it_is_armed_again(bench: Bench):

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Judge the chunk; 1 if it is refused."""
-    from eva_ros.control.gate import check_chunk
+    from eva_ros.control.guard import ArmGuard
     from eva_ros.control.settings import load_gate_settings
     from eva_ros.control.space import unchecked_space
     from eva_ros.robot.spec import load_robot
@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load_gate_settings(robot.name, args.gate, simulated=robot.simulated)
     measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
     chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
-    verdict = check_chunk(chunk, measured, robot, settings, 0)
+    # The node asks the same of its guard, and sends what comes of it.
+    verdict = ArmGuard(robot, settings, dry_run=True, now_ns=0).judge(chunk, measured, None, 0)
     unchecked = unchecked_space(robot, settings)
     if args.json:
         print(json.dumps(_as_json(verdict, unchecked), allow_nan=False))
