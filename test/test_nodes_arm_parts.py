@@ -1,6 +1,7 @@
 """The parts of the arm trajectory publisher by themselves, without a graph."""
 
 from concurrent.futures import Future
+import os
 import sys
 from types import ModuleType
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_outputs import ActionOutput
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import check_listener
+from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import HermiteSpline
@@ -395,6 +397,48 @@ def test_what_waits_is_reported_once_when_it_is_withdrawn():
     assert len(waiting.reports) == 1
     with pytest.raises(UserError, match='No chunk waits'):
         waiting.approval.approve()
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Two files and what watches them."""
+    files = [tmp_path / 'robot.yaml', tmp_path / 'gate.yaml']
+    for path in files:
+        path.write_text('max_velocity: 1.0\n')
+    watch = FileWatch(files)
+    assert watch.changed() is None
+    return *files, watch
+
+
+def test_a_file_of_the_same_size_and_time_has_changed(watched):
+    _, gate, watch = watched
+    before = gate.stat()
+    gate.write_text('max_velocity: 9.0\n')
+    os.utime(gate, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = gate.stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (
+        before.st_size, before.st_mtime_ns, before.st_ino,
+    )  # fmt: skip
+    assert watch.changed() == str(gate)
+    gate.write_text('max_velocity: 1.0\n')
+    assert watch.changed() is None
+
+
+def test_a_file_that_is_gone_has_changed(watched):
+    robot, _, watch = watched
+    robot.unlink()
+    assert watch.changed() == str(robot)
+
+
+def test_a_file_with_the_same_content_in_its_place_has_not_changed(watched, tmp_path):
+    robot, _, watch = watched
+    copy = tmp_path / 'copy.yaml'
+    copy.write_text(robot.read_text())
+    copy.replace(robot)
+    assert watch.changed() is None
 
 
 # --- who else publishes --------------------------------------------------------------------------
