@@ -765,6 +765,31 @@ def test_home_goes_through_the_same_gate(make):
         np.testing.assert_allclose(message.points[-1].positions, home, atol=1e-9)
 
 
+def test_home_is_approved_by_the_call_and_previewed(make):
+    bench = make({'approve': True}, dry_run=True)
+    bench.arm()
+    away = bench.slip[0] = 0.3
+    bench.graph.wait_for(
+        lambda: abs(bench.node._joints.positions[0] - ROBOT.home[0] - away) < 1e-6
+    )
+    assert 'nothing is sent' in bench.ask(topics.GO_HOME).message
+    (preview,) = bench.graph.wait_for(lambda: bench.previews)
+    assert bench.nothing_was_sent()
+    assert bench.ask(topics.DISARM).success
+    (real,) = bench.node.set_parameters([Parameter('dry_run', value=False)])
+    assert real.successful
+    bench.arm()
+    assert bench.ask(topics.GO_HOME).success
+    bench.sent(1)
+    assert bench.wait_for_state(SafetyState.EXECUTING)
+    assert all(state.state != SafetyState.AWAITING_APPROVAL for state in bench.safety)
+    bench.graph.wait_for(lambda: len(bench.previews) == 2)
+    for shown in bench.previews:
+        begin, end = shown.points[0].positions, shown.points[-1].positions
+        assert begin[0] == pytest.approx(ROBOT.home[0] + away, abs=1e-6)
+        np.testing.assert_allclose(end, ROBOT.home, atol=1e-9)
+
+
 # --- the publisher itself dies -------------------------------------------------------------------
 
 
