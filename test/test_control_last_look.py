@@ -12,6 +12,7 @@ from eva_ros.control.gate import Chunk
 from eva_ros.control.gate import GateSettings
 from eva_ros.control.gate import plan_home
 from eva_ros.control.reasons import RefusedError
+from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.stop import stop_limits
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
@@ -305,3 +306,15 @@ def test_a_margin_wider_than_a_joints_range_leaves_a_tenth_of_it():
     # The others have the margin that was asked for, and grippers none.
     assert lowest[0] == pytest.approx(low[0] + 0.05)
     assert (lowest[6], highest[6]) == (low[6], high[6])
+
+
+def test_a_motion_that_cannot_begin_at_rest_is_refused():
+    still = np.tile(ROBOT.home, (17, 1))
+    verdict = check_chunk(
+        Chunk(0, 1, ROBOT.joint_names, 0.1, still, ROBOT.home), ROBOT.home, ROBOT, SETTINGS, 0
+    )
+    assert begun_at_rest(verdict, ROBOT, SETTINGS).accepted
+    verdict.path.positions[3, ELBOW] = np.nan
+    refused = begun_at_rest(verdict, ROBOT, SETTINGS)
+    assert (refused.accepted, refused.reason) == (False, 'LIMIT_VIOLATION')
+    assert refused.command == {} and refused.path is None

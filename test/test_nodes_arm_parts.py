@@ -105,7 +105,7 @@ def test_a_stop_goes_to_the_arm_that_can_be_reached(lost, other):
     outputs = outputs_of(ROBOT, node)
     outputs.arms[lost].publisher.listeners = 0
     with pytest.raises(UserError, match=f'The {lost} arm: nobody listens'):
-        outputs.stop(move(ROBOT), node.time_ns)
+        outputs.stop(move(ROBOT), node.time_ns, node.time_ns)
     assert len(outputs.arms[other].publisher.messages) == 1
     assert outputs.arms[lost].publisher.messages == []
 
@@ -116,7 +116,7 @@ def test_a_stop_that_reaches_no_arm_names_both():
     for output in outputs.arms.values():
         output.publisher.listeners = 0
     with pytest.raises(UserError, match=r'The left arm: .*The right arm: '):
-        outputs.stop(move(ROBOT), node.time_ns)
+        outputs.stop(move(ROBOT), node.time_ns, node.time_ns)
 
 
 @pytest.mark.parametrize('lost', ['left', 'right'])
@@ -175,12 +175,13 @@ def test_a_motion_that_was_planned_earlier_is_streamed_from_where_it_should_be()
         assert targets == [pytest.approx(0.25, abs=1e-9)]
 
 
-def test_a_stop_is_streamed_at_once():
+@pytest.mark.parametrize(('late_ns', 'done'), [(0, 0.0), (SECOND // 2, 0.25)])
+def test_a_stop_is_streamed_at_once_from_where_it_should_be(late_ns, done):
     node = FakeNode()
     outputs = outputs_of(PIPER, node)
-    outputs.stop(move(PIPER), 0)
+    outputs.stop(move(PIPER), 0, node.time_ns - late_ns)
     for targets in waists(outputs):
-        assert targets == [pytest.approx(0.0, abs=1e-9)]
+        assert targets == [pytest.approx(done, abs=1e-9)]
 
 
 @pytest.mark.parametrize('use_sim_time', [False, True])
@@ -292,7 +293,8 @@ class Outputs:
     def __init__(self):
         self.stamps = []
 
-    def stop(self, order, stamp_ns):
+    def stop(self, order, stamp_ns, planned_ns):
+        assert planned_ns == 7
         self.stamps.append(stamp_ns)
 
 
@@ -450,11 +452,8 @@ class Speakers:
     def __init__(self, speakers):
         self.speakers = speakers
 
-    def get_namespace(self):
-        return '/robot'
-
-    def get_name(self):
-        return 'publisher'
+    def get_fully_qualified_name(self):
+        return '/robot/publisher'
 
     def get_publishers_info_by_topic(self, topic):
         return [SimpleNamespace(node_namespace=namespace, node_name=name)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import standing
 from eva_ros.control.trajectory import check_command
@@ -21,8 +22,8 @@ def begun_at_rest(verdict: Verdict, robot: Robot, settings: GateSettings) -> Ver
         robot: whose arms.
         settings: of the gate; the control period.
 
-    Raises:
-        RefusedError: the messages are not fit to be sent.
+    Returns:
+        The verdict on it; refused where the messages would not be fit to be sent.
     """
     if not verdict.accepted or verdict.path is None:
         return verdict
@@ -32,5 +33,11 @@ def begun_at_rest(verdict: Verdict, robot: Robot, settings: GateSettings) -> Ver
         return verdict
     path = standing(start, settings.control_period_s).then(verdict.path)
     command = to_command(robot, path)
-    check_command(command, robot)
+    try:
+        check_command(command, robot)
+    except RefusedError as refusal:
+        return replace(
+            verdict, accepted=False, reason=refusal.reason, detail=refusal.detail, command={},
+            path=None, limit_violations_after=0, execute_steps=0, duration_s=0.0,
+        )  # fmt: skip
     return replace(verdict, command=command, path=path, duration_s=path.duration)

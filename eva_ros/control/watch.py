@@ -65,7 +65,7 @@ class ExecutionWatch:
         )
 
     def _sent(self, arm: str, elapsed_s: float) -> Array:
-        at = self._path.times[0] + max(0.0, elapsed_s)
+        at = self._path.times[0] + elapsed_s
         return self._path.sample(at)[0][self._robot.arm_indices(arm)]
 
     def _frozen(

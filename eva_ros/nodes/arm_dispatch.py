@@ -90,7 +90,7 @@ class ArmDispatch:
             UserError: an arm cannot be reached; the other one got its stop.
         """
         timed = order.goes_on and clock_is_good
-        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0)
+        self._outputs.stop(order, self._stamp_ns(now_ns) if timed else 0, now_ns)
 
     def _stamp_ns(self, now_ns: int) -> int:
         return 0 if self._begins_at_receipt else now_ns

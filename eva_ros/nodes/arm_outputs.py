@@ -240,21 +240,22 @@ class ArmOutputs:
             prepared: of both arms.
             planned_ns: ROS time at which the motion begins; streams catch up with it.
         """
-        begin_ns = self._time_ns() - max(0, self._node.now_ns() - planned_ns)
+        begin_ns = self._begin_ns(planned_ns)
         for arm, message in prepared.items():
             self.arms[arm].send(message, begin_ns)
         # Not with where it was planned to begin: arms in motion are past that.
         self._tick()
 
-    def stop(self, order: Order, stamp_ns: int) -> None:
+    def stop(self, order: Order, stamp_ns: int, planned_ns: int) -> None:
         """Send a stop to each arm that can be reached, whatever becomes of the other.
 
         Args:
             order: of the guard.
             stamp_ns: of both messages; 0: at receipt.
+            planned_ns: ROS time at which the stop begins; streams catch up with it.
         """
         problems = []
-        begin_ns = self._time_ns()
+        begin_ns = self._begin_ns(planned_ns)
         for arm, trajectory in order.command.items():
             try:
                 message = self.arms[arm].prepare(trajectory, order, stamp_ns)
@@ -280,6 +281,9 @@ class ArmOutputs:
     def _advance(self, to_ns: int) -> bool:
         more = [stream.advance(to_ns) for stream in self._streams]
         return any(more)
+
+    def _begin_ns(self, planned_ns: int) -> int:
+        return self._time_ns() - max(0, self._node.now_ns() - planned_ns)
 
     def _time_ns(self) -> int:
         """Return the time by which targets are due.
