@@ -18,6 +18,11 @@ def test_nothing_unsafe_leaves(begin):
     assert found['OK'] > 80
 
 
+@pytest.mark.parametrize('number', [869_315])
+def test_what_the_million_cases_found_stays_mended(number):
+    assert gate_cases.run(number) in ('BRAKE', 'ESTOP')
+
+
 def test_limits_that_touch_zero_and_starts_outside_the_limits_are_among_the_cases():
     rng = np.random.default_rng(0)
     outside = 0

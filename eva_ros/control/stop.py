@@ -108,8 +108,9 @@ def brake(
     for periods in _LAST_PERIODS:
         rest = _rest_of(path, elapsed_s, settings.control_period_s, periods, limits.max_jerk)
         if _keeps(rest, limits, path):
-            break
-    return _that_stays(robot, rest)
+            return _that_stays(robot, rest)
+    same = _the_same(path, elapsed_s)
+    return _that_stays(robot, rest if same is None else same)
 
 
 def side_by_side(robot: Robot, paths: Mapping[str, HermiteSpline]) -> Stop:
@@ -213,6 +214,21 @@ def _rest_of(
     """Return what is left of the path, at rest at its end, `periods` long at least."""
     left_s = max(path.duration - elapsed_s, period_s * periods)
     rest = committed(path, elapsed_s, left_s, period_s, max_jerk)
+    rest.velocities[-1], rest.accelerations[-1] = 0.0, 0.0
+    return rest
+
+
+def _the_same(path: HermiteSpline, elapsed_s: float) -> HermiteSpline | None:
+    """Return what is left of the path, point by point: it keeps what the path does; None if over.
+
+    Its first points may be past when it arrives, which changes nothing: they lie on the path that
+    the arms are on.
+    """
+    due_s = path.times - path.times[0] - elapsed_s
+    due_s = np.append(0.0, due_s[due_s > _SHORTEST_S])
+    if len(due_s) < 2:
+        return None
+    rest = HermiteSpline(due_s, *path.sample(path.times[0] + elapsed_s + due_s))
     rest.velocities[-1], rest.accelerations[-1] = 0.0, 0.0
     return rest
 
