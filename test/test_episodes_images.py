@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from eva_ros.episodes import images
 from eva_ros.episodes.images import decode_compressed
 from eva_ros.episodes.images import decode_image
 from eva_ros.errors import UserError
@@ -85,6 +86,32 @@ def test_jpeg_equals_opencv(form):
     wanted = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
     for held in (data.tobytes(), memoryview(data.tobytes()), data, list(data.tobytes())):
         assert np.array_equal(decode_compressed(held, form), wanted)
+
+
+def compressed_pictures():
+    """Return pictures of every kind that OpenCV turns into three channels by itself."""
+    bgra = np.dstack([IMAGE, IMAGE[..., :1]])
+    turned = cv2.imencode('.jpg', IMAGE)[1].tobytes()
+    # An EXIF header that says: turn it by a right angle.
+    exif = b'Exif\0\0MM\0*\0\0\0\10\0\1\1\22\0\3\0\0\0\1\0\6\0\0\0\0\0\0'
+    segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
+    return {
+        'jpeg': turned,
+        'grey jpeg': cv2.imencode('.jpg', IMAGE[..., 0])[1].tobytes(),
+        'turned jpeg': turned[:2] + segment + turned[2:],
+        'png': cv2.imencode('.png', IMAGE)[1].tobytes(),
+        'transparent png': cv2.imencode('.png', bgra)[1].tobytes(),
+        'grey png': cv2.imencode('.png', IMAGE[..., 0])[1].tobytes(),
+    }
+
+
+@pytest.mark.parametrize('kind', compressed_pictures())
+def test_opencvs_own_way_to_rgb_gives_the_pixels_of_the_long_way(kind, monkeypatch):
+    data = compressed_pictures()[kind]
+    found = decode_compressed(data, 'jpeg')
+    monkeypatch.setattr(images, '_DIRECT', None)
+    assert np.array_equal(found, decode_compressed(data, 'jpeg'))
+    assert found.shape == ((64, 48, 3) if 'turned' in kind else (48, 64, 3))
 
 
 def test_zeros_behind_a_jpeg_do_no_harm():

@@ -52,6 +52,8 @@ cv2.setNumThreads(1)
 
 _JPEG_BEGIN, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG_BEGIN = b'\x89PNG'
+# Newer OpenCVs decode to RGB by themselves: the same pixels without another pass over them.
+_DIRECT = getattr(cv2, 'IMREAD_COLOR_RGB', None)
 # Drivers leave some bytes behind a JPEG's end.
 _TAIL = 256
 # A picture of more pixels is not believed: its header is damaged.
@@ -102,12 +104,19 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
     _refuse_deep(stream)
     try:
         # OpenCV asserts on an empty buffer and returns None for anything else it cannot read.
-        picture = cv2.imdecode(stream, cv2.IMREAD_COLOR) if stream.size else None
+        picture = _decoded(stream) if stream.size else None
     except cv2.error:
         picture = None
     if picture is None:
         raise UserError(f"An image of format '{format}', {stream.size} bytes, cannot be decoded.")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    return picture
+
+
+def _decoded(stream: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+    if _DIRECT is not None:
+        return cv2.imdecode(stream, _DIRECT)
+    picture = cv2.imdecode(stream, cv2.IMREAD_COLOR)
+    return picture if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def _refuse_cut_off(stream: NDArray[np.uint8]) -> None:
