@@ -6,6 +6,11 @@ Bags of three 640x480 JPEG cameras and joint states at 100 Hz are made in a temp
 Each ratio is of two measurements taken in turn; the median of the repeats is printed with its
 least and greatest value. The plain loop runs on one core, ours and the bare limit on
 all of them: whatever else the machine does shows. CPU seconds are printed beside them.
+
+The bare limit is OpenCV's decoder and the resize of the same part of each picture, in as many
+processes, whose start counts on both sides. What is left to ours: of 1.9 ms a picture (640x480,
+83 KB) 0.2 ms are Python, half of it for the ten joint states of each tick; reading the bag is
+0.04 ms.
 """
 
 import argparse
@@ -83,13 +88,14 @@ def write_bag(path: Path, seconds: float, camera_hz: float, jpegs: list[bytes]) 
 
 
 def bare(jpegs: list[bytes], count: int) -> None:
-    """Decode and resize a share of the pictures, and nothing else."""
-    boxes = [camera.box for camera in view().cameras]
+    """Decode a share of the pictures and resize what the view shows of them, nothing else."""
+    cameras = view().cameras
     for number in range(count):
         data = np.frombuffer(jpegs[number % len(jpegs)], np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-        box = boxes[number % len(boxes)]
-        cv2.resize(image, (box[3], box[2]), interpolation=cv2.INTER_AREA)
+        image, camera = cv2.imdecode(data, cv2.IMREAD_COLOR), cameras[number % len(cameras)]
+        top, left, bottom, right = camera.crop_pixels(*image.shape[:2])
+        size = (camera.box[3], camera.box[2])
+        cv2.resize(image[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
 
 
 def run_bare(jpegs: list[bytes], count: int, workers: int) -> None:
