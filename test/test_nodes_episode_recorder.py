@@ -10,14 +10,18 @@ from episode_bags import joints_at
 from episode_bags import jpeg
 from episode_bags import picture
 from episode_bags import SECOND
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
 from rclpy.action import ActionClient
 from rclpy.parameter import Parameter
 from ros_harness import Graph
+from ros_harness import TIMEOUT_S
 from ros_harness import wait
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from eva_msgs.action import RecordEpisode
@@ -30,6 +34,7 @@ from eva_ros.episodes.recorded_bag import RecordedBag
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.records import TextRecord
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.nodes.episode_recorder import EpisodeRecorder
@@ -202,6 +207,122 @@ def test_messages_that_were_sent_and_never_heard_are_counted(graph, tmp_path):
     graph.wait_for(heard(node, 2))
     answer = trigger(graph, topics.STOP)
     assert "3 messages were dropped on 'joint_states'" in answer.message
+
+
+def finished(folder: Path) -> tuple[list[EpisodeRecord], list, dict[str, str]]:
+    """Return the markers, all records and the facts of a bag that nothing is wrong with."""
+    said = []
+    with BagReader(folder, said.append) as reader:
+        records, facts = list(reader.records()), reader.facts
+    assert said == []
+    return [r for r in records if isinstance(r, EpisodeRecord)], records, facts
+
+
+def test_a_judges_word_on_an_earlier_episode_does_not_end_this_one(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    judge = graph.publisher(Episode, topics.EPISODE, qos.LATCHED)
+    start(graph, drivers, node)
+    stale = Episode(phase=Episode.END, success=Episode.SUCCESS)
+    stale.header.stamp = to_time(node._recording.start_ns - 1)
+    # Handed over by hand: on its topic the next one may replace it before it is heard.
+    node._on_episode(stale)
+    fresh = Episode(phase=Episode.END, success=Episode.FAILURE)
+    fresh.header.stamp = graph.probe.get_clock().now().to_msg()
+    judge.publish(fresh)
+    graph.wait_for(lambda: node._recording is None)
+    (bag,) = find_bags([tmp_path / 'bags'])
+    markers, _, facts = finished(bag)
+    assert facts['eva.success'] == 'false' and markers[-1].success is False
+
+
+def test_what_a_publisher_keeps_for_late_listeners_is_in_every_bag(graph, tmp_path):
+    drivers = Drivers(graph)
+    extra = {'extra_topics': '/robot_description std_msgs/msg/String'}
+    speaker = graph.publisher(String, '/robot_description', qos.LATCHED, listeners=0)
+    node = recorder(graph, tmp_path / 'bags', **extra)
+    speaker.publish(String(data='<robot/>'))
+    graph.wait_for(lambda: node._heard.topics['/robot_description'].latched)
+    for _ in range(2):
+        start(graph, drivers, node)
+        assert trigger(graph, topics.STOP).success
+    bags = find_bags([tmp_path / 'bags'])
+    assert len(bags) == 2
+    for bag in bags:
+        texts = [r.text for r in finished(bag)[1] if isinstance(r, TextRecord)]
+        assert texts == ['<robot/>']
+
+
+def test_a_disk_that_fills_up_ends_the_recording_in_good_order(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    start(graph, drivers, node)
+    drivers.send(2)
+    graph.wait_for(heard(node, 2))
+    recording = node._recording
+    node.set_parameters([Parameter('stop_free_gb', value=1e6)])
+    assert recording.over.wait(TIMEOUT_S)
+    assert 'GB are free on the disk' in recording.sentence and recording.kept
+    (bag,) = find_bags([tmp_path / 'bags'])
+    markers, records, _ = finished(bag)
+    assert [m.starts for m in markers] == [True, False]
+    assert sum(isinstance(r, ImageRecord) for r in records) == 6
+
+
+def test_a_stream_that_falls_silent_is_reported_while_it_is(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags', stale_after_s=60.0)
+    start(graph, drivers, node)
+    drivers.send(1)
+    graph.wait_for(heard(node, 1))
+    health = node.diagnostics._health
+    node._watch()
+    assert health['recording'].level == 'ok'
+    node.set_parameters([Parameter('stale_after_s', value=0.01)])
+    words = 'nothing is heard any more on'
+    graph.wait_for(lambda: words in health['recording'].message)
+    assert health['recording'].level == 'warn'
+    assert ROBOT.cameras['top'].topic in health['recording'].message
+
+
+@pytest.mark.parametrize('way', ['deactivate', 'shutdown'])
+def test_a_node_that_stops_finishes_its_bag(graph, tmp_path, way):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    start(graph, drivers, node)
+    drivers.send(2)
+    graph.wait_for(heard(node, 2))
+    if way == 'deactivate':
+        request = ChangeState.Request()
+        request.transition.id = Transition.TRANSITION_DEACTIVATE
+        assert graph.call(ChangeState, topics.of(NODE, 'change_state'), request).success
+    else:
+        graph.running.pop().stop()
+    (bag,) = find_bags([tmp_path / 'bags'])
+    markers, records, _ = finished(bag)
+    assert [m.starts for m in markers] == [True, False]
+    assert sum(isinstance(r, ImageRecord) for r in records) == 6
+
+
+def test_what_waits_in_vain_for_a_slow_disk_is_in_the_answer_and_the_result(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    client = ActionClient(graph.probe, RecordEpisode, topics.RECORD_EPISODE)
+    assert client.wait_for_server(60.0)
+    drivers.matched()
+    handle = wait(client.send_goal_async(RecordEpisode.Goal(instruction='wait')))
+    graph.wait_for(lambda: node._recording)
+    graph.wait_for(reliable(node))
+    drivers.matched()
+    # As if so much waited for the disk that nothing more may.
+    thread, most = node._recording.thread, node._recording.thread._most
+    thread._most = -1
+    drivers.send(1)
+    graph.wait_for(lambda: thread.overflown == 8)
+    thread._most = most
+    assert 'the disk was too slow for 8 messages' in trigger(graph, topics.STOP).message
+    assert wait(handle.get_result_async()).result.dropped == 8
+    client.destroy()
 
 
 def test_an_action_records_until_the_episode_is_judged(graph, tmp_path):
