@@ -419,4 +419,3 @@ class _Aligner:
             over = self._end_ns is not None
             self._anchor, self._step, self._start_ns = None, 0, _NEVER if over else _FROM_HERE
             self._heard_ns = self._told_ns = None
-            self._candidates.clear()

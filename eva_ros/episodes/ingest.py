@@ -217,7 +217,6 @@ class ObservationBuilder:
                 buffer.clear()
         if stream in self._images:
             self._joints.clear()
-        self._pictures.clear()
         self._on_clock_jump(
             f"The stamps of '{stream}' jumped back by {spelled(jump_ns * 1e-9)} to "
             f'{stamp_ns * 1e-9:.2f} s: what was received before is forgotten.'
