@@ -171,6 +171,15 @@ def test_faults_of_joint_states_are_named(tmp_path, change, words, verdict):
     assert words in ' '.join(found.reasons) and found.verdict == verdict
 
 
+def test_a_joint_that_is_not_there_is_not_said_to_rest(tmp_path):
+    path = record(
+        tmp_path / 'bag', lambda ns, topic, fields: joints(ns, topic, fields, without_wrist), NOW
+    )
+    left = check_bag(path, ROBOT, VIEW).topics['joint_states']['joints']['left']
+    assert left['missing'] == ['left_wrist_angle']
+    assert 'left_wrist_angle' not in left['motionless']
+
+
 def test_joints_that_never_move_are_listed_and_alone_no_finding(tmp_path):
     def change(ns, fields):
         fields['position'][7:] = 0.05

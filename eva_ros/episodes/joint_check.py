@@ -147,7 +147,8 @@ class ArmCheck:
     def motionless(self) -> list[str]:
         """Return the joints that are there and never move."""
         with np.errstate(invalid='ignore'):
-            return self._names(self._most - self._least <= _STILL)
+            still = self._most - self._least <= _STILL
+        return self._names(still & ~np.isnan(self._value))
 
     @property
     def found(self) -> list[str]:
