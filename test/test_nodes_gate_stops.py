@@ -19,15 +19,14 @@ WAISTS = (0, 7)
 
 @pytest.fixture
 def make(graph: Graph, tmp_path):
-    """Return a maker of benches whose arms turn far, and are missed when 0.06 rad astray."""
+    """Return a maker of benches whose chunks may be long."""
 
     def made(**parameters) -> Bench:
         settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
         settings['robots'] = {}
         settings['gate'].update(
             {'velocity_scaling_factor': 1.0, 'acceleration_scaling_factor': 1.0, 'approve': False,
-             'max_joint_state_age_s': 1.0, 'collision_margin': 0.005, 'execute_steps': 48,
-             'max_tracking_error': 0.06}
+             'max_joint_state_age_s': 1.0, 'collision_margin': 0.005, 'execute_steps': 48}
         )  # fmt: skip
         path = tmp_path / 'gate.yaml'
         path.write_text(yaml.safe_dump(settings))

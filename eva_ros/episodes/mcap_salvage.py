@@ -181,13 +181,20 @@ def _chunk(body: bytes, length: int) -> tuple[bytes, bool]:
     """Return what can be unpacked of a chunk, and whether that is all of it."""
     (size,) = struct.unpack_from('<Q', body, 16)
     compression, at = _string(body, 28)
-    packed = body[at + 8 :]
-    data = _unpack(packed, compression, min(size, LONGEST))
-    if len(body) < length:
-        return data, False
     (crc,) = struct.unpack_from('<I', body, 24)
+    (records,) = struct.unpack_from('<Q', body, at)
+    is_cut = len(body) < length
+    # A chunk that seems to go beyond the end of the file is cut off, or its length is damaged:
+    # then that of its records says otherwise, and is checked.
+    lies = is_cut and at + 8 + records != length
+    packed = body[at + 8 : at + 8 + records] if lies else body[at + 8 :]
+    data = _unpack(packed, compression, min(size, LONGEST))
+    if is_cut and not lies:
+        return data, False
     # A chunk that is all there and not what was written: nothing in it can be believed.
-    return (b'', False) if crc and crc32(data) != crc else (data, len(data) == size)
+    if (crc and crc32(data) != crc) or (lies and at + 8 + records > len(body)):
+        return b'', False
+    return data, len(data) == size and not lies
 
 
 def _unpack(packed: bytes, compression: str, longest: int) -> bytes:
