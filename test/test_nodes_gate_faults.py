@@ -570,6 +570,8 @@ def test_arming_while_the_arms_brake(make):
     seconds = 51.0
     assert asked(topics.DISARM).success
     assert 'still braking' in asked(topics.ARM).message
+    # Time does not go on before the arms have got their stop.
+    bench.graph.wait_for(lambda: min(bench.taken.values()) == 2)
     seconds = 53.0
     assert asked(topics.ARM).success
 
