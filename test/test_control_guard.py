@@ -196,6 +196,19 @@ def test_an_arm_that_goes_on_after_a_stop_gets_another_from_where_it_is(moving, 
     assert detail in moving.machine.detail
 
 
+def test_an_arm_that_missed_a_stop_too_is_not_taken_back_to_it(moving):
+    before = moving.motion
+    moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', joints(before, STOPPED_NS), STOPPED_NS)
+    for now_ns in range(STOPPED_NS, STOPPED_NS + 2_000_000_000, TICK_NS):
+        q = joints(before, now_ns)
+        # Only the arm that is looked at first is found so far.
+        fault = moving.watch('left', q[ROBOT.arm_indices('left')], now_ns)
+        if fault:
+            break
+    order = moving.stop_again('left', fault, q, now_ns)
+    np.testing.assert_allclose(order.path.positions[0], q, atol=1e-9)
+
+
 def test_an_estop_that_one_arm_missed_goes_on_as_one(moving):
     before = moving.motion
     moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', joints(before, STOPPED_NS), STOPPED_NS)

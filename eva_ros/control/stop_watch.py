@@ -74,6 +74,8 @@ class StopWatch:
         Raises:
             RefusedError: it is not fit to be sent.
         """
+        if self._goes_on and measured is not None:
+            self._look_at_the_others(running, measured, now_ns)
         # What fails from here on leaves the arms with what they were sent last.
         self.motion = running
         doing = {arm: self._goes_on.get(arm, running) for arm in self._robot.arms}
@@ -99,6 +101,19 @@ class StopWatch:
             watch = ExecutionWatch(self._robot, settings, stop.path, measured, moving=True)
         self.motion = Motion(stop.path, now_ns, running.rollout_id, watch)
         return stop
+
+    def _look_at_the_others(self, stop: Motion, measured: Array, now_ns: int) -> None:
+        """Find arms that go on too, and are not far enough from the stop yet to be a fault."""
+
+        def away(motion: Motion) -> float:
+            at = motion.path.sample(motion.path.times[0] + motion.elapsed_s(now_ns))[0]
+            return float(np.abs(measured - at)[part].max())
+
+        for arm in self._robot.arms:
+            part = self._robot.arm_indices(arm)
+            nearest = min(self._before, key=away, default=stop)
+            if arm not in self._goes_on and away(nearest) < away(stop):
+                self._goes_on[arm] = nearest
 
     def fault(
         self, arm: str, measured: Array, stamp_ns: int, settings: GateSettings
