@@ -235,10 +235,12 @@ class ArmGuard:
         """
         unreached, urgent = self._stops.unreached, self.machine.state is State.ESTOP
         self._stops.tell(arm)
-        order = NOTHING
-        if unreached:
-            order = self._rest(None, measured, now_ns, urgent=urgent)
-        self._add(fault[0], fault[1] + (' It is sent another.' if order else ''))
+        self._add(*fault)
+        if not unreached:
+            return NOTHING
+        order = self._rest(None, measured, now_ns, urgent=urgent)
+        if order:
+            self._add(fault[0], 'It is sent another.')
         return order
 
     def stop(self, measured: Array | None, now_ns: int) -> Order:

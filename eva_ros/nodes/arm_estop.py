@@ -37,6 +37,8 @@ class EstopTopic:
     def __init__(self, node: EvaNode, heartbeat_s: float, on_press: Callable[[], object]) -> None:
         self.is_pressed = self.was_pressed = False
         self._node = node
+        # The graph is asked by the name that it was remapped to.
+        self._topic = node.resolve_topic_name(topics.ESTOP)
         self._heartbeat = Heartbeat(heartbeat_s)
         self._on_press = on_press
         # That one of them does not fit a publisher is no news: another does.
@@ -52,7 +54,7 @@ class EstopTopic:
     @property
     def publishers(self) -> list[str]:
         """Return who can press, by full name."""
-        return publisher_names(self._node, topics.ESTOP)
+        return publisher_names(self._node, self._topic)
 
     @property
     def is_lost(self) -> bool:
@@ -69,5 +71,5 @@ class EstopTopic:
         if message.data:
             self.is_pressed = self.was_pressed = True
             self._on_press()
-        elif self._node.count_publishers(topics.ESTOP) < 2:
+        elif self._node.count_publishers(self._topic) < 2:
             self.is_pressed = False
