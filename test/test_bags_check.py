@@ -465,7 +465,10 @@ def test_the_start_of_an_episode_is_told_on_the_clock_that_aligns_it(tmp_path):
     [
         (lambda ns: ns, ['begins with the first image received', 'ends with the last image']),
         (lambda ns: 0, ['ends with the last image received before it']),
-        (lambda ns: ns + NOW + YEARS, ['begins with the first image received after it']),
+        (
+            lambda ns: ns + NOW + YEARS,
+            ['begins with the first image received', 'ends with the last image'],
+        ),
         (lambda ns: ns + NOW, []),
     ],
     ids=['boot', 'zero', 'ahead', 'same'],
@@ -480,6 +483,17 @@ def test_markers_of_another_clock_are_taken_by_the_time_of_reception(tmp_path, s
         assert 'its marker is not stamped by the clock of the images' in reason and word in reason
     (episode,) = found.episodes
     assert episode['frames'] >= 20 and episode['success'] is True
+
+
+def test_what_follows_the_end_of_an_attempt_is_not_taken_by_markers_of_a_clock_ahead(tmp_path):
+    content = [
+        (ns + NOW if topic == '/episode' else ns, topic, kind, fields)
+        for ns, topic, kind, fields in messages(Recording(duration_s=3.0))
+    ]
+    # The marker says END when half of it was received.
+    content.insert(len(content) // 2, content.pop())
+    (episode,) = check_bag(write_bag(tmp_path / 'bag', content), ROBOT, VIEW).episodes
+    assert 12 <= episode['frames'] <= 16
 
 
 @pytest.mark.parametrize(

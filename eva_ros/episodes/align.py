@@ -178,6 +178,8 @@ class _Aligner:
         self._piece, self._pieces = piece, [piece]
         self._start_ns, self._told_ns = start_ns, told_ns
         self._marker: EpisodeRecord | None = None
+        # Its marker is stamped by another clock than the images.
+        self._foreign = False
         self._end_ns: int | None = None
         self._anchor: int | None = None
         self._step = 0
@@ -213,18 +215,21 @@ class _Aligner:
     def _end(self, record: EpisodeRecord) -> None:
         """End with what its marker's stamp says, or with what was received before it."""
         self._end_ns = record.stamp_ns
-        if self._anchor is None or record.stamp_ns >= self._anchor:
+        newest_ns = self._builder.newest().get(self._reference)
+        is_behind = self._anchor is not None and record.stamp_ns < self._anchor
+        if newest_ns is None or not (self._foreign or is_behind):
             return
-        self._end_ns = self._builder.newest().get(self._reference, self._anchor)
+        self._end_ns = newest_ns
         self._tell_clocks('ends with the last image received before it')
 
     def _compare(self, stamp_ns: int) -> None:
         """Compare the first image with the marker that began the attempt."""
         marker, self._marker = self._marker, None
-        if marker is None or not marker.stamp_ns:
+        if marker is None or not marker.stamp_ns or self._end_ns is not None:
             return
         if -_DELAY_NS <= stamp_ns - marker.stamp_ns <= _OLD_NS:
             return
+        self._foreign = True
         self._start_ns, self._told_ns = _FROM_HERE, marker.received_ns
         self._tell_clocks('begins with the first image received after it')
 
