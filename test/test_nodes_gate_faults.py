@@ -867,6 +867,8 @@ OTHERS = {
         'test_nodes_gate_stops.test_a_stop_that_does_not_reach_one_arm_is_sent_again[right-e-stop]',
     'two e-stop publishers':
         'test_nodes_gate_stops.test_two_estop_publishers_are_not_armed_with_and_release_nothing',
+    'second e-stop publisher while armed, where one must be heard':
+        'test_nodes_gate_stops.test_a_second_estop_publisher_disarms_where_the_first_must_be_heard',
     'e-stop pressed and released while the node is inactive':
         'test_nodes_gate_stops.test_what_is_pressed_while_the_node_is_inactive_is_latched',
     'node configured anew while the e-stop is latched':

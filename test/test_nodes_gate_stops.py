@@ -21,12 +21,13 @@ WAISTS = (0, 7)
 def make(graph: Graph, tmp_path):
     """Return a maker of benches whose chunks may be long."""
 
-    def made(**parameters) -> Bench:
+    def made(estop_heartbeat_s=0.0, **parameters) -> Bench:
         settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
         settings['robots'] = {}
         settings['gate'].update(
             {'velocity_scaling_factor': 1.0, 'acceleration_scaling_factor': 1.0, 'approve': False,
-             'max_joint_state_age_s': 1.0, 'collision_margin': 0.005, 'execute_steps': 48}
+             'max_joint_state_age_s': 1.0, 'collision_margin': 0.005, 'execute_steps': 48,
+             'estop_heartbeat_s': estop_heartbeat_s}
         )  # fmt: skip
         path = tmp_path / 'gate.yaml'
         path.write_text(yaml.safe_dump(settings))
@@ -136,3 +137,28 @@ def test_arms_far_outside_their_limits_are_not_moved_by_disarming(make):
     answer = bench.ask(topics.DISARM)
     assert answer.success and 'outside their limits' in answer.message
     assert bench.nothing_was_sent()
+
+
+def test_what_is_pressed_before_the_node_is_configured_anew_is_latched(make):
+    bench = make()
+    node = bench.node
+    estop = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
+    node.trigger_deactivate()
+    estop.publish(Bool(data=True))
+    bench.graph.wait_for(lambda: node._estop.is_pressed)
+    for step in (node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
+        step()
+    assert node._guard.machine.state.value == 'ESTOP'
+
+
+def test_a_second_estop_publisher_disarms_where_the_first_must_be_heard(make):
+    bench = make(estop_heartbeat_s=5.0)
+    first = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
+    beat = bench.graph.probe.create_timer(0.1, lambda: first.publish(Bool(data=False)))
+    bench.arm()
+    bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
+    state = bench.graph.wait_for(
+        lambda: bench.safety[-1].state == SafetyState.DISARMED and bench.safety[-1]
+    )
+    assert 'Let one node publish' in state.detail
+    bench.graph.probe.destroy_timer(beat)

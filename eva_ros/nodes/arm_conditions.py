@@ -4,6 +4,7 @@ from eva_ros.control import reasons
 from eva_ros.control.guard import ArmGuard
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import joint_states_ahead
+from eva_ros.control.state import several_estops
 from eva_ros.nodes.arm_clock import ClockJumps
 from eva_ros.nodes.arm_estop import EstopTopic
 from eva_ros.nodes.arm_surroundings import ArmSurroundings
@@ -72,8 +73,12 @@ class ArmConditions:
         self._looks += 1
         fault = self._lost(now_ns) or self.astray_fault()
         if fault is None and self._looks % _LOOKS_PER_WALK == 0:
-            fault = self._surroundings.fault()
+            fault = self._surroundings.fault() or self._several_estops()
         return fault
+
+    def _several_estops(self) -> tuple[str, str] | None:
+        names = self._estop.publishers if self._estop.must_be_heard else []
+        return (reasons.ESTOP, several_estops(names)) if len(names) > 1 else None
 
     def _lost(self, now_ns: int) -> tuple[str, str] | None:
         age_s = self._joints.age_s(now_ns)

@@ -99,7 +99,6 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         if self._latched is not None:
             self._guard.machine = self._latched
-        self.own(self._remember_estop)
         urdf = [self.robot.urdf] if self.robot.urdf else []
         files = FileWatch([self.robot.path, path, *urdf])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
@@ -113,6 +112,7 @@ class ArmTrajectoryPublisher(EvaNode):
                 'false, or take mode look_dream_move.'
             )
         self._compose(files)
+        self.own(self._remember_estop)
         self._listen()
         # Whatever becomes of the time, the arms are looked after.
         self.call_every(_TICK_S, self._tick, clock=STEADY)
@@ -180,6 +180,9 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _remember_estop(self) -> None:
         machine = self._guard.machine
+        if self._estop.was_pressed:
+            detail = f"True on '{topics.ESTOP}' before the node was configured anew."
+            machine = machine.on(Event.ESTOP, reasons.ESTOP, detail).machine
         self._latched = machine if machine.state is State.ESTOP else None
 
     def on_parameter(self, name: str, value: Any) -> None:
