@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.splines import HermiteSpline
@@ -37,6 +40,10 @@ class Motion:
     def is_over(self, now_ns: int) -> bool:
         """Return whether it has come to its end."""
         return self.elapsed_s(now_ns) >= self.path.duration
+
+    def place(self, now_ns: int) -> NDArray[np.float64]:
+        """Return where it leads the joints to at a time [J]; before and after it, to its ends."""
+        return self.path.sample(self.path.times[0] + self.elapsed_s(now_ns))[0]
 
     def shifted(self, by_ns: int) -> 'Motion':
         """Return the same motion by a clock that was set by so much."""

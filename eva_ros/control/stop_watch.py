@@ -88,9 +88,11 @@ class StopWatch:
             )
             for motion in dict.fromkeys(doing.values())
         }
-        stop = stops[running] if len(stops) == 1 and running in stops else side_by_side(
-            self._robot, {arm: stops[motion].path for arm, motion in doing.items()}
-        )  # fmt: skip
+        if set(stops) == {running}:
+            stop = stops[running]
+        else:
+            paths = {arm: stops[motion].path for arm, motion in doing.items()}
+            stop = side_by_side(self._robot, paths)
         check_command(stop.command, self._robot, is_a_stop=True)
         self._before = tuple(
             motion for motion in (running, *self._before) if not motion.is_over(now_ns)
@@ -106,8 +108,7 @@ class StopWatch:
         """Find arms that go on too, and are not far enough from the stop yet to be a fault."""
 
         def away(motion: Motion) -> float:
-            at = motion.path.sample(motion.path.times[0] + motion.elapsed_s(now_ns))[0]
-            return float(np.abs(measured - at)[part].max())
+            return float(np.abs(measured - motion.place(now_ns))[part].max())
 
         for arm in self._robot.arms:
             part = self._robot.arm_indices(arm)
@@ -135,10 +136,10 @@ class StopWatch:
         fault = stop.watch.fault(arm, measured, stop.elapsed_s(stamp_ns))
         if fault is None or fault[0] != reasons.TRACKING:
             return fault
-        allowed = tracking_error(self._robot, settings)[self._robot.arm_indices(arm)]
+        part = self._robot.arm_indices(arm)
+        allowed = tracking_error(self._robot, settings)[part]
         for motion in self._before:
-            at = motion.path.sample(motion.path.times[0] + motion.elapsed_s(stamp_ns))[0]
-            away = np.abs(measured - at[self._robot.arm_indices(arm)])
+            away = np.abs(measured - motion.place(stamp_ns)[part])
             if (away <= allowed).all():
                 self._goes_on[arm] = motion
                 return (
