@@ -176,8 +176,8 @@ def arming_refusal(
     """
     if facts.estop_pressed:
         return reasons.ESTOP, 'The e-stop is pressed: release it first.'
-    if len(facts.estop_publishers) > 1:
-        return reasons.ESTOP, several_estops(facts.estop_publishers)
+    if detail := several_estops(facts.estop_publishers):
+        return reasons.ESTOP, detail
     if facts.heartbeat_lost:
         return reasons.ESTOP_HEARTBEAT_LOST, 'Nothing is heard from the e-stop: connect it.'
     if facts.use_sim_time and not simulated:
@@ -207,8 +207,10 @@ def arming_refusal(
     return None
 
 
-def several_estops(names: Sequence[str]) -> str:
-    """Return the sentence on an e-stop that several nodes publish."""
+def several_estops(names: Sequence[str]) -> str | None:
+    """Return the sentence on an e-stop that several nodes publish; None where only one does."""
+    if len(names) < 2:
+        return None
     return (
         f'{" and ".join(names)} publish the e-stop: nobody could tell which of them releases it '
         'or falls silent. Let one node publish what any of them says.'

@@ -71,14 +71,17 @@ class ArmConditions:
         To be called once a tick: what takes a while to tell or to look at is counted in looks.
         """
         self._looks += 1
-        fault = self._lost(now_ns) or self.astray_fault()
+        fault = self._lost(now_ns)
+        if fault is None and (found := self.astray()):
+            fault = found[1]
         if fault is None and self._looks % _LOOKS_PER_WALK == 0:
             fault = self._surroundings.fault() or self._several_estops()
         return fault
 
     def _several_estops(self) -> tuple[str, str] | None:
         names = self._estop.publishers if self._estop.must_be_heard else []
-        return (reasons.ESTOP, several_estops(names)) if len(names) > 1 else None
+        detail = several_estops(names)
+        return (reasons.ESTOP, detail) if detail else None
 
     def _lost(self, now_ns: int) -> tuple[str, str] | None:
         age_s = self._joints.age_s(now_ns)
@@ -91,11 +94,6 @@ class ArmConditions:
         if ahead:
             return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
         return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
-
-    def astray_fault(self) -> tuple[str, str] | None:
-        """Return what is wrong with an arm in motion or braking, as `fault` does."""
-        found = self.astray()
-        return found and found[1]
 
     def astray(self) -> tuple[str, tuple[str, str]] | None:
         """Return an arm that does not do what it was sent, and what is wrong with it."""

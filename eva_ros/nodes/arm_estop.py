@@ -32,7 +32,6 @@ class EstopTopic:
     Attributes:
         is_pressed: what the last message said; stays true while there are several publishers.
         was_pressed: somebody pressed it; until `forget`.
-        must_be_heard: its publisher may not fall silent.
     """
 
     def __init__(self, node: EvaNode, heartbeat_s: float, on_press: Callable[[], object]) -> None:
@@ -40,7 +39,6 @@ class EstopTopic:
         self._node = node
         # The graph is asked by the name that it was remapped to.
         self._topic = node.resolve_topic_name(topics.ESTOP)
-        self.must_be_heard = heartbeat_s > 0.0
         self._heartbeat = Heartbeat(heartbeat_s)
         self._on_press = on_press
         # That one of them does not fit a publisher is no news: another does.
@@ -57,6 +55,11 @@ class EstopTopic:
     def publishers(self) -> list[str]:
         """Return who can press, by full name."""
         return publisher_names(self._node, self._topic)
+
+    @property
+    def must_be_heard(self) -> bool:
+        """Return whether its publisher may not fall silent."""
+        return self._heartbeat.is_needed
 
     @property
     def is_lost(self) -> bool:

@@ -277,9 +277,8 @@ class ArmTrajectoryPublisher(EvaNode):
     def _reset_estop(self) -> str:
         if self._estop.is_pressed:
             raise UserError('The e-stop is still pressed: release it first.')
-        publishers = self._estop.publishers
-        if len(publishers) > 1:
-            raise UserError(several_estops(publishers))
+        if several := several_estops(self._estop.publishers):
+            raise UserError(several)
         reset, sentence = self._guard.reset(self.now_ns())
         if not reset:
             raise UserError(sentence)

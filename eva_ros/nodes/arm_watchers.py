@@ -98,12 +98,17 @@ class Heartbeat:
         self._period_s = period_s
         self._heard_ns: int | None = None
 
+    @property
+    def is_needed(self) -> bool:
+        """Return whether it may not be silent."""
+        return self._period_s > 0.0
+
     def beat(self, now_ns: int) -> None:
         """Note that it was heard."""
         self._heard_ns = now_ns
 
     def lost(self, now_ns: int) -> bool:
         """Return whether it has been silent for too long, or was never heard."""
-        if self._period_s <= 0.0:
+        if not self.is_needed:
             return False
         return self._heard_ns is None or now_ns - self._heard_ns > self._period_s * 1e9
