@@ -70,6 +70,12 @@ class Piece:
     number: int = 0
     ticks: list[Tick] = field(default_factory=list)
 
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """Return when each tick is, from the first one, in s."""
+        stamps = np.array([tick.observation.stamp_ns for tick in self.ticks])
+        return (stamps - stamps[0]) * 1e-9
+
 
 def align(
     records: Iterable[Record],

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from eva_ros.episodes.align import Piece
 from eva_ros.episodes.attempts import attempts
@@ -76,7 +75,7 @@ def bag_section(
 
 def _judged(piece: Piece) -> str:
     said = {True: 'success', False: 'failure', None: 'not judged'}[piece.success]
-    return f'{said}, {_seconds(piece)[-1]:.1f} s'
+    return f'{said}, {piece.seconds[-1]:.1f} s'
 
 
 def _reasons(check: BagCheck) -> str:
@@ -116,16 +115,10 @@ def _topics(check: BagCheck) -> str:
     )
 
 
-def _seconds(piece: Piece) -> NDArray[np.float64]:
-    """Return when each tick is, from the first one."""
-    stamps = np.array([tick.observation.stamp_ns for tick in piece.ticks])
-    return (stamps - stamps[0]) * 1e-9
-
-
 def _strip(piece: Piece, jpegs: _Jpegs, view: ViewSpec) -> str:
     """Return pictures at even times, under each its time; those of cameras in a row are wider."""
     chosen = np.unique(np.linspace(0, len(piece.ticks) - 1, _PICTURES).round().astype(int))
-    seconds = _seconds(piece)
+    seconds = piece.seconds
     shown = [_picture(jpegs.data[piece.ticks[i].frame], f'{seconds[i]:.1f} s') for i in chosen]
     height, width, _ = view.shape
     tile = max(_TILE[0], _TILE[1] * width // height)

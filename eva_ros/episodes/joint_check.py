@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from eva_ros.episodes.joints import is_sentinel
 from eva_ros.episodes.records import JointStateRecord
+from eva_ros.episodes.streams import JUMP_NS
 from eva_ros.robot.spec import Arm
 
 # A joint that stays within this moved no more than noise; rad, or a share of the opening.
@@ -20,8 +21,6 @@ _ABRUPT = 0.01
 # Measured joints may be off a little: a share of the range, and a share of the speed.
 _POSITION_SLACK, _VELOCITY_SLACK = 0.01, 0.2
 _WINDOW_NS = 20_000_000
-# Between stamps so far apart a clock was set: nothing rested that long.
-_JUMP_NS = 3600 * 1_000_000_000
 
 
 class ArmCheck:
@@ -94,7 +93,8 @@ class ArmCheck:
 
     def _watch(self, stamp_ns: int, held: NDArray, values: NDArray) -> None:
         """Compare with the last values: speed, and how long they have been the same."""
-        if abs(stamp_ns - self._last_ns) > _JUMP_NS:
+        if abs(stamp_ns - self._last_ns) > JUMP_NS:
+            # A clock was set: nothing rested that long.
             self._since[:] = stamp_ns
         self._last_ns = stamp_ns
         known = ~np.isnan(self._value[held])

@@ -21,12 +21,12 @@ _LEAST_SPAN = 0.2
 
 def joint_curves(piece: Piece, robot: Robot) -> str:
     """Return a plot of each arm's joints, with the names of its curves below."""
-    stamps = np.array([tick.observation.stamp_ns for tick in piece.ticks])
+    seconds = piece.seconds
     joints = np.stack([tick.joints for tick in piece.ticks])
-    chosen = np.linspace(0, len(stamps) - 1, min(len(stamps), _MOST_POINTS)).round().astype(int)
-    seconds = (stamps[chosen] - stamps[0]) * 1e-9
+    chosen = np.linspace(0, len(seconds) - 1, min(len(seconds), _MOST_POINTS)).round().astype(int)
+    seconds, joints = seconds[chosen], joints[chosen]
     arms = [
-        _arm(arm, robot.arms[arm].joint_names, seconds, joints[chosen][:, robot.arm_indices(arm)])
+        _arm(arm, robot.arms[arm].joint_names, seconds, joints[:, robot.arm_indices(arm)])
         for arm in ARM_NAMES
     ]
     return f'<div class="arms">{"".join(arms)}</div>'

@@ -21,7 +21,7 @@ _INTERVALS = 200_000
 _GAPS = 50
 # Stamps so far apart, of messages that were received one soon after the other, show that a clock
 # was set. Less may be a pause in a bag that was converted: its times of reception are made up.
-_JUMP_NS, _SOON = 3600 * 1_000_000_000, 100
+JUMP_NS, _SOON = 3600 * 1_000_000_000, 100
 
 
 @dataclass
@@ -87,7 +87,7 @@ class Stream:
         """Go on from the last stamp."""
         step_ns, waited_ns = stamp_ns - self.last_ns, max(0, received_ns - self._heard_ns)
         span = self._spans[-1]
-        if abs(step_ns) > _JUMP_NS + _SOON * waited_ns:
+        if abs(step_ns) > JUMP_NS + _SOON * waited_ns:
             if len(self._jumps) < _GAPS:
                 self._jumps.append((self.count, step_ns))
                 self._spans.append(_Span(stamp_ns, stamp_ns, span.until_ns() + waited_ns))
@@ -153,7 +153,7 @@ class Stream:
         while jumps:
             number, step_ns = jumps.pop(0)
             by = f'{"ahead" if step_ns > 0 else "back"} by {spelled(abs(step_ns) * 1e-9)}'
-            if jumps and jumps[0][0] == number + 1 and abs(jumps[0][1] + step_ns) < _JUMP_NS:
+            if jumps and jumps[0][0] == number + 1 and abs(jumps[0][1] + step_ns) < JUMP_NS:
                 jumps.pop(0)
                 found.append(f'the stamp of message {number} alone is {by}: it is wrong')
             else:
