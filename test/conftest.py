@@ -1,7 +1,9 @@
 """What all tests share: where ROS is not installed, its tests are left out."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import importlib.util
+import io
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,18 @@ def graph() -> Iterator[object]:
 def repository() -> Path:
     """Return the root of the checkout under test."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., tuple[list, str]]:
+    """Give a function that loads bags with a cache of the test's own: episodes and report."""
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.episodes.views import load_view
+    from eva_ros.robot.spec import load_robot
+
+    def run(*paths: Path, **options: object) -> tuple[list, str]:
+        robot, view, report = load_robot('aloha_sim'), load_view('aloha_sim'), io.StringIO()
+        found = load_episodes(paths, robot, view, tmp_path / 'cache', report=report, **options)
+        return found, report.getvalue()
+
+    return run

@@ -1,7 +1,6 @@
 """Attempts begin, are cut and are counted where the recording says so and nowhere else."""
 
 import dataclasses
-import io
 
 from episode_bags import messages
 from episode_bags import record
@@ -14,7 +13,6 @@ import pytest
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import world_of
 from eva_ros.episodes.dataset import Episode
-from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.dataset import split_episodes
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.settings import AlignSettings
@@ -24,18 +22,6 @@ from eva_ros.robot.spec import load_robot
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 MS = 1_000_000
 EPISODE = 'eva_msgs/msg/Episode'
-
-
-@pytest.fixture
-def load(tmp_path):
-    def run(*paths, settings=None):
-        report = io.StringIO()
-        found = load_episodes(
-            paths, ROBOT, VIEW, tmp_path / 'cache', report=report, settings=settings
-        )
-        return found, report.getvalue()
-
-    return run
 
 
 def silent(stream, *spans):

@@ -34,18 +34,6 @@ from eva_ros.robot.spec import load_robot
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 
 
-@pytest.fixture
-def load(tmp_path):
-    """Give a function that loads bags with a cache of the test's own: episodes and report."""
-
-    def run(*paths, **options):
-        report = io.StringIO()
-        found = load_episodes(paths, ROBOT, VIEW, tmp_path / 'cache', report=report, **options)
-        return found, report.getvalue()
-
-    return run
-
-
 def late(camera, index):
     """Return a jitter of up to 20 ms, another one for every image."""
     return (hash((len(camera), index)) % 1000) * 2e-5

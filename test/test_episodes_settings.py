@@ -1,7 +1,6 @@
 """Recorders differ: clocks, tolerances, attempts and joint states as a robot has them."""
 
 import dataclasses
-import io
 
 from episode_bags import joints_at
 from episode_bags import messages
@@ -15,7 +14,6 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
 from eva_ros.episodes.cache import world_of
-from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.joints import JointTrack
@@ -31,18 +29,6 @@ ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 MS = 1_000_000
 CAMERAS = VIEW.camera_names[:2]
 STATE = 'sensor_msgs/msg/JointState'
-
-
-@pytest.fixture
-def load(tmp_path):
-    def run(*paths, settings=None):
-        report = io.StringIO()
-        found = load_episodes(
-            paths, ROBOT, VIEW, tmp_path / 'cache', report=report, settings=settings
-        )
-        return found, report.getvalue()
-
-    return run
 
 
 def write(path, content, zero=(), texts=(), facts=(), shift_ns=0):

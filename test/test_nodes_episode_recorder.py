@@ -218,6 +218,14 @@ def finished(folder: Path) -> tuple[list[EpisodeRecord], list, dict[str, str]]:
     return [r for r in records if isinstance(r, EpisodeRecord)], records, facts
 
 
+def assert_one_bag(folder: Path, images: int) -> None:
+    """Assert that the only bag in a folder has both markers and so many images."""
+    (bag,) = find_bags([folder])
+    markers, records, _ = finished(bag)
+    assert [m.starts for m in markers] == [True, False]
+    assert sum(isinstance(r, ImageRecord) for r in records) == images
+
+
 def test_a_judges_word_on_an_earlier_episode_does_not_end_this_one(graph, tmp_path):
     drivers = Drivers(graph)
     node = recorder(graph, tmp_path / 'bags')
@@ -263,10 +271,7 @@ def test_a_disk_that_fills_up_ends_the_recording_in_good_order(graph, tmp_path):
     node.set_parameters([Parameter('stop_free_gb', value=1e6)])
     assert recording.over.wait(TIMEOUT_S)
     assert 'GB are free on the disk' in recording.sentence and recording.kept
-    (bag,) = find_bags([tmp_path / 'bags'])
-    markers, records, _ = finished(bag)
-    assert [m.starts for m in markers] == [True, False]
-    assert sum(isinstance(r, ImageRecord) for r in records) == 6
+    assert_one_bag(tmp_path / 'bags', images=6)
 
 
 def test_a_stream_that_falls_silent_is_reported_while_it_is(graph, tmp_path):
@@ -298,10 +303,7 @@ def test_a_node_that_stops_finishes_its_bag(graph, tmp_path, way):
         assert graph.call(ChangeState, topics.of(NODE, 'change_state'), request).success
     else:
         graph.running.pop().stop()
-    (bag,) = find_bags([tmp_path / 'bags'])
-    markers, records, _ = finished(bag)
-    assert [m.starts for m in markers] == [True, False]
-    assert sum(isinstance(r, ImageRecord) for r in records) == 6
+    assert_one_bag(tmp_path / 'bags', images=6)
 
 
 def test_what_waits_in_vain_for_a_slow_disk_is_in_the_answer_and_the_result(graph, tmp_path):
