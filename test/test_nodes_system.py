@@ -33,6 +33,8 @@ from eva_ros.sim.tasks import find_task
 PUBLISHER = topics.ARM_TRAJECTORY_PUBLISHER
 Result = ExecuteTask.Result
 STEP_RAD = 0.2
+# What takes longer to be answered was lost.
+ANSWER_S = 10.0
 
 
 @pytest.fixture(scope='module')
@@ -86,8 +88,17 @@ class System:
         assert self.process.poll() is None, self.said
 
     def arm(self):
-        name = topics.of(PUBLISHER, topics.ARM)
-        self.graph.wait_for(lambda: self.graph.call(Trigger, name).success)
+        """Ask until the arms are armed; an answer between processes may get lost on its way."""
+        client = self.graph.client(Trigger, topics.of(PUBLISHER, topics.ARM))
+        assert client.wait_for_service(TIMEOUT_S)
+
+        def is_armed():
+            answered = threading.Event()
+            future = client.call_async(Trigger.Request())
+            future.add_done_callback(lambda _: answered.set())
+            return answered.wait(ANSWER_S) and future.result().success
+
+        self.graph.wait_for(is_armed)
 
     def execute(self, **goal):
         """Ask for a task and return the result's future."""
