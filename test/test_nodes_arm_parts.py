@@ -9,23 +9,27 @@ from types import SimpleNamespace
 from action_msgs.msg import GoalStatus
 import numpy as np
 import pytest
+from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
 from eva_ros.control.guard import ArmGuard
 from eva_ros.control.guard import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
+from eva_ros.control.state import Event
 from eva_ros.control.stop import standing
 from eva_ros.control.trajectory import to_command
 from eva_ros.errors import UserError
 from eva_ros.nodes import arm_outputs
 from eva_ros.nodes.arm_approval import ChunkApproval
+from eva_ros.nodes.arm_conditions import ArmConditions
 from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_outputs import ActionOutput
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import check_listener
 from eva_ros.nodes.arm_watchers import FileWatch
 from eva_ros.nodes.arm_watchers import other_publishers
+from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.ros.chunks import received_chunk
@@ -317,6 +321,70 @@ def test_a_stop_tells_its_time_where_it_goes_on_with_a_motion(
     order = Order(to_command(ROBOT, path), path, goes_on=goes_on)
     dispatch.stop(order, 7, clock_is_good=clock_is_good)
     assert outputs.stamps == [stamp_ns]
+
+
+# --- joints and a clock that is set --------------------------------------------------------------
+
+
+class Watched:
+    """Arms in motion, and the joint states of them; the waists turn by 0.5 rad in a second."""
+
+    def __init__(self):
+        self.begin_ns = 100 * SECOND
+        self.guard = ArmGuard(ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns)
+        assert self.guard.arm(ArmingFacts(0.01), self.begin_ns)[0]
+        order = move(ROBOT)
+        verdict = SimpleNamespace(accepted=True, detail='', path=order.path, command=order.command)
+        assert self.guard.execute(verdict, 1, ROBOT.home, self.begin_ns)
+        self.joints = MeasuredJoints(ROBOT)
+        self.conditions = ArmConditions(self.guard, self.joints, None, None, None)
+
+    def measure(self, positions, stamp_ns):
+        names, values = ROBOT.to_joint_state(positions)
+        message = JointState(name=names, position=values.tolist())
+        message.header.stamp = to_time(stamp_ns)
+        for topic in ROBOT.joint_state_topics:
+            self.joints.add(topic, message, stamp_ns)
+
+    def jump_and_brake(self, now_ns, by_ns):
+        """Let the clock jump, as the node does, and return the time and the stop."""
+        self.guard.clock_jumped(by_ns)
+        self.joints.clock_jumped(by_ns)
+        now_ns += by_ns
+        order = self.guard.leave(
+            Event.FAULT, 'CLOCK_JUMP', 'It jumped.', self.joints.positions, now_ns
+        )[2]
+        return now_ns, order.path
+
+
+@pytest.mark.parametrize('by_s', [-0.5, -1.0, -30.0, 0.5, 30.0])
+def test_joints_measured_by_the_clock_before_are_not_compared_with_a_stop_by_the_new_one(by_s):
+    watched = Watched()
+    now_ns, by_ns = watched.begin_ns + SECOND // 2, round(by_s * 1e9)
+    there = watched.guard.motion.place(now_ns)
+    watched.measure(there, now_ns)
+    assert watched.conditions.astray(now_ns) is None
+    now_ns, stop = watched.jump_and_brake(now_ns, by_ns)
+    assert watched.conditions.astray(now_ns) is None
+    # What was under way when the clock was set comes with its old stamp.
+    watched.measure(there, now_ns - by_ns)
+    assert watched.conditions.astray(now_ns) is None
+    # From then on they are looked at as ever.
+    later_ns = now_ns + SECOND // 5
+    watched.measure(stop.sample(stop.times[0] + 0.2)[0], later_ns)
+    assert watched.conditions.astray(later_ns) is None
+    watched.measure(ROBOT.home - 1.0, later_ns)
+    assert watched.conditions.astray(later_ns)[1][0] == 'TRACKING'
+
+
+def test_joints_stamped_by_reception_are_as_old_after_the_clock_was_set():
+    joints = MeasuredJoints(PIPER)
+    assert PIPER.arms['left'].stamp_source == 'receive'
+    for arm in PIPER.arms.values():
+        message = JointState(name=arm.state_joints, position=[0.0] * len(arm.state_joints))
+        joints.add(arm.state_topic, message, 100 * SECOND)
+    joints.clock_jumped(-30 * SECOND)
+    assert joints.age_s(71 * SECOND) == pytest.approx(1.0)
 
 
 # --- approval ------------------------------------------------------------------------------------

@@ -516,6 +516,9 @@ def test_a_clock_that_jumps(make, to_s):
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
     braked_from(bench, places)
+    # Nor is the time told of what follows, until the node is activated anew.
+    press(bench)
+    assert {message.header.stamp.sec for message in bench.sent(3).values()} == {0}
 
 
 def braked_from(bench, places):

@@ -72,7 +72,7 @@ class ArmConditions:
         """
         self._looks += 1
         fault = self._lost(now_ns)
-        if fault is None and (found := self.astray()):
+        if fault is None and (found := self.astray(now_ns)):
             fault = found[1]
         if fault is None and self._looks % _LOOKS_PER_WALK == 0:
             fault = self._surroundings.fault() or self._several_estops()
@@ -95,11 +95,16 @@ class ArmConditions:
             return reasons.STAMP_IN_FUTURE, joint_states_ahead(ahead_s)
         return reasons.STALE_JOINT_STATE, f'The joint states are {age_s:.2f} s old.'
 
-    def astray(self) -> tuple[str, tuple[str, str]] | None:
-        """Return an arm that does not do what it was sent, and what is wrong with it."""
+    def astray(self, now_ns: int) -> tuple[str, tuple[str, str]] | None:
+        """Return an arm that does not do what it was sent, and what is wrong with it.
+
+        Joints that are stamped ahead of now are not compared with what is only to come.
+        """
+        latest_ns = now_ns + self._guard.settings.max_clock_skew_s * 1e9
         for arm in self._guard.robot.arms:
             measured = self._joints.of(arm)
-            fault = measured and self._guard.watch(arm, *measured)
-            if fault:
+            if measured is None or measured[1] > latest_ns:
+                continue
+            if fault := self._guard.watch(arm, *measured):
                 return arm, fault
         return None

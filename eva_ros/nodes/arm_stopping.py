@@ -2,6 +2,7 @@
 
 from eva_ros.control import reasons
 from eva_ros.control.guard import ArmGuard
+from eva_ros.control.motion import Order
 from eva_ros.control.state import Event
 from eva_ros.errors import UserError
 from eva_ros.nodes.arm_approval import ChunkApproval
@@ -42,7 +43,6 @@ class ArmStopping:
         self._dispatch = dispatch
         self._approval = approval
         self._reports = reports
-        self._clock_is_good = True
 
     def leave(self, event: Event, detail: str, reason: str = reasons.OPERATOR) -> str:
         """Disarm, fault or e-stop: bring both arms to rest and return the sentence on it.
@@ -57,8 +57,7 @@ class ArmStopping:
             went, sentence, order = self._guard.leave(
                 event, reason, detail, self._joints.positions, now_ns
             )
-            self._clock_is_good = reason != reasons.CLOCK_JUMP
-            self._dispatch.stop(order, now_ns, clock_is_good=self._clock_is_good)
+            self._send(order, now_ns)
         finally:
             self._approval.withdraw(reason, detail, now_ns)
             self._reports.publish_state()
@@ -73,7 +72,7 @@ class ArmStopping:
             return 'The arms are not moving.'
         now_ns = self._node.now_ns()
         try:
-            self._dispatch.stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+            self._send(self._guard.stop(self._joints.positions, now_ns), now_ns)
         finally:
             self._reports.publish_state()
         return 'The arms brake; they stay armed.'
@@ -88,6 +87,10 @@ class ArmStopping:
         now_ns = self._node.now_ns()
         try:
             order = self._guard.stop_again(arm, fault, self._joints.positions, now_ns)
-            self._dispatch.stop(order, now_ns, clock_is_good=self._clock_is_good)
+            self._send(order, now_ns)
         finally:
             self._reports.publish_state()
+
+    def _send(self, order: Order, now_ns: int) -> None:
+        # Until the node is activated anew, who knows whose clock jumped too.
+        self._dispatch.stop(order, now_ns, clock_is_good=not self._jumps.happened)

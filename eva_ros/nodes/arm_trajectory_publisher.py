@@ -216,6 +216,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _on_jump(self, by_ns: int) -> None:
         self._guard.clock_jumped(by_ns)
+        self._joints.clock_jumped(by_ns)
         detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
         self._stopping.leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
 
@@ -228,7 +229,7 @@ class ArmTrajectoryPublisher(EvaNode):
             self._reports.publish_state()
         self._approval.expire(now_ns)
         if not self._guard.is_armed:
-            if found := self._conditions.astray():
+            if found := self._conditions.astray(now_ns):
                 self._stopping.again(*found)
             return
         try:

@@ -43,6 +43,10 @@ class MeasuredJoints:
             stamp_ns = 0 if arm.stamp_source == 'receive' else to_ns(message.header.stamp)
             self._stamps_ns[name] = stamp_ns or received_ns
 
+    def clock_jumped(self, by_ns: int) -> None:
+        """Take over the stamps into a clock that jumped."""
+        self._stamps_ns = {arm: stamp + by_ns for arm, stamp in self._stamps_ns.items()}
+
     @property
     def positions(self) -> NDArray[np.float64] | None:
         """Return all joints [14], or None while one was never measured."""
