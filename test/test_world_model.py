@@ -13,6 +13,7 @@ import torch
 
 from eva_ros.errors import UserError
 from eva_ros.world_model import training_run
+from eva_ros.world_model import transformer
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
@@ -236,6 +237,66 @@ def test_mirrored_instructions_exchange_the_side():
     assert mirror_instruction('pass it on') is None
 
 
+def test_frames_held_on_the_device_give_the_same_batches(episodes, monkeypatch):
+    clips = find_clips([e.joints for e in episodes], 0.1, ClipSettings(9))
+    reading = ClipSampler(episodes, clips, seed=3, mirror=True)
+    holding = ClipSampler(episodes, clips, seed=3, mirror=True)
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _device: (10**9, 10**9))
+    holding._held = holding._hold()
+    share = slice(1, None, 2)
+    for index in (0, 7):
+        (frames, texts), (held, words) = (
+            reading.batch(index, 8, share),
+            holding.batch(index, 8, share),
+        )
+        assert torch.equal(frames, held)
+        assert texts == words
+        assert len(texts) == 4
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda _device: (10**5, 10**9))
+    assert holding._hold() is None
+
+
+def test_rotation_by_cosines_and_sines_is_the_complex_one():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 12, 3, 8, generator=generator)
+    angle = torch.randn(1, 12, 1, 4, generator=generator)
+    cos, sin = angle.cos(), angle.sin()
+    turned = transformer._rotate(x, torch.stack((cos, sin)))
+    assert torch.allclose(turned, transformer._rotate(x, torch.complex(cos, sin)), atol=1e-6)
+
+
+def test_compiled_training_learns_the_same_and_leaves_a_plain_model(
+    sampler, episodes, tmp_path, monkeypatch
+):
+    compiled = []
+    monkeypatch.setattr(torch, 'compile', lambda function: compiled.append(1) or function)
+    weights = []
+    for turn in range(2):
+        trainer = Trainer(
+            tiny_model(sampler, episodes).requires_grad_(True),
+            sampler,
+            TrainSettings(3),
+            tmp_path / str(turn),
+        )
+        if turn:
+            trainer.compile()
+        trainer.run()
+        model = trainer.averaged_model()
+        assert 'clean' not in model.__dict__
+        weights.append(model.transformer.state_dict())
+    assert compiled == [1]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_a_gpu_learns_and_gives_back_a_model_of_the_cpu(episodes, tmp_path):
+    options = RunOptions('tiny', steps=40, batch=16, width=64, layers=2)
+    assert training_run.train(episodes, 'aloha_sim', VIEW, tmp_path, options)
+    model = load_world_model(tmp_path)
+    assert model.device.type == 'cpu'
+    model.dream(episodes[0].frames[0], episodes[0].instruction, seed=0)
+
+
 def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
     settings = TrainSettings(steps=4, batch=2, warmup=2, checkpoint_every=2)
 
@@ -259,7 +320,13 @@ def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp
     options = RunOptions(name='tiny', steps=1, batch=1, width=64, layers=1)
     assert training_run.train(episodes, 'aloha_sim', VIEW, tmp_path, options)
     training_run.check(episodes, tmp_path, replace(options, steps=9, max_seconds=1.0))
-    for change in ({'batch': 2}, {'width': 128}, {'seed': 1}, {'mirror': False}):
+    for change in (
+        {'batch': 2},
+        {'learning_rate': 1e-3},
+        {'width': 128},
+        {'seed': 1},
+        {'mirror': False},
+    ):
         with pytest.raises(UserError, match=f'another {next(iter(change))}: repeat'):
             training_run.check(episodes, tmp_path, replace(options, **change))
     with pytest.raises(UserError, match='another bags'):

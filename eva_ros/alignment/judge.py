@@ -60,7 +60,7 @@ class Judge:
 
     def fingerprint(self) -> str:
         """Return a name for how dreams are judged; P0, which is measured, does not count."""
-        weights = [weight.float().numpy() for weight in self.idm.state_dict().values()]
+        weights = [weight.float().cpu().numpy() for weight in self.idm.state_dict().values()]
         limits = [value.numpy() for value in vars(self.limits).values()]
         reward = {key: value for key, value in asdict(self.reward).items() if key != 'scale'}
         floor = self.floor_share, self.floor_weight

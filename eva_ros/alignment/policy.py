@@ -41,7 +41,9 @@ class WorldModelPolicy:
     def fingerprint(self) -> str:
         """Return a name for the unaligned model's weights."""
         named = self.model.transformer.named_parameters()
-        return fingerprint(p.detach().float().numpy() for _, p in named if not p.requires_grad)
+        return fingerprint(
+            p.detach().float().cpu().numpy() for _, p in named if not p.requires_grad
+        )
 
     def velocity(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
         """Return the velocity of x [G, ...] in float32, in the precision inference has."""
@@ -59,7 +61,7 @@ class WorldModelPolicy:
 
     def condition(self, views: Tensor, instructions: list[str], repeat: int) -> Condition:
         """Return the condition of views [N, 3, H, W], each repeated so many times."""
-        one = self.model.condition(views, instructions)
+        one = self.model.condition(views.to(self.model.device), instructions)
         return Condition(
             *(part.repeat_interleave(repeat, 0) for part in (one.first, one.tokens, one.views))
         )
@@ -71,7 +73,7 @@ class WorldModelPolicy:
         shift = self.model.scheduler.config.shift
         sigma = draw_noise_levels(len(clips), shift, generator)
         noise = self.model.noise(len(clips), generator)
-        return flow_loss(self.model, clips, instructions, sigma, noise)
+        return flow_loss(self.model, clips.to(noise.device), instructions, sigma, noise)
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the adapter for `load_world_model(..., lora=folder)`."""

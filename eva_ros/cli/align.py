@@ -81,6 +81,7 @@ def _align(args: argparse.Namespace) -> int:
     from eva_ros.alignment.policy import WorldModelPolicy
     from eva_ros.alignment.trainer import align
     from eva_ros.errors import UserError
+    from eva_ros.world_model.train import training_device
 
     missing = [name for name in ('bags', 'world_model', 'idm', 'out') if not getattr(args, name)]
     if missing or (args.minutes is None) == (args.iterations is None):
@@ -92,7 +93,8 @@ def _align(args: argparse.Namespace) -> int:
     model, judge, (prompts, _) = _load(args)
     if args.dream_steps is None:
         settings = replace(settings, steps=model.settings.steps)
-    policy = WorldModelPolicy(model, settings.rank, settings.seed)
+    judge.idm.to(training_device())
+    policy = WorldModelPolicy(model.to(training_device()), settings.rank, settings.seed)
     facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     aligner = align(policy, prompts, judge, args.out, settings, facts)
     print(f'{aligner.iteration} iterations, written to {args.out}')

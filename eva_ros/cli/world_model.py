@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     train.add_argument('--batch', type=arguments.count, default=8, help='clips of a step (8)')
     train.add_argument(
+        '--learning-rate', type=arguments.above_zero, default=1.2e-3, help="AdamW's (1.2e-3)"
+    )
+    train.add_argument(
         '--width', type=arguments.count, default=256, help='features of a token (256)'
     )
     train.add_argument('--layers', type=arguments.count, default=8, help='transformer blocks (8)')
@@ -31,7 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--minutes', type=arguments.above_zero, help='stop with a checkpoint after so long'
     )
     train.add_argument(
-        '--processes', type=arguments.count, default=2, help='that share each step (2)'
+        '--processes',
+        type=arguments.count,
+        default=2,
+        help='that share each step (2; with a GPU 1)',
+    )
+    train.add_argument(
+        '--compile', action='store_true', help='compile first: for hours of training on a GPU'
     )
     train.add_argument('--no-mirror', action='store_true', help='never mirror a recording')
     train.add_argument('--name', default='aloha_sim_small', help='name of the checkpoint')
@@ -100,10 +109,12 @@ def _model(args: argparse.Namespace, robot, view):
 def _train(args: argparse.Namespace) -> int:
     from eva_ros.world_model import training_run
     from eva_ros.world_model.parallel import run_processes
+    from eva_ros.world_model.train import training_device
 
     _, _, episodes = _load(args)
     training_run.check(episodes, args.out, _options(args))
-    run_processes(args.processes, _train_member, args)
+    on_cpu = training_device().type == 'cpu'
+    run_processes(args.processes if on_cpu else 1, _train_member, args)
     return 0
 
 
@@ -123,11 +134,13 @@ def _options(args: argparse.Namespace):
         name=args.name,
         steps=args.steps,
         batch=args.batch,
+        learning_rate=args.learning_rate,
         width=args.width,
         layers=args.layers,
         seed=args.seed,
         mirror=not args.no_mirror,
         max_seconds=args.minutes * 60 if args.minutes else None,
+        compiled=args.compile,
     )
 
 

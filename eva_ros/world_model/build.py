@@ -52,4 +52,4 @@ def build_world_model(
 def _batches(sampler: ClipSampler):
     for index in range(FIT_BATCHES):
         frames: Tensor = sampler.batch(-1 - index, 8)[0]
-        yield frames
+        yield frames.cpu()

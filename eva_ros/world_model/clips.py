@@ -106,9 +106,18 @@ class ClipSampler:
         seed: of the draw.
         mirror: also draw mirrored clips (view flipped, left and right exchanged in the words):
             right for robots whose two arms mirror each other.
+        device: where the batches are wanted; a GPU with room for them holds all frames itself.
     """
 
-    def __init__(self, episodes: list, clips: list[Clip], *, seed: int, mirror: bool = False):
+    def __init__(
+        self,
+        episodes: list,
+        clips: list[Clip],
+        *,
+        seed: int,
+        mirror: bool = False,
+        device: torch.device | str = 'cpu',
+    ):
         """Prepare the distribution."""
         if not clips:
             raise UserError('No clip to train on: the recordings are empty or nothing moves.')
@@ -118,6 +127,22 @@ class ClipSampler:
         self._mirror = mirror
         weights = np.array([c.weight for c in clips], float)
         self._probability = weights / weights.sum()
+        self._device = torch.device(device)
+        self._held = self._hold() if self._device.type == 'cuda' else None
+
+    def _hold(self) -> tuple[Tensor, np.ndarray] | None:
+        """Return all frames [N, H, W, 3] on the GPU, and where each episode's begin."""
+        counts = [len(episode.frames) for episode in self._episodes]
+        size = sum(counts) * int(np.prod(self._episodes[0].frames.shape[1:]))
+        if size > torch.cuda.mem_get_info(self._device)[0] / 2:
+            return None
+        shape = (sum(counts), *self._episodes[0].frames.shape[1:])
+        held = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        starts = np.cumsum([0, *counts])
+        for start, episode in zip(starts, self._episodes):
+            frames = torch.from_numpy(np.array(episode.frames))
+            held[start : start + len(frames)] = frames
+        return held, starts
 
     def batch(self, index: int, size: int, share: slice = slice(None)) -> tuple[Tensor, list[str]]:
         """Return frames [B, T, 3, H, W] in 0..1 and the instructions of batch `index`.
@@ -130,18 +155,25 @@ class ClipSampler:
         rng = np.random.default_rng((self._seed, index % 2**32))
         chosen = rng.choice(len(self._clips), size, p=self._probability)
         flips = rng.random(size) < 0.5
-        frames, texts = [], []
-        for k, flip in zip(chosen[share], flips[share]):
-            clip = self._clips[k]
-            episode = self._episodes[clip.episode]
-            picture, text = np.asarray(episode.frames[clip.frames]), episode.instruction
-            mirrored = mirror_instruction(text)
-            if self._mirror and flip and mirrored is not None:
-                picture, text = picture[:, :, ::-1], mirrored
-            frames.append(torch.from_numpy(np.ascontiguousarray(picture)))
-            texts.append(text)
-        video = torch.stack(frames).permute(0, 1, 4, 2, 3).float() / 255.0
-        return video, texts
+        clips, texts, flipped = [self._clips[k] for k in chosen[share]], [], []
+        for clip, flip in zip(clips, flips[share]):
+            text = self._episodes[clip.episode].instruction
+            mirrored = mirror_instruction(text) if self._mirror and flip else None
+            flipped.append(mirrored is not None)
+            texts.append(mirrored or text)
+        video = self._frames(clips)
+        rows = torch.tensor(flipped, device=video.device).view(-1, 1, 1, 1, 1)
+        video = torch.where(rows, video.flip(3), video)
+        return video.permute(0, 1, 4, 2, 3).float() / 255.0, texts
+
+    def _frames(self, clips: list[Clip]) -> Tensor:
+        """Return the frames of clips [B, T, H, W, 3], uint8, where they are wanted."""
+        if self._held is not None:
+            frames, starts = self._held
+            rows = np.stack([starts[clip.episode] + clip.frames for clip in clips])
+            return frames[torch.from_numpy(rows).to(self._device)]
+        pictures = [np.asarray(self._episodes[c.episode].frames[c.frames]) for c in clips]
+        return torch.from_numpy(np.stack(pictures)).to(self._device)
 
 
 def mirror_instruction(text: str) -> str | None:

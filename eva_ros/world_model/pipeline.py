@@ -108,6 +108,11 @@ class WorldModel(nn.Module):
         groups = (self.settings.frames - 1) // config.group
         return (config.channels, groups, *config.grid)
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the weights are."""
+        return self.codec.frame_mean.device
+
     def check_instruction(self, instruction: str) -> None:
         """Raise a UserError that lists the vocabulary when a word is unknown."""
         self.text.tokenize(instruction)
@@ -132,7 +137,9 @@ class WorldModel(nn.Module):
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return unit noise [count, C, G, h, w], the start of a dream."""
-        return torch.randn(count, *self.latent_shape, generator=generator)
+        drawn_on = generator.device if generator is not None else self.device
+        noise = torch.randn(count, *self.latent_shape, generator=generator, device=drawn_on)
+        return noise.to(self.device)
 
     def sample(
         self,

@@ -95,8 +95,9 @@ def sde_step(
     """
     mean, std = sde_moments(x, velocity, sigma, sigma_next, eta=eta)
     if sample is None:
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        sample = (mean + std * noise).detach()
+        drawn_on = x.device if generator is None else generator.device
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=drawn_on)
+        sample = (mean + std * noise.to(x.device)).detach()
     return SdeStep(sample, mean, std, gaussian_log_prob(sample, mean, std))
 
 

@@ -49,6 +49,11 @@ class TrainSettings:
     checkpoint_every: int = 200
 
 
+def training_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+
+
 def flow_loss(
     model: WorldModel, frames: Tensor, instructions: list[str], sigma: Tensor, noise: Tensor
 ) -> Tensor:
@@ -58,12 +63,13 @@ def flow_loss(
         model: the world model.
         frames: clips [B, T, 3, H, W] in 0..1.
         instructions: one each.
-        sigma: noise level of each clip [B], in (0, 1].
+        sigma: noise level of each clip [B], in (0, 1], on any device.
         noise: unit noise [B, C, G, h, w].
     """
     with torch.no_grad():
         target = model.codec.encode_changes(frames)
         condition = model.condition(frames[:, 0], instructions)
+    sigma = sigma.to(target.device)
     level = sigma.view(-1, 1, 1, 1, 1)
     noisy = (1 - level) * target + level * noise
     with torch.autocast(noisy.device.type, torch.bfloat16):
@@ -76,10 +82,10 @@ def draw_noise_levels(count: int, shift: float, generator: torch.Generator) -> T
 
     The others follow shift * u / (1 + (shift - 1) u) for uniform u, as inference steps do.
     """
-    u = torch.rand(count, generator=generator)
+    u = torch.rand(count, generator=generator, device=generator.device)
+    pure = torch.rand(count, generator=generator, device=generator.device) < 0.3
     sigma = (shift * u / (1 + (shift - 1) * u)).clamp(0.02, 1.0)
-    sigma[torch.rand(count, generator=generator) < 0.3] = 1.0
-    return sigma
+    return sigma.masked_fill(pure, 1.0)
 
 
 class Trainer:
@@ -88,8 +94,9 @@ class Trainer:
     def __init__(
         self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings, folder: Path
     ):
-        """Prepare the optimizer; nothing is read or written yet."""
-        self.model = model
+        """Prepare the optimizer, on a GPU if there is one; nothing is read or written yet."""
+        self.device = training_device()
+        self.model = model.to(self.device)
         self.sampler = sampler
         self.settings = settings
         self.folder = folder
@@ -110,25 +117,33 @@ class Trainer:
         yield from self.model.transformer.named_parameters(prefix='transformer')
         yield from self.model.text.named_parameters(prefix='text')
 
+    def compile(self) -> None:
+        """Compile the forward pass of training: a minute's work, then a GPU has less to wait for.
+
+        It needs what torch.compile needs: on a GPU Triton and a C compiler.
+        """
+        self.model.clean = torch.compile(self.model.clean)  # type: ignore[method-assign]
+
     def run(
         self,
-        report: Callable[[int, float, float], None] | None = None,
+        report: Callable[[int, Tensor, float], None] | None = None,
         *,
         max_seconds: float = math.inf,
     ) -> float:
         """Train to the last step and return the last smoothed loss.
 
         Args:
-            report: called after every step with the step, smoothed loss and seconds so far.
+            report: called after every step with the step, smoothed loss and seconds so far. To
+                read the loss is to wait for the GPU.
             max_seconds: stop (with a checkpoint) after so long in this call.
         """
         start = time.perf_counter()
         before = self.seconds
-        smooth = math.nan
+        smooth = torch.tensor(math.nan, device=self.device)
         self.model.train()
         while self.step < self.settings.steps:
             loss = self._train_step()
-            smooth = loss if math.isnan(smooth) else 0.97 * smooth + 0.03 * loss
+            smooth = torch.where(smooth.isnan(), loss, 0.97 * smooth + 0.03 * loss)
             self.step += 1
             self.seconds = before + time.perf_counter() - start
             if report is not None:
@@ -139,9 +154,9 @@ class Trainer:
             if late:
                 break
         self.save()
-        return smooth
+        return smooth.item()
 
-    def _train_step(self) -> float:
+    def _train_step(self) -> Tensor:
         settings = self.settings
         for group in self._optimizer.param_groups:
             group['lr'] = settings.learning_rate * _rate(self.step, settings)
@@ -152,14 +167,15 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average()
-        return loss.item()
+        return loss.detach()
 
     def _loss(self) -> Tensor:
         """Return the loss of this process' share of the batch."""
         settings = self.settings
         share = slice(process_rank(), None, process_count())
         frames, instructions = self.sampler.batch(self.step, settings.batch, share)
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + self.step)
+        generator = torch.Generator(self.device)
+        generator.manual_seed(settings.seed * 1_000_003 + self.step)
         sigma = draw_noise_levels(settings.batch, settings.shift, generator)
         noise = self.model.noise(settings.batch, generator)
         return flow_loss(self.model, frames, instructions, sigma[share], noise[share])
@@ -167,15 +183,16 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.settings.ema, (self.step + 1) / (self.step + 10))
-        for name, parameter in self._trainable.items():
-            self.average[name].lerp_(parameter, 1.0 - decay)
+        averages = [self.average[name] for name in self._trainable]
+        torch._foreach_lerp_(averages, list(self._trainable.values()), 1.0 - decay)
 
     @torch.no_grad()
     def averaged_model(self) -> WorldModel:
         """Put the averaged weights into the model (ends the training run) and return it."""
+        self.model.__dict__.pop('clean', None)  # what compile() put there
         for name, parameter in self._trainable.items():
             parameter.copy_(self.average[name])
-        return self.model.eval()
+        return self.model.eval().cpu()
 
     def save(self) -> None:
         """Write the whole state of the run; a kill while writing leaves the old one."""
@@ -199,7 +216,7 @@ class Trainer:
         path = self.folder / 'state.pt'
         if not path.is_file():
             return False
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location=self.device, weights_only=True)
         self.step, self.seconds = state['step'], state['seconds']
         with torch.no_grad():
             for name, parameter in self._trainable.items():

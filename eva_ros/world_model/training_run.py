@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.episodes.fingerprint import refuse_another
@@ -26,10 +27,14 @@ from eva_ros.world_model.parallel import process_rank
 from eva_ros.world_model.parallel import wait_for_all
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.train import Trainer
+from eva_ros.world_model.train import training_device
 from eva_ros.world_model.train import TrainSettings
 from eva_ros.world_model.transformer import HEAD_WIDTH
 
 REPORT_EVERY = 20
+# Options that change no weight, and one that a resumed run may change.
+_NOT_THE_MODEL = ('max_seconds', 'compiled')
+_NOT_THE_RUN = (*_NOT_THE_MODEL, 'steps')
 
 
 @dataclass(frozen=True)
@@ -38,16 +43,19 @@ class RunOptions:
 
     Attributes:
         max_seconds: stop with a checkpoint after so long; None trains to the end.
+        compiled: whether the forward pass is compiled first.
     """
 
     name: str
     steps: int
     batch: int = 8
+    learning_rate: float = 1.2e-3
     width: int = 256
     layers: int = 8
     seed: int = 0
     mirror: bool = True
     max_seconds: float | None = None
+    compiled: bool = False
 
 
 def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) -> bool:
@@ -88,6 +96,8 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     trainer = Trainer(model, sampler, _settings(options), out / 'run')
     if trainer.resume() and process_rank() == 0:
         print(f'resuming at step {trainer.step}', file=sys.stderr)
+    if options.compiled:
+        trainer.compile()
     trainer.run(_reporter(options.steps), max_seconds=options.max_seconds or math.inf)
     seconds, step = trainer.seconds, trainer.step
     facts = _facts(episodes, options, step, seconds)
@@ -101,7 +111,9 @@ def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
     if not clips:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
-    return ClipSampler(list(episodes), clips, seed=options.seed, mirror=options.mirror)
+    return ClipSampler(
+        list(episodes), clips, seed=options.seed, mirror=options.mirror, device=training_device()
+    )
 
 
 def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
@@ -132,18 +144,23 @@ def _identity(episodes: Sequence, options: RunOptions) -> dict:
     The number of steps may be another one: it only says when the learning rate falls.
     """
     parts = (part for e in episodes for part in (e.instruction, np.asarray(e.joints)))
-    chosen = {k: v for k, v in asdict(options).items() if k not in ('steps', 'max_seconds')}
+    chosen = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_RUN}
     return {**chosen, 'bags': fingerprint(parts)}
 
 
 def _settings(options: RunOptions) -> TrainSettings:
-    return TrainSettings(steps=options.steps, batch=options.batch, seed=options.seed)
+    return TrainSettings(
+        steps=options.steps,
+        batch=options.batch,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
 
 
 def _reporter(steps: int):
     first: list[tuple[int, float]] = []
 
-    def report(step: int, loss: float, seconds: float) -> None:
+    def report(step: int, loss: Tensor, seconds: float) -> None:
         first.append((step, seconds)) if not first else None
         if process_rank() or (step % REPORT_EVERY and step != steps):
             return
@@ -159,14 +176,19 @@ def _reporter(steps: int):
 
 
 def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
-    options_json = {k: v for k, v in asdict(options).items() if k != 'max_seconds'}
+    options_json = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_MODEL}
     return {
         'options': options_json,
         'steps_done': step,
         'seconds': round(seconds),
         'episodes': len(episodes),
-        'processor': platform.machine(),
+        'processor': _processor(),
         'processes': process_count(),
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
     }
+
+
+def _processor() -> str:
+    device = training_device()
+    return torch.cuda.get_device_name(device) if device.type == 'cuda' else platform.machine()
