@@ -67,6 +67,17 @@ def test_grippers_are_0_to_1_inside_and_metres_outside(robot):
     np.testing.assert_allclose(robot.arm_command_rates('left', q)[:, -1], [0.0, 0.036])
 
 
+def test_grippers_are_sent_further_closed_than_they_are_read(robot):
+    read = np.random.default_rng(0).uniform(0.0, 1.0, (5, 14))
+    read[:, 6], read[:, 13] = [1.0, 0.8, 0.6, 0.4, 0.0], [1.2, 1.0, 1.0, 1.0, -0.1]
+    sent = robot.gripping(read)
+    np.testing.assert_allclose(sent[:, 6], [1.0, 0.65, 0.3, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(sent[:, 13], [1.0, 1.0, 1.0, 1.0, 0.0])
+    np.testing.assert_array_equal(sent[:, ~robot.gripper_mask], read[:, ~robot.gripper_mask])
+    as_read = load_robot('piper_dual').gripping(read)
+    np.testing.assert_allclose(as_read[:, 6], read[:, 6])
+
+
 def test_velocities_are_nan_where_the_joint_state_gives_none(robot):
     velocities = robot.velocities_from_joint_state(
         ['left_waist', 'left_left_finger'], [0.5, 0.036]
@@ -115,6 +126,7 @@ def broken(tmp_path, pattern, replacement):
         ('height: 240', "height: '240'", "height: Input should be a valid integer, not the text "
          "'240'."),
         ('width: 320', 'width: true', 'width: Input should be a valid integer, not true.'),
+        ('grip: 1.75', 'grip: 0.9', 'grip: Input should be greater than or equal to 1'),
         ('closed: 0.021', "closed: '0.021'", "valid number, not the text '0.021'."),
         ('simulated: true', 'simulated: 1', 'simulated: Input should be a valid boolean, not 1.'),
         ('  left_waist: 0.0', "  left_waist: '0.0'", "home.left_waist: Input should be a valid "

@@ -68,7 +68,7 @@ class World:
 Driver = Callable[[Attempt], Planner]
 
 
-def dreaming(world_model: WorldModel, idm: InverseDynamics) -> Driver:
+def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Driver:
     """Return the driver that dreams what comes next and decodes the joints from it.
 
     The first dream of an attempt has the attempt's seed, each further one adds 1, as the action
@@ -84,7 +84,8 @@ def dreaming(world_model: WorldModel, idm: InverseDynamics) -> Driver:
             dreamed = time.perf_counter()
             path = decode_confident(idm, rollout.frames, rollout.dt)
             seconds = {'dream': dreamed - started, 'decode': time.perf_counter() - dreamed}
-            return Plan(path.positions, rollout.dt, path.confidence, rollout.frames, seconds)
+            positions = robot.gripping(path.positions)
+            return Plan(positions, rollout.dt, path.confidence, rollout.frames, seconds)
 
         return plan
 
@@ -92,11 +93,11 @@ def dreaming(world_model: WorldModel, idm: InverseDynamics) -> Driver:
 
 
 def _unaligned(world: World) -> Driver:
-    return dreaming(world.world_model(lora=None), world.idm)
+    return dreaming(world.world_model(lora=None), world.idm, world.robot)
 
 
 def _aligned(world: World) -> Driver:
-    return dreaming(world.world_model(lora=world.models / 'aligned'), world.idm)
+    return dreaming(world.world_model(lora=world.models / 'aligned'), world.idm, world.robot)
 
 
 def _still(world: World) -> Driver:

@@ -65,7 +65,7 @@ class ActionDecoder(EvaNode):
         path = decode_confident(self._model, rollout.frames, rollout.dt)
         chunk = chunk_message(
             rollout,
-            path.positions,
+            self.robot.gripping(path.positions),
             self._executability(rollout),
             confidence=path.confidence,
             checkpoint=self._label,

@@ -22,7 +22,10 @@ Point = tuple[Number, Number, Number]
 
 
 class GripperEntry(StrictModel):
-    """`gripper` of an arm; `closed` and `open` are the controller's positions in `unit`."""
+    """`gripper` of an arm; `closed` and `open` are the controller's positions in `unit`.
+
+    `grip` is how many times as far as it was dreamed a gripper is sent closed.
+    """
 
     name: str
     controller_joint: str
@@ -30,6 +33,7 @@ class GripperEntry(StrictModel):
     open: Number
     unit: Literal['m', 'rad']
     part_of_trajectory: StrictBool = True
+    grip: Number = Field(default=1.0, ge=1.0)
 
     @model_validator(mode='after')
     def _check(self) -> 'GripperEntry':

@@ -31,6 +31,7 @@ class Gripper:
         open: the controller's position when open, in `unit`.
         unit: 'm' or 'rad'.
         part_of_trajectory: whether it is a joint of the arm's trajectory.
+        grip: how many times as far as it was dreamed it is sent closed.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Gripper:
     open: float
     unit: str
     part_of_trajectory: bool
+    grip: float = 1.0
 
     @property
     def scale(self) -> float:
@@ -213,6 +215,19 @@ class Robot:
         mask = np.array([name in grippers for name in self.joint_names])
         mask.setflags(write=False)
         return mask
+
+    def gripping(self, positions: ArrayLike) -> NDArray[np.float64]:
+        """Return what to send for joints [..., 14] that were read from frames.
+
+        Frames show where a thing stops the fingers; a position controller sent just there does
+        not press, and the thing slips. An open gripper stays open: 1 - grip * (1 - opening).
+        """
+        sent = np.array(positions, dtype=np.float64)
+        for arm in ARM_NAMES:
+            last = self.arm_indices(arm).stop - 1
+            closed = self.arms[arm].gripper.grip * (1.0 - sent[..., last])
+            sent[..., last] = np.clip(1.0 - closed, 0.0, 1.0)
+        return sent
 
     @property
     def joint_state_topics(self) -> tuple[str, ...]:
