@@ -66,7 +66,8 @@ class CollisionWorld:
                 pinocchio.CollisionPair(names.index(first), names.index(second))
             )
         self._geometry_data = self._with_margin(margin)
-        self._wider = [self._with_margin(margin * 2.0**level) for level in range(1, _LEVELS)]
+        self._levels = [self._with_margin(margin * 2.0**level) for level in range(_LEVELS)]
+        self._active = set(range(len(self.pairs)))
         self.margin = margin
         self._reach = self._reaches()
         self._spheres = self._around_bodies()
@@ -80,11 +81,8 @@ class CollisionWorld:
         """
         configurations = self._kinematics.configurations(np.asarray(positions, dtype=np.float64))
         started = self._close_at(configurations[0])
-        self._activate(self._within_reach(configurations) - set(started))
-        try:
-            found = self._first_touch(configurations)
-        finally:
-            self._activate(set(range(len(self.pairs))))
+        self._look_at(self._within_reach(configurations) - set(started))
+        found = self._first_touch(configurations)
         return self._first_approach(configurations[: None if found is None else found[0]],
                                     started) or found  # fmt: skip
 
@@ -105,7 +103,7 @@ class CollisionWorld:
             at = np.einsum('bij,bj->bi', turns[joints], centres) + places[joints]
             gaps = np.linalg.norm(at[first] - at[second], axis=1) - apart
             near |= gaps <= (_BLOCK + 1) * self.margin
-        return set(np.flatnonzero(near))
+        return set(np.flatnonzero(near).tolist())
 
     def _first_touch(self, configurations: Array) -> tuple[int, tuple[str, str]] | None:
         """Look at the middle of a stretch of points; at its halves where that does not do."""
@@ -118,11 +116,11 @@ class CollisionWorld:
             # Both bodies may come closer by the margin for each point on the way.
             away = max(middle - begin, end - 1 - middle)
             if away == 0:
-                if self._touches(configurations[middle], self._geometry_data):
+                if self._touches(configurations[middle], self._levels[0]):
                     return middle, self._touching_pair()
                 continue
             level = max(1, int(np.ceil(np.log2(2 * away))))
-            if self._touches(configurations[middle], self._wider[level - 1]):
+            if self._touches(configurations[middle], self._levels[level]):
                 halves = [(begin, middle), (middle, middle + 1), (middle + 1, end)]
                 todo += [half for half in halves[::-1] if half[0] < half[1]]
         return None
@@ -165,14 +163,14 @@ class CollisionWorld:
             request.security_margin = margin
         return data
 
-    def _activate(self, numbers: set[int]) -> None:
-        """Look at these pairs alone."""
-        for data in (self._geometry_data, *self._wider):
-            for number, active in enumerate(data.activeCollisionPairs):
-                if active and number not in numbers:
-                    data.deactivateCollisionPair(number)
-                elif not active and number in numbers:
-                    data.activateCollisionPair(number)
+    def _look_at(self, numbers: set[int]) -> None:
+        """Look at these pairs alone; those of the last motion are most often the same."""
+        for data in self._levels:
+            for number in self._active - numbers:
+                data.deactivateCollisionPair(number)
+            for number in numbers - self._active:
+                data.activateCollisionPair(number)
+        self._active = numbers
 
     def _touches(self, configuration: Array, data: Any) -> bool:
         return pinocchio.computeCollisions(
@@ -180,9 +178,8 @@ class CollisionWorld:
         )
 
     def _touching_pair(self) -> tuple[str, str]:
-        results = self._geometry_data.collisionResults
-        active = self._geometry_data.activeCollisionPairs
-        touching = (n for n in range(len(self.pairs)) if active[n] and results[n].isCollision())
+        results = self._levels[0].collisionResults
+        touching = (number for number in sorted(self._active) if results[number].isCollision())
         return self.pairs[next(touching)]
 
     def _close_at(self, configuration: Array) -> dict[int, float]:
