@@ -2,10 +2,10 @@
 
     python scripts/fit_bodies.py
 
-The triangles of a link are shared out to segments along its longest axis; around each segment goes
-the smaller one of a capsule and a box along the link's axes. Both are convex, so they hold what
-lies between the vertices too; triangles that are long are divided first. Only these figures enter
-the repository.
+The triangles of a link are cut across its axes, again and again where that saves the most volume.
+Around each part goes the smaller one of a capsule and a box along the link's axes. Both are
+convex, so they hold what lies between the vertices too; triangles that are long are divided first.
+Only these figures enter the repository.
 """
 
 from pathlib import Path
@@ -17,22 +17,24 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 MODEL = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
-# Name of the bodies, MuJoCo's name of the link, number of segments.
+# Name of the bodies, MuJoCo's name of the link, number of parts.
 LINKS = (
-    ('base', 'base_link', 3),
-    ('shoulder', 'shoulder_link', 3),
-    ('upper_arm', 'upper_arm_link', 3),
-    ('upper_forearm', 'upper_forearm_link', 2),
+    ('base', 'base_link', 5),
+    ('shoulder', 'shoulder_link', 2),
+    ('upper_arm', 'upper_arm_link', 4),
+    ('upper_forearm', 'upper_forearm_link', 3),
     ('lower_forearm', 'lower_forearm_link', 2),
-    ('wrist', 'wrist_link', 2),
-    ('gripper_body', 'gripper_link', 3),
-    ('left_finger', 'left_finger_link', 4),
-    ('right_finger', 'right_finger_link', 4),
+    ('wrist', 'wrist_link', 3),
+    ('gripper_body', 'gripper_link', 5),
+    ('left_finger', 'left_finger_link', 5),
+    ('right_finger', 'right_finger_link', 5),
 )
 # What turns with a link without a joint of its own that the robot YAML knows.
 FIXED = {'gripper_body': 'gripper_prop_link'}
-# A triangle that is longer lies in several segments.
+# A triangle that is longer lies in several parts.
 _LONGEST_M = 0.008
+# Places along an axis where a cut is tried.
+_CUTS = 24
 Array = NDArray[np.float64]
 
 
@@ -44,7 +46,7 @@ def main() -> None:
         corners = triangles(model, model.body(body).id)
         if name in FIXED:
             corners = np.vstack([corners, _of_child(model, f'vx300s_left/{FIXED[name]}')])
-        for number, points in enumerate(segments(corners, count)):
+        for number, points in enumerate(parts(corners, count)):
             suffix = f'_{number + 1}' if count > 1 else ''
             print(f'    - {{name: left_{name}{suffix}, frame: left_{link}, {_shape(points)}}}')
 
@@ -87,15 +89,35 @@ def divided(corners: Array) -> Array:
     return np.concatenate(done)
 
 
-def segments(corners: Array, count: int) -> list[Array]:
-    """Return the vertices [N, 3] of the triangles in each part of the longest axis."""
-    corners = divided(corners)
-    middles = corners.mean(axis=1)
-    axis = int(np.argmax(np.ptp(corners.reshape(-1, 3), axis=0)))
-    edges = np.linspace(corners[..., axis].min(), corners[..., axis].max(), count + 1)
-    part = np.clip(np.searchsorted(edges, middles[:, axis]) - 1, 0, count - 1)
-    found = [corners[part == i].reshape(-1, 3) for i in range(count) if (part == i).any()]
-    return [points[ConvexHull(points).vertices] for points in found]
+def parts(corners: Array, count: int) -> list[Array]:
+    """Return the vertices [N, 3] of so many parts of a surface, cut where it saves most volume.
+
+    They are in order along its longest axis.
+    """
+    longest = int(np.argmax(np.ptp(corners.reshape(-1, 3), axis=0)))
+    found = [divided(corners)]
+    while len(found) < count:
+        cuts = [_best_cut(part) for part in found]
+        worst = int(np.argmax([saved for saved, _ in cuts]))
+        below, part = cuts[worst][1], found.pop(worst)
+        found += [part[below], part[~below]]
+    points = sorted((part.reshape(-1, 3) for part in found), key=lambda p: p[:, longest].mean())
+    return [part[ConvexHull(part).vertices] for part in points]
+
+
+def _best_cut(corners: Array) -> tuple[float, NDArray[np.bool_]]:
+    """Return how much volume of boxes the best cut across an axis saves, and what lies below."""
+    middles, whole = corners.mean(axis=1), _volume(corners)
+    found = []
+    for axis, (low, high) in enumerate(zip(middles.min(axis=0), middles.max(axis=0))):
+        for place in np.linspace(low, high, _CUTS + 2)[1:-1]:
+            below = middles[:, axis] < place
+            found.append((whole - _volume(corners[below]) - _volume(corners[~below]), below))
+    return max(found, key=lambda cut: cut[0])
+
+
+def _volume(corners: Array) -> float:
+    return float(np.prod(np.ptp(corners.reshape(-1, 3), axis=0)))
 
 
 def _shape(points: Array) -> str:
