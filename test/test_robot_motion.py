@@ -130,3 +130,14 @@ def test_violations_are_counted_once_for_each_step_and_joint():
     assert count_violations(q, 0.1, limits) == 0
     q[3, 0] = 2.0  # out of range there, too fast to it and from it
     assert count_violations(q, 0.1, limits) == 2
+
+
+def test_rounding_breaks_no_limit():
+    """A gripper that is closed lies at its limit; a spline through there ends 1e-9 below."""
+    limits = make_limits(2, velocity=1.0, acceleration=1e6, jerk=1e9)
+    low, high = limits.min_position, limits.max_position
+    q = np.linspace(low, low + 0.4, 5)
+    assert count_violations(q - 1e-9, 0.1, limits) == 0
+    assert count_violations(high - np.linspace(0.4, -1e-9, 5)[:, None], 0.1, limits) == 0
+    assert count_violations(q - 1e-5, 0.1, limits) == 2
+    assert count_violations(1.0001 * (q - low) + low, 0.1, limits) == 8
