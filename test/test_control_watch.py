@@ -63,6 +63,47 @@ def test_an_arm_that_goes_the_other_way_has_not_begun(sign):
     assert (reason, 'left arm' in detail) == ('ARM_NOT_FOLLOWING', True)
 
 
+def out_and_back():
+    """A path by which both waists turn by 24 mrad in 0.3 s, and back."""
+    out = ROBOT.home + 0.024 * np.isin(np.arange(14), (0, 7))
+    still = np.zeros((3, 14))
+    return HermiteSpline(np.array([0.0, 0.3, 0.6]), np.stack([ROBOT.home, out, ROBOT.home]),
+                         still, still)  # fmt: skip
+
+
+def test_an_arm_that_went_out_and_back_has_begun():
+    there = out_and_back()
+    assert follow(there, on_path(there)) is None
+    assert follow(there, on_path(there, 0.05)) is None
+
+    def place(arm, elapsed_s):
+        return there.sample(elapsed_s)[0] if arm == 'left' else ROBOT.home
+
+    elapsed_s, reason, detail = follow(there, place)
+    assert (reason, 'right arm' in detail) == ('ARM_NOT_FOLLOWING', True)
+    assert elapsed_s < 0.6
+
+
+@pytest.mark.parametrize('sign', [-1.0, 1.0])
+def test_an_arm_that_was_held_up_need_not_move_before_it_is_led_on(sign):
+    """It lies on the table, and was sent 0.08 rad deeper: the way back begins down there."""
+    turn = sign * np.isin(np.arange(14), (0, 7))
+    deep, up = ROBOT.home - 0.08 * turn, ROBOT.home + 0.2 * turn
+    still = np.zeros((2, 14))
+    path = HermiteSpline(np.array([0.0, 2.0]), np.stack([deep, up]), still, still)
+
+    def place(arm, elapsed_s):
+        sent = path.sample(elapsed_s)[0]
+        return np.maximum(sent, ROBOT.home) if sign > 0.0 else np.minimum(sent, ROBOT.home)
+
+    assert follow(path, place) is None
+    elapsed_s, reason, _ = follow(path, lambda arm, elapsed_s: ROBOT.home)
+    assert reason == 'ARM_NOT_FOLLOWING'
+    # Not before the way led it on, and not long after.
+    led_s = elapsed_s - GateSettings().start_timeout_s
+    assert 0.015 < sign * (path.sample(led_s)[0] - ROBOT.home)[0] < 0.03
+
+
 def test_an_arm_that_moves_already_need_not_begin(path):
     """It may be behind where a chunk joins, as far as max_tracking_error allows."""
     short = straight(ROBOT.home + 0.1 * np.isin(np.arange(14), (0, 7)))

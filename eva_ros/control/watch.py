@@ -47,6 +47,7 @@ class ExecutionWatch:
         self._allowed = tracking_error(robot, settings)
         self._begun = set(ARM_NAMES) if moving else set()
         self._last: dict[str, tuple[float, bytes]] = {}
+        self._range = {arm: (begin[robot.arm_indices(arm)],) * 2 for arm in robot.arms}
         self.idle: set[str] = set()
 
     def fault(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
@@ -58,8 +59,10 @@ class ExecutionWatch:
             elapsed_s: when they were measured, since the motion began.
         """
         sent = self._sent(arm, elapsed_s)
+        low, high = self._range[arm]
+        self._range[arm] = np.minimum(low, measured), np.maximum(high, measured)
         return (
-            self._not_begun(arm, measured, elapsed_s)
+            self._not_begun(arm, elapsed_s)
             or self._frozen(arm, measured, elapsed_s, sent)
             or self._astray(arm, measured, sent)
         )
@@ -85,11 +88,11 @@ class ExecutionWatch:
             'while it was to move.',
         )
 
-    def _not_begun(self, arm: str, measured: Array, elapsed_s: float) -> tuple[str, str] | None:
+    def _not_begun(self, arm: str, elapsed_s: float) -> tuple[str, str] | None:
         if arm in self._begun:
             return None
         due_s = elapsed_s - self._settings.start_timeout_s
-        has_begun = self._has_begun(arm, measured, self._sent(arm, due_s))
+        has_begun = self._has_begun(arm, self._sent(arm, due_s))
         if has_begun is None:
             return None
         if has_begun:
@@ -103,12 +106,19 @@ class ExecutionWatch:
             f'{self._settings.start_timeout_s:g} s after it should have.',
         )
 
-    def _has_begun(self, arm: str, measured: Array, sent: Array) -> bool | None:
-        """Return whether an arm has done some of the way to `sent`; None: it is too short."""
-        way = (sent - self._sent(arm, 0.0))[:-1]
-        done = np.sign(way) * (measured - self._begin[self._robot.arm_indices(arm)])[:-1]
-        long = np.abs(way) >= _SENT_RAD
-        return bool((done >= _BEGUN * np.abs(way))[long].any()) if long.any() else None
+    def _has_begun(self, arm: str, sent: Array) -> bool | None:
+        """Return whether an arm has done some of the way to `sent`; None: it is too short.
+
+        A way that leads back was done too: what counts is how far the arm ever was from where it
+        began. Arms that were held up on the way before lie beyond where they are sent at first,
+        and need not move until that leads them on.
+        """
+        begin, (low, high) = self._begin[self._robot.arm_indices(arm)], self._range[arm]
+        way = sent - self._sent(arm, 0.0)
+        ahead = np.minimum(np.abs(way), np.sign(way) * (sent - begin))[:-1]
+        done = np.where(way < 0.0, begin - low, high - begin)[:-1]
+        long = ahead >= _SENT_RAD
+        return bool((done >= _BEGUN * ahead)[long].any()) if long.any() else None
 
     def _astray(self, arm: str, measured: Array, sent: Array) -> tuple[str, str] | None:
         part = self._robot.arm_indices(arm)
@@ -117,7 +127,7 @@ class ExecutionWatch:
             return None
         j = int(np.argmax(error / allowed))
         name = self._robot.joint_names[part.start + j]
-        if arm not in self._begun and not self._has_begun(arm, measured, sent):
+        if arm not in self._begun and not self._has_begun(arm, sent):
             self.idle.add(arm)
         return (
             reasons.TRACKING,
