@@ -122,6 +122,21 @@ def test_a_clock_that_jumps_moves_no_arm(moving, by_s):
     assert not moving.is_braking(now_ns + round(1.01e9 * order.path.duration))
 
 
+def test_arms_are_not_armed_again_while_a_lost_stop_could_still_show(moving):
+    """What was under way would go on for two seconds; the stop itself takes less."""
+    now_ns = BEGIN_NS + 1_000_000_000
+    end_ns = moving.motion.end_ns
+    assert moving.watched_s(now_ns) == 0.0
+    stop = moving.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', ROBOT.home, now_ns)[2]
+    stopped_ns = now_ns + round(1e9 * stop.path.duration)
+    assert stopped_ns < end_ns and not moving.is_braking(stopped_ns + 1)
+    left_s = (end_ns - stopped_ns) * 1e-9
+    assert moving.watched_s(stopped_ns) == pytest.approx(left_s + 0.5)
+    assert moving.watched_s(end_ns + 600_000_000) == 0.0
+    # Whoever has the arms then may move them.
+    assert look(moving, ROBOT.home + 1.0, end_ns + 600_000_000) == {'left': None, 'right': None}
+
+
 def test_an_estop_brakes_harder_what_brakes_already(moving):
     now_ns = BEGIN_NS + 2_000_000_000
     soft = moving.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', ROBOT.home, now_ns)[2]

@@ -146,7 +146,7 @@ def test_arming_with_everything_in_order():
         (ArmingFacts(0.01, limits_changed=True), 'LIMITS_CHANGED'),
         (ArmingFacts(0.01, heartbeat_lost=True), 'ESTOP_HEARTBEAT_LOST'),
         (ArmingFacts(0.01, disabled_arms=['right']), 'NOT_ARMED'),
-        (ArmingFacts(0.01, braking=True), 'BUSY'),
+        (ArmingFacts(0.01, stopping_s=0.4), 'BUSY'),
         (ArmingFacts(0.01, use_sim_time=True), 'SIM_TIME'),
         (ArmingFacts(0.01, joint_state_ahead_s=0.2), 'STAMP_IN_FUTURE'),
         (ArmingFacts(0.01, at_measured_joints=['left']), 'CONTROLLER_REJECTED'),

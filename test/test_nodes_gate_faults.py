@@ -572,10 +572,13 @@ def test_arming_while_the_arms_brake(make):
     assert bench.send(long_chunk(bench)).sent
     seconds = 51.0
     assert asked(topics.DISARM).success
-    assert 'still braking' in asked(topics.ARM).message
+    assert 'stopped just now: arm them again in ' in asked(topics.ARM).message
     # Time does not go on before the arms have got their stop.
     bench.graph.wait_for(lambda: min(bench.taken.values()) == 2)
     seconds = 53.0
+    # They rest; what they were to do before would not be over, had they missed their stop.
+    assert 'stopped just now' in asked(topics.ARM).message
+    seconds = 56.0
     assert asked(topics.ARM).success
 
 

@@ -73,6 +73,10 @@ class ArmGuard:
         stop = self._stops.motion
         return stop is not None and not stop.is_over(now_ns)
 
+    def watched_s(self, now_ns: int) -> float:
+        """Return for how long arms that were stopped are still watched: one may have missed it."""
+        return self._stops.watched_ns(now_ns) * 1e-9
+
     def clock_jumped(self, by_ns: int) -> None:
         """Take over what is remembered into a clock that jumped: the arms go on as they were."""
         self.entered_ns += by_ns

@@ -140,7 +140,7 @@ class ArmingFacts:
         other_publishers: names of other nodes that publish on a command topic.
         clock_jumped: time went back or leapt since start-up.
         use_sim_time: this process takes its time from /clock.
-        braking: a stop is still under way.
+        stopping_s: for how long it will be watched yet whether a stop reached both arms.
         limits_changed: a file that the limits come from is not the one that was read.
         heartbeat_lost: the e-stop's publisher must be heard and is not.
         disabled_arms: arms whose driver has not said that it is enabled.
@@ -154,7 +154,7 @@ class ArmingFacts:
     other_publishers: Sequence[str] = ()
     clock_jumped: bool = False
     use_sim_time: bool = False
-    braking: bool = False
+    stopping_s: float = 0.0
     limits_changed: bool = False
     heartbeat_lost: bool = False
     disabled_arms: Sequence[str] = ()
@@ -187,8 +187,9 @@ def arming_refusal(
     if facts.limits_changed:
         detail = 'The robot or gate file has changed: configure this node anew.'
         return reasons.LIMITS_CHANGED, detail
-    if facts.braking:
-        return reasons.BUSY, 'The arms are still braking: arm them again when they rest.'
+    if facts.stopping_s > 0.0:
+        detail = f'The arms were stopped just now: arm them again in {facts.stopping_s:.1f} s.'
+        return reasons.BUSY, detail
     if facts.joint_state_age_s is None:
         return reasons.NO_JOINT_STATE, 'Not every joint of both arms was ever measured.'
     if not facts.joint_state_age_s <= max_joint_state_age_s:

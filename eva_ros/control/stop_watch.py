@@ -47,6 +47,15 @@ class StopWatch:
         """Return the arms that go on with what they were sent before."""
         return tuple(self._goes_on)
 
+    def watched_ns(self, now_ns: int) -> int:
+        """Return for how long the arms are still watched; 0: no more.
+
+        A little longer than an arm may do what it was sent: the stop, or what that was to end.
+        """
+        motions = (self.motion, *self._before) if self.motion is not None else ()
+        last_ns = max((motion.end_ns + _SETTLE_NS for motion in motions), default=now_ns)
+        return max(0, last_ns - now_ns)
+
     def clock_jumped(self, by_ns: int) -> None:
         """Take over what is remembered into a clock that jumped."""
         self.motion = self.motion and self.motion.shifted(by_ns)
@@ -130,8 +139,7 @@ class StopWatch:
         stop = self.motion
         if stop is None or stop.watch is None or stamp_ns < stop.start_ns:
             return None
-        last_ns = max(motion.end_ns for motion in (stop, *self._before)) + _SETTLE_NS
-        if arm in self._told or stamp_ns > last_ns:
+        if arm in self._told or not self.watched_ns(stamp_ns):
             return None
         fault = stop.watch.fault(arm, measured, stop.elapsed_s(stamp_ns))
         if fault is None or fault[0] != reasons.TRACKING:

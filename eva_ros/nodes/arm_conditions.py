@@ -52,7 +52,7 @@ class ArmConditions:
             other_publishers=self._surroundings.others(),
             clock_jumped=self._jumps.happened,
             use_sim_time=self._jumps.is_simulated,
-            braking=self._guard.is_braking(now_ns),
+            stopping_s=self._guard.watched_s(now_ns),
             limits_changed=self._surroundings.changed_file() is not None,
             heartbeat_lost=self._estop.is_lost,
             estop_publishers=self._estop.publishers,
