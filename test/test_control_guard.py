@@ -285,6 +285,22 @@ def test_a_stop_that_is_not_fit_to_be_sent_is_not_sent(moving, monkeypatch):
     assert moving.machine.state is State.DISARMED
 
 
+def test_what_is_wrong_with_an_arm_is_said_though_no_other_stop_can_be_made(moving, monkeypatch):
+    before = moving.motion
+    moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', joints(before, STOPPED_NS), STOPPED_NS)
+    now_ns = STOPPED_NS + 600_000_000
+    q = joints(moving._stops.motion, now_ns, 'left', before)
+    fault = look(moving, q, now_ns)['left']
+
+    def unfit(*args, **kwargs):
+        raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
+
+    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
+    with pytest.raises(UserError, match='No stop could be sent'):
+        moving.stop_again('left', fault, q, now_ns)
+    assert (moving.machine.reason, fault[1] in moving.machine.detail) == (fault[0], True)
+
+
 def test_arms_on_their_way_back_into_the_limits_stop_there():
     settings = GateSettings(check_collisions=False, max_start_blend=1.0)
     guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)

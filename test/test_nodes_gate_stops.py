@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from ros_harness import Graph
 from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 import yaml
 
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -94,6 +96,21 @@ def test_two_estop_publishers_are_not_armed_with_and_release_nothing(make):
     bench.graph.wait_for(lambda: bench.node.count_publishers(topics.ESTOP) == 1)
     first.publish(Bool(data=False))
     bench.graph.wait_for(lambda: bench.ask(topics.RESET_ESTOP).success)
+
+
+def test_estop_publishers_are_counted_by_the_name_that_it_was_remapped_to(graph):
+    remapped = {'cli_args': ['--ros-args', '-r', 'estop:=red_button']}
+    node = graph.start_with(ArmTrajectoryPublisher, remapped).node
+    buttons = [graph.publisher(Bool, 'red_button', qos.REPORT) for _ in range(2)]
+    graph.wait_for(lambda: node.count_publishers('red_button') == 2)
+    name = topics.of(topics.ARM_TRAJECTORY_PUBLISHER, topics.ARM)
+    assert 'Let one node publish' in graph.call(Trigger, name).message
+    heard = graph.collect(Bool, 'red_button', qos.REPORT)
+    buttons[0].publish(Bool(data=True))
+    graph.wait_for(lambda: node._estop.is_pressed)
+    buttons[1].publish(Bool(data=False))
+    graph.wait_for(lambda: len(heard) == 2)
+    assert node._estop.is_pressed
 
 
 def test_what_is_pressed_while_the_node_is_inactive_is_latched(make):
