@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 # An arm has begun when a joint has done so much of what it was sent, once that is as far as this.
 _SENT_RAD = 0.02
-_BEGUN = 0.2
+_BEGUN = 0.5
 
 
 class ExecutionWatch:
@@ -45,6 +45,7 @@ class ExecutionWatch:
         self._path = path
         self._begin = begin
         self._allowed = tracking_error(robot, settings)
+        self._moving = moving
         self._begun = set(ARM_NAMES) if moving else set()
         self._last: dict[str, tuple[float, bytes]] = {}
         self._range = {arm: (begin[robot.arm_indices(arm)],) * 2 for arm in robot.arms}
@@ -127,7 +128,9 @@ class ExecutionWatch:
             return None
         j = int(np.argmax(error / allowed))
         name = self._robot.joint_names[part.start + j]
-        if arm not in self._begun and not self._has_begun(arm, sent):
+        away = np.abs(measured - self._begin[part])
+        if not self._moving and away[:-1].max() < error[:-1].max():
+            # Whether it moved at all or only trembles: it is nearer to where it stood.
             self.idle.add(arm)
         return (
             reasons.TRACKING,
