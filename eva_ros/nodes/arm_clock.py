@@ -15,7 +15,7 @@ _SMALLEST_STEP_S = 0.1
 
 
 class ClockJumps:
-    """Tells by how much the node's clock was set, while the node is active.
+    """Tells by how much the node's clock was set.
 
     Simulated time says by itself that it was set; the system's clock is looked at.
 
@@ -34,13 +34,14 @@ class ClockJumps:
         self.happened = False
         self._node = node
         self._on_jump = on_jump
+        self._when_active = node.guarded('clock', self._jumped)
         allowed_s = max(max_clock_skew_s, _SMALLEST_STEP_S)
         self._watch = ClockWatch(lambda: node.now_ns(), allowed_s)
         threshold = JumpThreshold(
             min_forward=_FORWARD_JUMP, min_backward=_BACKWARD_JUMP, on_clock_change=False
         )
         jumps = node.get_clock().create_jump_callback(
-            threshold, post_callback=node.guarded('clock', self._on_simulated)
+            threshold, post_callback=self._on_simulated
         )
         node.own(jumps.unregister)
 
@@ -50,20 +51,21 @@ class ClockJumps:
         return self._node.param('use_sim_time')
 
     def forget(self) -> None:
-        """Begin anew: what happened to the clock before is of no interest."""
+        """Begin anew, by the clock as it is now."""
+        self.look()
         self.happened = False
-        self._watch.jumped_ns()
 
     def look(self) -> None:
         """Find out whether the system's clock was set since the last look."""
         by_ns = self._watch.jumped_ns()
-        if by_ns and self._node.is_active and not self.is_simulated:
+        if by_ns and not self.is_simulated:
             self._jumped(by_ns)
 
     def _on_simulated(self, jump: TimeJump) -> None:
         # The first message on /clock sets the time; that is no jump.
-        if self._node.is_active and jump.delta.nanoseconds < self._node.now_ns():
-            self._jumped(jump.delta.nanoseconds)
+        if jump.delta.nanoseconds < self._node.now_ns():
+            jumped = self._when_active if self._node.is_active else self._jumped
+            jumped(jump.delta.nanoseconds)
 
     def _jumped(self, by_ns: int) -> None:
         self.happened = True

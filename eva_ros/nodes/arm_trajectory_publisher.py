@@ -163,6 +163,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _start(self) -> None:
         self._jumps.forget()
+        self._joints.trust_stamps()
         self._surroundings.starts.ask()
         if self._estop.was_pressed:
             detail = f"True on '{topics.ESTOP}' while the node was inactive."
@@ -217,6 +218,8 @@ class ArmTrajectoryPublisher(EvaNode):
     def _on_jump(self, by_ns: int) -> None:
         self._guard.clock_jumped(by_ns)
         self._joints.clock_jumped(by_ns)
+        if not self.is_active:
+            return
         detail = f'The clock jumped by {by_ns * 1e-9:.2f} s.'
         self._stopping.leave(Event.FAULT, detail, reasons.CLOCK_JUMP)
 

@@ -20,6 +20,7 @@ class MeasuredJoints:
         self._robot = robot
         self._positions = np.full(len(robot.joint_names), np.nan)
         self._stamps_ns: dict[str, int] = {}
+        self._by_reception = False
 
     def add(self, topic: str, message: JointState, received_ns: int) -> None:
         """Take in a joint state.
@@ -40,12 +41,21 @@ class MeasuredJoints:
             except UserError as error:
                 raise UserError(f"On '{topic}': {error}") from error
             self._positions[self._robot.arm_indices(name)] = values
-            stamp_ns = 0 if arm.stamp_source == 'receive' else to_ns(message.header.stamp)
+            by_reception = self._by_reception or arm.stamp_source == 'receive'
+            stamp_ns = 0 if by_reception else to_ns(message.header.stamp)
             self._stamps_ns[name] = stamp_ns or received_ns
 
     def clock_jumped(self, by_ns: int) -> None:
-        """Take over the stamps into a clock that jumped."""
+        """Take over the stamps into a clock that jumped; those to come are of who knows which.
+
+        Until `trust_stamps` joints count as measured when they are received.
+        """
         self._stamps_ns = {arm: stamp + by_ns for arm, stamp in self._stamps_ns.items()}
+        self._by_reception = True
+
+    def trust_stamps(self) -> None:
+        """Go by the stamps of messages again."""
+        self._by_reception = False
 
     @property
     def positions(self) -> NDArray[np.float64] | None:
