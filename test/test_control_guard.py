@@ -301,6 +301,48 @@ def test_what_is_wrong_with_an_arm_is_said_though_no_other_stop_can_be_made(movi
     assert (moving.machine.reason, fault[1] in moving.machine.detail) == (fault[0], True)
 
 
+def test_after_a_hold_nothing_is_begun_while_a_lost_one_could_still_show(moving):
+    end_ns = moving.motion.end_ns
+    now_ns = BEGIN_NS + 1_000_000_000
+    stop = moving.stop(place(moving, 1.0), now_ns)
+    rest_ns = now_ns + round(1e9 * stop.path.duration) + 1
+    assert moving.finish(rest_ns) and moving.machine.state is State.ARMED
+    assert rest_ns < end_ns
+    reason, detail = moving.refusal(rest_ns)
+    assert (reason, 'stopped just now' in detail) == ('BUSY', True)
+    assert moving.refusal(end_ns + 600_000_000) is None
+
+
+@pytest.mark.parametrize(
+    ('measured', 'begins'),
+    # It holds a thing; it was sent 0.3 and is as far closed; somebody opened it meanwhile.
+    [(0.6, 0.3), (0.58, 0.3), (1.0, 1.0), (0.1, 0.1)],
+)
+def test_a_gripper_that_presses_goes_on_when_the_arms_are_armed_again(measured, begins):
+    guard = ArmGuard(ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0)
+    holding = ROBOT.home.copy()
+    holding[6] = 0.6
+    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    steps = chunk_from(holding, BEGIN_NS)
+    steps.positions[:, 6] = 0.3
+    verdict = guard.judge(steps, holding, BEGIN_NS, BEGIN_NS)
+    assert verdict.accepted, verdict.detail
+    assert guard.execute(verdict, 2, holding, BEGIN_NS)
+    end_ns = BEGIN_NS + 5_000_000_000
+    now = verdict.path.positions[-1].copy()
+    assert now[6] == pytest.approx(0.3, abs=2e-3)
+    assert guard.finish(end_ns)
+    now[6] = measured
+    for _ in range(2):
+        assert guard.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', now, end_ns)[0]
+        assert guard.arm(ArmingFacts(0.01), end_ns)[0]
+    again = guard.judge(chunk_from(now, end_ns), now, end_ns, end_ns)
+    assert again.accepted, again.detail
+    assert again.path.positions[0, 6] == pytest.approx(begins, abs=2e-3)
+    order = guard.leave(Event.ESTOP, 'ESTOP', 'Pressed.', now, end_ns)[2]
+    assert order.path.positions[-1, 6] == pytest.approx(begins, abs=2e-3)
+
+
 def test_arms_on_their_way_back_into_the_limits_stop_there():
     settings = GateSettings(check_collisions=False, max_start_blend=1.0)
     guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)

@@ -515,6 +515,8 @@ def test_a_clock_that_jumps(make, to_s):
     clock.publish(Clock(clock=to_time(bench.now_ns())))
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
+    # Joints measured before are of the clock before.
+    assert abs(bench.node._joints.stamp_ns - bench.now_ns()) < 500_000_000
     braked_from(bench, places)
     # Nor is the time told of what follows, until the node is activated anew.
     press(bench)
@@ -556,6 +558,40 @@ def test_a_system_clock_that_is_set(make, by_s):
         assert message.header.stamp == to_time(0)
 
 
+def test_a_clock_that_is_reset_while_the_node_is_inactive(make):
+    bench = make(LONG, use_sim_time=True)
+    clock = bench.graph.publisher(Clock, topics.CLOCK)
+    seconds = 50.0
+    bench.now_ns = lambda: round(seconds * 1e9)
+
+    def at(now_s):
+        nonlocal seconds
+        seconds = now_s
+        clock.publish(Clock(clock=to_time(bench.now_ns())))
+        bench.graph.wait_for(lambda: bench.node.now_ns() == bench.now_ns())
+
+    def armed():
+        at(seconds)
+        return bench.ask(topics.ARM).success
+
+    bench.graph.wait_for(armed)
+    assert bench.send(long_chunk(bench)).sent
+    at(51.0)
+    bench.node.trigger_deactivate()
+    bench.sent(2)
+    at(55.0)
+    at(59.0)
+    # The simulation begins anew.
+    at(1.0)
+    bench.node.trigger_activate()
+    press(bench)
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ESTOP)
+    assert [len(heard) for heard in bench.commands.values()] == [2, 2]
+    bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT, listeners=0)
+    answer = bench.ask(topics.ARM)
+    assert 'stopped just now' not in answer.message
+
+
 def test_arming_while_the_arms_brake(make):
     bench = make(LONG, use_sim_time=True)
     clock = bench.graph.publisher(Clock, topics.CLOCK)
@@ -591,6 +627,20 @@ def test_the_operator_holds(make):
     both_braked(bench)
     assert bench.wait_for_state(SafetyState.STOPPING)
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+
+
+def test_nothing_begins_right_after_a_hold(make):
+    bench = make(LONG)
+    bench.arm()
+    bench.send(long_chunk(bench))
+    bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.04)
+    assert bench.ask(topics.HOLD).success
+    bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ARMED)
+    bench.sent(2)
+    assert 'stopped just now' in bench.ask(topics.GO_HOME).message
+    assert bench.send(long_chunk(bench)).reason == ChunkReport.BUSY
+    assert [len(heard) for heard in bench.commands.values()] == [2, 2]
+    bench.graph.wait_for(lambda: bench.ask(topics.GO_HOME).success)
 
 
 def test_nothing_more_comes_from_upstream(make):
@@ -861,6 +911,8 @@ OTHERS = {
     "one arm's message lost": "test_an_arm_that_does_not_begin[one arm's message lost]",
     'e-stop publisher vanishes': 'test_an_estop_publisher_that_vanishes',
     'clock reset': 'test_a_clock_that_jumps[clock reset]',
+    'clock reset while the node is inactive':
+        'test_a_clock_that_is_reset_while_the_node_is_inactive',
     'clock leaps ahead': 'test_a_clock_that_jumps[clock leaps ahead]',
     'system clock set back': 'test_a_system_clock_that_is_set[system clock set back]',
     'system clock set ahead': 'test_a_system_clock_that_is_set[system clock set ahead]',
@@ -885,7 +937,10 @@ OTHERS = {
         'test_nodes_arm_action.test_one_controller_rejects_its_goal',
     'one controller gives up in mid-motion':
         'test_nodes_arm_action.test_one_controller_gives_up_in_mid_motion',
-    'arming while the arms brake': 'test_arming_while_the_arms_brake',
+    'arming while the arms brake, or a stop that was lost could still show':
+        'test_arming_while_the_arms_brake',
+    'chunk, or going home, while a hold that was lost could still show':
+        'test_nothing_begins_right_after_a_hold',
     'operator holds': 'test_the_operator_holds',
     'camera lost': 'test_nothing_more_comes_from_upstream',
     'upstream node killed (SIGKILL) in mid-motion':

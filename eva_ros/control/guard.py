@@ -56,6 +56,7 @@ class ArmGuard:
         self.motion: Motion | None = None
         self.waiting_id = 0
         self._commanded: Array | None = None
+        self._held: Array | None = None
         self._stops = StopWatch(robot)
 
     @property
@@ -99,6 +100,7 @@ class ArmGuard:
             return False, refusal[1]
         if not self.is_armed:
             # Whoever had the arms may have moved them.
+            self._held = self._commanded if self._commanded is not None else self._held
             self._commanded = None
         return self._go(Event.ARM, reasons.OPERATOR, 'Armed by the operator.', now_ns)
 
@@ -114,7 +116,7 @@ class ArmGuard:
             self.settings,
             now_ns,
             measured_stamp_ns=stamp_ns,
-            commanded=self._commanded,
+            commanded=self._last_command(measured),
             running=running,
         )
         return verdict if running is not None else self._from_rest(verdict)
@@ -128,16 +130,18 @@ class ArmGuard:
                 self.settings,
                 now_ns,
                 measured_stamp_ns=stamp_ns,
-                commanded=self._commanded,
+                commanded=self._last_command(measured),
             )
         )
 
     def _from_rest(self, verdict: Verdict) -> Verdict:
         return begun_at_rest(verdict, self.robot, self.settings)
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Return why no chunk is taken in this state, as reason and sentence; None if one is."""
+    def refusal(self, now_ns: int) -> tuple[str, str] | None:
+        """Return why no motion may begin now, as reason and sentence; None if one may."""
         state = self.machine.state
+        if state is State.ARMED and (left_s := self.watched_s(now_ns)) > 0.0:
+            return reasons.BUSY, f'The arms were stopped just now: wait for {left_s:.1f} s.'
         joins = state is State.EXECUTING and self.settings.mode == 'overlap'
         if state is State.ARMED or joins:
             return None
@@ -270,6 +274,17 @@ class ArmGuard:
             return None
         return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
 
+    def _last_command(self, measured: Array | None) -> Array | None:
+        """Return where the controllers were last sent [14]; where the arms are if nobody knows.
+
+        Grippers that still press on what they closed on before the arms were disarmed go on.
+        """
+        if self._commanded is not None or measured is None or self._held is None:
+            return self._commanded if self._commanded is not None else measured
+        allowed = self.settings.allowed_start_tolerance_gripper
+        pressed = np.abs(self.robot.gripping(measured) - self._held) <= allowed
+        return np.where(self.robot.gripper_mask & pressed, self._held, measured)
+
     def _rest(
         self, motion: Motion | None, measured: Array | None, now_ns: int, *, urgent: bool
     ) -> Order:
@@ -294,7 +309,7 @@ class ArmGuard:
                 ) from refusal
             self._commanded = stop.path.positions[-1]
             return Order(stop.command, stop.path, goes_on=True)
-        position = self._commanded if self._commanded is not None else measured
+        position = self._last_command(measured)
         if position is None:
             return NOTHING
         held = hold(self.robot, self.settings, position)

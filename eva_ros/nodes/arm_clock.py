@@ -40,9 +40,7 @@ class ClockJumps:
         threshold = JumpThreshold(
             min_forward=_FORWARD_JUMP, min_backward=_BACKWARD_JUMP, on_clock_change=False
         )
-        jumps = node.get_clock().create_jump_callback(
-            threshold, post_callback=self._on_simulated
-        )
+        jumps = node.get_clock().create_jump_callback(threshold, post_callback=self._on_simulated)
         node.own(jumps.unregister)
 
     @property

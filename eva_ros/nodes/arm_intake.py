@@ -62,7 +62,7 @@ class ChunkIntake:
         if chunk.robot != guard.robot.name:
             detail = f"The chunk is for robot '{chunk.robot}', not for '{guard.robot.name}'."
             return refusal_report(chunk, reasons.ROBOT_MISMATCH, detail, now_ns)
-        refusal = guard.refusal()
+        refusal = guard.refusal(now_ns)
         if refusal is not None:
             return refusal_report(chunk, *refusal, now_ns)
         verdict = guard.judge(

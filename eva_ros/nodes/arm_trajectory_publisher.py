@@ -263,7 +263,7 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _go_home(self) -> str:
         self._jumps.look()
-        refusal = self._guard.refusal()
+        refusal = self._guard.refusal(self.now_ns())
         if refusal is not None or self._guard.motion is not None:
             raise UserError(refusal[1] if refusal else 'The arms are moving.')
         now_ns = self.now_ns()
