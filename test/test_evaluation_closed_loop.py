@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.evaluation import closed_loop
 from eva_ros.evaluation import controls
+from eva_ros.evaluation import variants
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import run_episode
@@ -56,6 +58,22 @@ def turn_waists(observation):
 @pytest.fixture(scope='module')
 def turned(robot):
     return attempt(robot, turn_waists)
+
+
+def test_a_dreamed_plan_closes_grippers_as_the_node_does(robot, monkeypatch):
+    """The decoder node sends robot.gripping of what was read: so must an evaluation."""
+    read = np.tile(robot.home, (17, 1))
+    read[:, 6] = np.linspace(1.0, 0.6, 17)
+    rollout = SimpleNamespace(frames=np.zeros((17, 8, 8, 3), np.uint8), dt=0.1)
+    monkeypatch.setattr(
+        variants, 'decode_confident',
+        lambda idm, frames, dt: SimpleNamespace(positions=read, confidence=0.9),
+    )  # fmt: skip
+    dreamer = SimpleNamespace(dream=lambda view, instruction, seed: rollout)
+    planner = variants.dreaming(dreamer, None, robot)(SimpleNamespace(seed=3, instruction='lift'))
+    plan = planner(SimpleNamespace(view=rollout.frames[0]))
+    np.testing.assert_array_equal(plan.positions, robot.gripping(read))
+    assert plan.positions[-1, 6] == pytest.approx(0.3)
 
 
 def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot, turned):

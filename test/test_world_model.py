@@ -297,6 +297,13 @@ def test_a_gpu_learns_and_gives_back_a_model_of_the_cpu(episodes, tmp_path):
     model.dream(episodes[0].frames[0], episodes[0].instruction, seed=0)
 
 
+def test_the_options_of_a_run_are_those_that_it_trains_with():
+    options = RunOptions('tiny', steps=7, batch=3, learning_rate=3e-4, seed=5)
+    settings = training_run._settings(options)
+    assert (settings.steps, settings.batch) == (7, 3)
+    assert (settings.learning_rate, settings.seed) == (3e-4, 5)
+
+
 def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
     settings = TrainSettings(steps=4, batch=2, warmup=2, checkpoint_every=2)
 

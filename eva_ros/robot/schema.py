@@ -33,7 +33,7 @@ class GripperEntry(StrictModel):
     open: Number
     unit: Literal['m', 'rad']
     part_of_trajectory: StrictBool = True
-    grip: Number = Field(default=1.0, ge=1.0)
+    grip: Number = Field(default=1.0, ge=1.0, le=3.0)
 
     @model_validator(mode='after')
     def _check(self) -> 'GripperEntry':
