@@ -36,9 +36,7 @@ def dream_and_judge(
             ]
         )
         views = torch.stack([prompt.first() for prompt in batch])
-        condition = model.condition(
-            views.to(model.device), [prompt.instruction for prompt in batch]
-        )
+        condition = model.condition(views, [prompt.instruction for prompt in batch])
         frames = model.decode(model.sample(condition, noise, steps=steps), condition)
         needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
         parts.append(judge(frames, torch.tensor(needed)))

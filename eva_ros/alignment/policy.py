@@ -61,7 +61,7 @@ class WorldModelPolicy:
 
     def condition(self, views: Tensor, instructions: list[str], repeat: int) -> Condition:
         """Return the condition of views [N, 3, H, W], each repeated so many times."""
-        one = self.model.condition(views.to(self.model.device), instructions)
+        one = self.model.condition(views, instructions)
         return Condition(
             *(part.repeat_interleave(repeat, 0) for part in (one.first, one.tokens, one.views))
         )
@@ -73,7 +73,7 @@ class WorldModelPolicy:
         shift = self.model.scheduler.config.shift
         sigma = draw_noise_levels(len(clips), shift, generator)
         noise = self.model.noise(len(clips), generator)
-        return flow_loss(self.model, clips.to(noise.device), instructions, sigma, noise)
+        return flow_loss(self.model, clips, instructions, sigma, noise)
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
         """Write the adapter for `load_world_model(..., lora=folder)`."""

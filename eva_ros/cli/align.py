@@ -93,8 +93,9 @@ def _align(args: argparse.Namespace) -> int:
     model, judge, (prompts, _) = _load(args)
     if args.dream_steps is None:
         settings = replace(settings, steps=model.settings.steps)
-    judge.idm.to(training_device())
-    policy = WorldModelPolicy(model.to(training_device()), settings.rank, settings.seed)
+    device = training_device()
+    judge.idm.to(device)
+    policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
     facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     aligner = align(policy, prompts, judge, args.out, settings, facts)
     print(f'{aligner.iteration} iterations, written to {args.out}')

@@ -8,6 +8,7 @@ import time
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
+from diffusers.utils.torch_utils import randn_tensor
 import numpy as np
 import torch
 from torch import nn
@@ -118,7 +119,8 @@ class WorldModel(nn.Module):
         self.text.tokenize(instruction)
 
     def condition(self, views: Tensor, instructions: list[str]) -> Condition:
-        """Return the condition of views [B, 3, H, W] in 0..1 and as many instructions."""
+        """Return the condition of views [B, 3, H, W] in 0..1, on any device, and instructions."""
+        views = views.to(self.device)
         tokens = torch.tensor([self.text.tokenize(text) for text in instructions])
         return Condition(self.codec.encode_first(views), tokens.to(views.device), views)
 
@@ -137,9 +139,7 @@ class WorldModel(nn.Module):
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return unit noise [count, C, G, h, w], the start of a dream."""
-        drawn_on = generator.device if generator is not None else self.device
-        noise = torch.randn(count, *self.latent_shape, generator=generator, device=drawn_on)
-        return noise.to(self.device)
+        return randn_tensor((count, *self.latent_shape), generator, self.device)
 
     def sample(
         self,

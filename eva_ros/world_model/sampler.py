@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import math
 
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.utils.torch_utils import randn_tensor
 import numpy as np
 import torch
 from torch import Tensor
@@ -95,9 +96,8 @@ def sde_step(
     """
     mean, std = sde_moments(x, velocity, sigma, sigma_next, eta=eta)
     if sample is None:
-        drawn_on = x.device if generator is None else generator.device
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=drawn_on)
-        sample = (mean + std * noise.to(x.device)).detach()
+        noise = randn_tensor(x.shape, generator, x.device, x.dtype)
+        sample = (mean + std * noise).detach()
     return SdeStep(sample, mean, std, gaussian_log_prob(sample, mean, std))
 
 

@@ -61,11 +61,12 @@ def flow_loss(
 
     Args:
         model: the world model.
-        frames: clips [B, T, 3, H, W] in 0..1.
+        frames: clips [B, T, 3, H, W] in 0..1, on any device.
         instructions: one each.
         sigma: noise level of each clip [B], in (0, 1], on any device.
         noise: unit noise [B, C, G, h, w].
     """
+    frames = frames.to(model.device)
     with torch.no_grad():
         target = model.codec.encode_changes(frames)
         condition = model.condition(frames[:, 0], instructions)
