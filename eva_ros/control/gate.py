@@ -37,7 +37,6 @@ from eva_ros.control.settings import GateSettings
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import check_space
 from eva_ros.control.timing import keep_limits
-from eva_ros.control.timing import ROUNDING
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
@@ -46,6 +45,7 @@ from eva_ros.control.verdict import check_motion
 from eva_ros.control.verdict import refused
 from eva_ros.control.verdict import Verdict
 from eva_ros.robot.limits import Limits
+from eva_ros.robot.limits import ROUNDING
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed

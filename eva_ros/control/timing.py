@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from eva_ros.control.path import leaving_pieces
 from eva_ros.robot.limits import Limits
+from eva_ros.robot.limits import ROUNDING
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_of_pieces
 
 Array = NDArray[np.float64]
 
-# The bounds of a spline that was stretched exactly to its limits may exceed them by rounding.
-ROUNDING = 1e-6
 _ROUNDS = 12
 # What a piece needs is asked of so many knots on either side of it.
 _WIDTHS = (0, 1)

@@ -10,9 +10,9 @@ from eva_ros.control.path import leaving_pieces
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import stop_limits
-from eva_ros.control.timing import ROUNDING
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.robot.limits import Limits
+from eva_ros.robot.limits import ROUNDING
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed
 

@@ -22,6 +22,9 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 MAX_TURNS_RAD = 4.0 * math.pi
 MAX_SENSIBLE_VELOCITY = 50.0
+# What may be beyond a limit by rounding, as where a spline was stretched exactly to it: in rad,
+# and as a part of the limit of a rate.
+ROUNDING = 1e-6
 
 # Flag of ros2_control's joint_limits and the values that belong to it.
 _VALUES_OF_FLAG = {

@@ -223,10 +223,9 @@ class Robot:
         not press, and the thing slips. An open gripper stays open: 1 - grip * (1 - opening).
         """
         sent = np.array(positions, dtype=np.float64)
-        for arm in ARM_NAMES:
-            last = self.arm_indices(arm).stop - 1
-            closed = self.arms[arm].gripper.grip * (1.0 - sent[..., last])
-            sent[..., last] = np.clip(1.0 - closed, 0.0, 1.0)
+        grips = np.array([self.arms[arm].gripper.grip for arm in ARM_NAMES])
+        closed = grips * (1.0 - sent[..., self.gripper_mask])
+        sent[..., self.gripper_mask] = np.clip(1.0 - closed, 0.0, 1.0)
         return sent
 
     @property

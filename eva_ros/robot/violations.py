@@ -4,10 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from eva_ros.robot.limits import Limits
+from eva_ros.robot.limits import ROUNDING
 from eva_ros.robot.motion import differences
-
-# What a value may be beyond its limit by rounding: in rad, and as a part of the limit of a rate.
-_ROUNDING = 1e-6
 
 
 def count_violations(q: ArrayLike, dt: float, limits: Limits) -> int:
@@ -22,10 +20,10 @@ def count_violations(q: ArrayLike, dt: float, limits: Limits) -> int:
         limits: of these J joints; an infinite limit cannot be broken.
     """
     q = np.asarray(q, dtype=np.float64)
-    broken = (q < limits.min_position - _ROUNDING) | (q > limits.max_position + _ROUNDING)
+    broken = (q < limits.min_position - ROUNDING) | (q > limits.max_position + ROUNDING)
     allowed = (limits.max_velocity, limits.max_acceleration, limits.max_jerk)
     with np.errstate(over='ignore', invalid='ignore'):
         rates = differences(q, dt)
     for rate, bound in zip(rates, allowed):
-        broken[len(q) - len(rate) :] |= ~(np.abs(rate) <= bound * (1.0 + _ROUNDING))
+        broken[len(q) - len(rate) :] |= ~(np.abs(rate) <= bound * (1.0 + ROUNDING))
     return int(broken.sum())
