@@ -279,8 +279,10 @@ class ArmGuard:
 
         Grippers that still press on what they closed on before the arms were disarmed go on.
         """
-        if self._commanded is not None or measured is None or self._held is None:
-            return self._commanded if self._commanded is not None else measured
+        if self._commanded is not None:
+            return self._commanded
+        if self._held is None or measured is None:
+            return measured
         allowed = self.settings.allowed_start_tolerance_gripper
         pressed = np.abs(self.robot.gripping(measured) - self._held) <= allowed
         return np.where(self.robot.gripper_mask & pressed, self._held, measured)

@@ -75,7 +75,7 @@ class ArmDispatch:
             self._reports.publish_state()
         return bool(order)
 
-    def stop(self, order: Order, now_ns: int, *, clock_is_good: bool = True) -> None:
+    def stop(self, order: Order, now_ns: int, *, clock_is_good: bool) -> None:
         """Bring both arms to rest.
 
         A brake goes on with the motion under way and tells when; a hold of arms at rest begins

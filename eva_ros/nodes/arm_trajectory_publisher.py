@@ -263,10 +263,10 @@ class ArmTrajectoryPublisher(EvaNode):
 
     def _go_home(self) -> str:
         self._jumps.look()
-        refusal = self._guard.refusal(self.now_ns())
+        now_ns = self.now_ns()
+        refusal = self._guard.refusal(now_ns)
         if refusal is not None or self._guard.motion is not None:
             raise UserError(refusal[1] if refusal else 'The arms are moving.')
-        now_ns = self.now_ns()
         verdict = self._guard.judge_home(self._joints.positions, self._joints.stamp_ns, now_ns)
         if not verdict.accepted:
             raise UserError(verdict.detail)
