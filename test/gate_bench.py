@@ -5,6 +5,7 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from ros_harness import Graph
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -147,3 +148,34 @@ class Bench:
         """Return the latest commands of both arms once each has got `count` of them."""
         self.graph.wait_for(lambda: all(len(heard) >= count for heard in self.commands.values()))
         return {arm: heard[count - 1] for arm, heard in self.commands.items()}
+
+
+class SimulatedClock:
+    """The time of a bench with `use_sim_time`: 50 s, until the test sets another."""
+
+    def __init__(self, bench: Bench):
+        self.seconds = 50.0
+        self._bench = bench
+        self._clock = bench.graph.publisher(Clock, topics.CLOCK)
+        bench.now_ns = self.now_ns
+
+    def now_ns(self):
+        return round(self.seconds * 1e9)
+
+    def set(self, seconds):
+        """Set the time, and wait until the node has it."""
+        self.seconds = seconds
+        self._clock.publish(Clock(clock=to_time(self.now_ns())))
+        self._bench.graph.wait_for(lambda: self._bench.node.now_ns() == self.now_ns())
+
+    def go_on(self, seconds):
+        """Set the time, and wait until the node has joints of then too."""
+        self.set(seconds)
+        self._bench.graph.wait_for(lambda: self._bench.node._joints.stamp_ns == self.now_ns())
+
+    def arm(self):
+        def armed():
+            self.go_on(self.seconds)
+            return self._bench.ask(topics.ARM).success
+
+        self._bench.graph.wait_for(armed)

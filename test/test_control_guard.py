@@ -263,6 +263,13 @@ def test_an_arm_that_did_not_begin_stays_where_it_is(moving):
     assert np.abs(order.path.velocities[:, 0]).max() > 0.1
 
 
+def refuse_every_stop(monkeypatch):
+    def unfit(*args, **kwargs):
+        raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
+
+    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
+
+
 def test_an_estop_latches_though_its_stop_cannot_be_made(moving, monkeypatch):
     def broken(*args, **kwargs):
         raise FloatingPointError('no such stop')
@@ -276,10 +283,7 @@ def test_an_estop_latches_though_its_stop_cannot_be_made(moving, monkeypatch):
 
 
 def test_a_stop_that_is_not_fit_to_be_sent_is_not_sent(moving, monkeypatch):
-    def unfit(*args, **kwargs):
-        raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
-
-    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
+    refuse_every_stop(monkeypatch)
     with pytest.raises(UserError, match=r'No stop could be sent.*not finite'):
         moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', ROBOT.home, STOPPED_NS)
     assert moving.machine.state is State.DISARMED
@@ -291,11 +295,7 @@ def test_what_is_wrong_with_an_arm_is_said_though_no_other_stop_can_be_made(movi
     now_ns = STOPPED_NS + 600_000_000
     q = joints(moving._stops.motion, now_ns, 'left', before)
     fault = look(moving, q, now_ns)['left']
-
-    def unfit(*args, **kwargs):
-        raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
-
-    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
+    refuse_every_stop(monkeypatch)
     with pytest.raises(UserError, match='No stop could be sent'):
         moving.stop_again('left', fault, q, now_ns)
     assert (moving.machine.reason, fault[1] in moving.machine.detail) == (fault[0], True)

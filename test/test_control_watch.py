@@ -84,7 +84,7 @@ def test_an_arm_that_went_out_and_back_has_begun():
     assert elapsed_s < 0.6
 
 
-def test_an_arm_that_stands_and_trembles_has_not_begun(path):
+def test_an_arm_that_stands_and_trembles_has_not_begun():
     """Noise of an encoder, 1.5 mrad, on all joints; the arm is held where it stands."""
     goal = ROBOT.home + 0.4 * ~ROBOT.gripper_mask
     there = straight(goal)

@@ -5,11 +5,11 @@ import json
 from gate_bench import Bench
 from gate_bench import NODE
 from gate_bench import ROBOT
+from gate_bench import SimulatedClock
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from ros_harness import Graph
-from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -256,17 +256,9 @@ def test_stopping_a_disarmed_node_sends_nothing(bench: Bench):
 
 def test_a_clock_that_is_set_back_disarms(graph: Graph):
     bench = Bench(graph, use_sim_time=True)
-    clock = graph.publisher(Clock, topics.CLOCK)
-    seconds = 50
-    bench.now_ns = lambda: round(seconds * 1e9)
-
-    def armed():
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        return bench.ask(topics.ARM).success
-
-    graph.wait_for(armed)
-    seconds = 20
-    clock.publish(Clock(clock=to_time(bench.now_ns())))
+    clock = SimulatedClock(bench)
+    clock.arm()
+    clock.set(20.0)
     state = graph.wait_for(
         lambda: bench.safety[-1].state == SafetyState.DISARMED and bench.safety[-1]
     )

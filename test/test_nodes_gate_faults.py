@@ -13,6 +13,7 @@ import time
 
 from gate_bench import Bench
 from gate_bench import ROBOT
+from gate_bench import SimulatedClock
 import numpy as np
 import pytest
 from rclpy.node import Node
@@ -494,25 +495,15 @@ def test_an_estop_publisher_that_vanishes(make):
 @pytest.mark.parametrize('to_s', [20.0, 500.0], ids=['clock reset', 'clock leaps ahead'])
 def test_a_clock_that_jumps(make, to_s):
     bench = make(LONG, use_sim_time=True)
-    clock = bench.graph.publisher(Clock, topics.CLOCK)
-    seconds = 50.0
-    bench.now_ns = lambda: round(seconds * 1e9)
-
-    def armed():
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        return bench.ask(topics.ARM).success
-
-    bench.graph.wait_for(armed)
+    clock = SimulatedClock(bench)
+    clock.arm()
     assert bench.send(long_chunk(bench)).sent
     bench.sent(1)
-    while seconds < 52.0:
-        seconds += 0.1
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
+    while clock.seconds < 52.0:
+        clock.go_on(clock.seconds + 0.1)
     places = [values[0] for values in bench.values]
     assert 0.1 < min(places) <= max(places) < 0.4
-    seconds = to_s
-    clock.publish(Clock(clock=to_time(bench.now_ns())))
+    clock.set(to_s)
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
     # Joints measured before are of the clock before.
@@ -560,62 +551,38 @@ def test_a_system_clock_that_is_set(make, by_s):
 
 def test_a_clock_that_is_reset_while_the_node_is_inactive(make):
     bench = make(LONG, use_sim_time=True)
-    clock = bench.graph.publisher(Clock, topics.CLOCK)
-    seconds = 50.0
-    bench.now_ns = lambda: round(seconds * 1e9)
-
-    def at(now_s):
-        nonlocal seconds
-        seconds = now_s
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        bench.graph.wait_for(lambda: bench.node.now_ns() == bench.now_ns())
-
-    def armed():
-        at(seconds)
-        return bench.ask(topics.ARM).success
-
-    bench.graph.wait_for(armed)
+    clock = SimulatedClock(bench)
+    clock.arm()
     assert bench.send(long_chunk(bench)).sent
-    at(51.0)
+    clock.set(51.0)
     bench.node.trigger_deactivate()
     bench.sent(2)
-    at(55.0)
-    at(59.0)
+    clock.set(55.0)
+    clock.set(59.0)
     # The simulation begins anew.
-    at(1.0)
+    clock.set(1.0)
     bench.node.trigger_activate()
+    assert bench.node._guard.watched_s(bench.now_ns()) == 0.0
     press(bench)
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ESTOP)
     assert [len(heard) for heard in bench.commands.values()] == [2, 2]
-    bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT, listeners=0)
-    answer = bench.ask(topics.ARM)
-    assert 'stopped just now' not in answer.message
 
 
 def test_arming_while_the_arms_brake(make):
     bench = make(LONG, use_sim_time=True)
-    clock = bench.graph.publisher(Clock, topics.CLOCK)
-    seconds = 50.0
-    bench.now_ns = lambda: round(seconds * 1e9)
-
-    def asked(name):
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        bench.graph.wait_for(lambda: bench.node.now_ns() == bench.now_ns())
-        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
-        return bench.ask(name)
-
-    bench.graph.wait_for(lambda: asked(topics.ARM).success)
+    clock = SimulatedClock(bench)
+    clock.arm()
     assert bench.send(long_chunk(bench)).sent
-    seconds = 51.0
-    assert asked(topics.DISARM).success
-    assert 'stopped just now: arm them again in ' in asked(topics.ARM).message
+    clock.go_on(51.0)
+    assert bench.ask(topics.DISARM).success
+    assert 'stopped just now: arm them again in ' in bench.ask(topics.ARM).message
     # Time does not go on before the arms have got their stop.
     bench.graph.wait_for(lambda: min(bench.taken.values()) == 2)
-    seconds = 53.0
+    clock.go_on(53.0)
     # They rest; what they were to do before would not be over, had they missed their stop.
-    assert 'stopped just now' in asked(topics.ARM).message
-    seconds = 56.0
-    assert asked(topics.ARM).success
+    assert 'stopped just now' in bench.ask(topics.ARM).message
+    clock.go_on(56.0)
+    assert bench.ask(topics.ARM).success
 
 
 def test_the_operator_holds(make):
@@ -708,28 +675,15 @@ def test_an_upstream_node_that_is_killed_in_mid_motion(make):
 
 def test_an_estop_while_the_arms_brake_already(make):
     bench = make(LONG, use_sim_time=True)
-    clock = bench.graph.publisher(Clock, topics.CLOCK)
-    seconds = 50.0
-    bench.now_ns = lambda: round(seconds * 1e9)
-
-    def at(now_s):
-        nonlocal seconds
-        seconds = now_s
-        clock.publish(Clock(clock=to_time(bench.now_ns())))
-        bench.graph.wait_for(lambda: bench.node._joints.stamp_ns == bench.now_ns())
-
-    def armed():
-        at(50.0)
-        return bench.ask(topics.ARM).success
-
-    bench.graph.wait_for(armed)
+    clock = SimulatedClock(bench)
+    clock.arm()
     assert bench.send(long_chunk(bench)).sent
     bench.sent(1)
     for tick in range(1, 16):
-        at(50.0 + 0.1 * tick)
+        clock.go_on(50.0 + 0.1 * tick)
     assert bench.ask(topics.DISARM).success
     bench.sent(2)
-    at(51.52)
+    clock.go_on(51.52)
     assert bench.ask(topics.TRIGGER_ESTOP).success
     bench.sent(3)
     assert bench.safety[-1].state == SafetyState.ESTOP
