@@ -41,14 +41,14 @@ def plain(path):
         return [frame.to_ndarray(format='rgb24') for frame in container.decode(video=0)]
 
 
-def film(path, count, rate=10, skipped=()):
-    """Write a small video whose pictures differ, without those skipped."""
+def film(path, count, rate=10, skipped=(), level=10):
+    """Write a small video whose pictures get brighter by a level each, without those skipped."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), 'w') as container:
         stream = container.add_stream('libx264', rate=rate)
         stream.width, stream.height, stream.pix_fmt = 64, 48, 'yuv420p'
         for index in (i for i in range(count) if i not in skipped):
-            picture = np.full((48, 64, 3), 10 * index, np.uint8)
+            picture = np.full((48, 64, 3), level * index, np.uint8)
             frame = av.VideoFrame.from_ndarray(picture, format='rgb24')
             frame.pts = index
             container.mux(stream.encode(frame))
@@ -92,7 +92,7 @@ def rows(folder, number, states, stamps=None):
         pyarrow.table(
             {
                 'observation.state': list(states),
-                'action': list(states),
+                'action': [row + 0.5 for row in states],
                 'timestamp': np.arange(count, dtype=np.float32) / 10 if stamps is None else stamps,
                 'episode_index': [number] * count,
             }

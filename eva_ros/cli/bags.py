@@ -144,9 +144,9 @@ def _import(args: argparse.Namespace) -> int:
 
     if args.map and not args.robot:
         raise UserError('--map says how joints become those of a robot: name it with --robot.')
-    data = _data_set(args)
     robot = load_robot(args.robot) if args.robot else None
     found = load_map(args.map) if args.map else None
+    data = _data_set(args, found)
     if robot and not found:
         found = map_by_order(data, robot)
     written = write_bags(data, args.out, robot=robot, found=found, images=args.images)
@@ -177,7 +177,8 @@ def _import(args: argparse.Namespace) -> int:
     return FINDINGS if findings else DONE
 
 
-def _data_set(args: argparse.Namespace) -> Any:
+def _data_set(args: argparse.Namespace, found: Any) -> Any:
+    """Return the data set; the map, where one is given, names the keys of its joints."""
     from eva_ros.episodes.lerobot_reader import is_lerobot
     from eva_ros.episodes.lerobot_reader import read_lerobot
     from eva_ros.episodes.robotwin_reader import is_robotwin
@@ -188,7 +189,9 @@ def _data_set(args: argparse.Namespace) -> Any:
     if is_lerobot(args.source):
         if args.rate:
             raise UserError(f'{args.source} says its own time: leave out --rate.')
-        return read_lerobot(args.source)
+        return read_lerobot(args.source, *((found.state, found.action) if found else ()))
+    if found and (found.state or found.action):
+        raise UserError(f'{args.map} names state or action, which are keys of LeRobot data sets.')
     if not is_robotwin(args.source):
         raise UserError(
             f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '

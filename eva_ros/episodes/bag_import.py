@@ -1,6 +1,5 @@
 """Episodes of another data set as rosbag2 bags, one an episode."""
 
-from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.bag_writer import EpisodeBagWriter
+from eva_ros.episodes.episode_faults import Fault
+from eva_ros.episodes.episode_faults import grouped
+from eva_ros.episodes.episode_faults import spans
 from eva_ros.episodes.import_map import check_map
 from eva_ros.episodes.import_map import ImportMap
+from eva_ros.episodes.import_map import left_out
 from eva_ros.episodes.import_map import mapped
 from eva_ros.episodes.import_places import import_facts
 from eva_ros.episodes.import_places import is_there
 from eva_ros.episodes.import_places import set_name
+from eva_ros.episodes.imported import copied_actions
 from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.imported import PictureWatch
@@ -39,7 +43,7 @@ class Written:
     Attributes:
         bags: of all episodes.
         there: how many of them were there already, and stayed as they were.
-        findings: what was found while the pictures passed, a sentence each.
+        findings: what was found while the rows and pictures passed, a sentence each.
         notes: what the bags are not meant to hold, a sentence each.
     """
 
@@ -81,21 +85,23 @@ def write_bags(
     bags = [out / f'{name}-{episode.index:05d}' for episode in data.episodes]
     for path in bags:
         is_there(path, facts)
-    there, watch, findings = 0, PictureWatch(data.rate_hz), list[str]()
+    there, watch, faults = 0, PictureWatch(data.rate_hz), list[Fault]()
     for episode, path in zip(data.episodes, bags):
         # Asked again: a data set may name an episode twice.
         if is_there(path, facts):
             there += 1
         else:
-            findings += _write(data, episode, path, facts, robot, found, images, watch)
+            faults += _write(data, episode, path, facts, robot, found, images, watch)
         step()
-    if not robot:
-        findings += _misshapen(data)
+    findings = [*grouped(faults), *watch.findings()]
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
-    acted = robot and any(episode.actions is not None for episode in data.episodes)
-    notes = ['The actions are left out: bags of a robot hold what was measured.'] if acted else []
-    return Written(bags, there, [*findings, *watch.findings()], notes)
+    if robot and found:
+        acted = any(episode.actions is not None for episode in data.episodes)
+        notes = [*left_out(found, data), *copied_actions(data)]
+        notes += ['The actions are left out: bags of a robot hold what was measured.'] * acted
+        return Written(bags, there, findings, notes)
+    return Written(bags, there, [*findings, *_misshapen(data), *copied_actions(data)], [])
 
 
 def _misshapen(data: DataSet) -> list[str]:
@@ -116,21 +122,22 @@ def _write(
     found: ImportMap | None,
     images: str,
     watch: PictureWatch,
-) -> list[str]:
+) -> list[Fault]:
     source = f'{data.kind} {set_name(data)} episode {episode.index}'
-    facts = {'eva.source': source, **about, 'eva.instruction': episode.instruction}
+    asked = dict.fromkeys([episode.instruction, *episode.changes.values()])
+    facts = {'eva.source': source, **about, 'eva.instruction': '; '.join(asked)}
     writer = EpisodeBagWriter(path, robot.name if robot else '', facts, episode.index)
     try:
         stamps = stamps_ns(episode.stamps_s, data.rate_hz)
-        asked = episode.instruction
-        writer.write_episode(stamps[0], start=True, task='', instruction=asked)
-        findings = _rows(writer, data, episode, robot, found, images, watch, stamps)
-        writer.write_episode(stamps[-1], start=False, task='', instruction=asked)
+        writer.write_episode(stamps[0], start=True, task='', instruction=episode.instruction)
+        faults = _rows(writer, data, episode, robot, found, images, watch, stamps)
+        last = [episode.instruction, *episode.changes.values()][-1]
+        writer.write_episode(stamps[-1], start=False, task='', instruction=last)
     except BaseException:
         writer.abort()
         raise
     writer.close()
-    return findings
+    return faults
 
 
 def stamps_ns(stamps_s: NDArray[np.float64], rate_hz: float) -> list[int]:
@@ -156,13 +163,18 @@ def _rows(
     images: str,
     watch: PictureWatch,
     stamps: list[int],
-) -> list[str]:
+) -> list[Fault]:
     """Write all rows in order; returns a sentence for each video that lacks pictures."""
     topics = camera_topics(data, robot, found)
     cameras = {key: frames() for key, frames in episode.frames.items() if key in topics}
-    lacking, broken = Counter[str](), list[str]()
+    lacking, faults = dict[str, list[int]](), list[Fault]()
     joints = joint_rows(data, episode, robot, found)
+    asked = episode.instruction
     for index, stamp_ns in enumerate(stamps):
+        if index in episode.changes:
+            writer.write_episode(stamps[index - 1], start=False, task='', instruction=asked)
+            asked = episode.changes[index]
+            writer.write_episode(stamp_ns, start=True, task='', instruction=asked)
         for topic, names, values in joints:
             writer.write_joint_state(topic, stamp_ns, names, values[index], np.zeros(0))
         for key in list(cameras):
@@ -170,28 +182,39 @@ def _rows(
                 picture = next(cameras[key], None)
             except Exception as error:  # PyAV has many
                 del cameras[key]
-                broken.append(
+                faults.append((
+                    episode.index,
                     f"Episode {episode.index}: the video of '{key}' cannot be decoded behind "
-                    f'{index} of {len(stamps)} frames ({brief(error)}).'
-                )
+                    f'{index} of {len(stamps)} frames ({brief(error)}).',
+                ))  # fmt: skip
                 continue
             if picture is None:
-                lacking[key] += 1
+                lacking.setdefault(key, []).append(index)
                 continue
-            watch.add(key, index, picture)
+            watch.add(episode.index, key, index, picture)
             packed = encode(picture, images)
-            writer.write_image(topics[key], stamp_ns, key, packed, images)
-    return broken + [
-        f"Episode {episode.index}: {count} of {len(stamps)} frames have no picture in '{key}'."
-        for key, count in lacking.items()
+            for topic in topics[key]:
+                writer.write_image(topic, stamp_ns, key, packed, images)
+    return faults + [
+        (
+            episode.index,
+            f'Episode {episode.index}: {len(rows)} of {len(stamps)} frames have no picture in '
+            f"'{key}': rows {spans(rows)}.",
+        )
+        for key, rows in lacking.items()
     ]
 
 
-def camera_topics(data: DataSet, robot: Robot | None, found: ImportMap | None) -> dict[str, str]:
-    """Return the topic of each of the data set's cameras that is written."""
-    if robot and found:
-        return {key: '/' + robot.cameras[own].topic for own, key in found.cameras.items()}
-    return {key: '/' + key.replace('.', '/') + '/compressed' for key in data.cameras}
+def camera_topics(
+    data: DataSet, robot: Robot | None, found: ImportMap | None
+) -> dict[str, list[str]]:
+    """Return the topics of each of the data set's cameras that is written."""
+    if not (robot and found):
+        return {key: ['/' + key.replace('.', '/') + '/compressed'] for key in data.cameras}
+    topics: dict[str, list[str]] = {}
+    for own, key in found.cameras.items():
+        topics.setdefault(key, []).append('/' + robot.cameras[own].topic)
+    return topics
 
 
 def joint_rows(

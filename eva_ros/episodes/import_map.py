@@ -27,10 +27,14 @@ class ImportMap(StrictModel):
     Attributes:
         joints: by the robot's own names inside.
         cameras: the data set's camera for each of the robot's.
+        state: key of LeRobot's measured joints, where it is not `observation.state`.
+        action: key of the commanded ones, where it is not `action`.
     """
 
     joints: dict[str, JointSource] = Field(min_length=1)
     cameras: dict[str, str] = {}
+    state: str | None = None
+    action: str | None = None
 
 
 def load_map(path: Path) -> ImportMap:
@@ -79,6 +83,18 @@ def check_map(found: ImportMap, data: DataSet, robot: Robot) -> None:
             f'The map from {data.path} to {robot.name} does not fit: {", ".join(lacking)} '
             f'(the data set has {", ".join([*data.joint_names, *data.cameras])}).'
         )
+
+
+def left_out(found: ImportMap, data: DataSet) -> list[str]:
+    """Say which of the data set's joints and cameras a map takes for none of the robot's."""
+    taken = {source.source for source in found.joints.values()}
+    joints = [name for name in data.joint_names if name not in taken]
+    cameras = [name for name in data.cameras if name not in found.cameras.values()]
+    return [
+        f'The map leaves out {what} of the data set: {", ".join(names)}.'
+        for what, names in (('joints', joints), ('cameras', cameras))
+        if names
+    ]
 
 
 def mapped(

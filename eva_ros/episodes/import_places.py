@@ -53,7 +53,9 @@ def import_facts(
         'eva.import.path': str(data.path.resolve()),
         'eva.import.rate': f'{data.rate_hz!r}',
         'eva.import.images': images,
-        'eva.import.map': json.dumps(used.model_dump(), sort_keys=True) if used else '',
+        'eva.import.map': json.dumps(used.model_dump(exclude_none=True), sort_keys=True)
+        if used
+        else '',
     }
 
 

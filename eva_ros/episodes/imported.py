@@ -10,6 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.episodes.episode_faults import episodes as listed_episodes
+from eva_ros.episodes.episode_faults import Fault
+from eva_ros.episodes.episode_faults import grouped
+from eva_ros.episodes.episode_faults import kind
 from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.reasons import listed
 
@@ -28,12 +32,13 @@ class ImportedEpisode:
 
     Attributes:
         index: its number in the data set.
-        instruction: what was asked.
+        instruction: what was asked first.
         stamps_s: from its beginning [T].
         states: measured joints [T, N], in the data set's own units.
         actions: commanded joints [T, N], or None.
         frames: gives each camera's pictures [H, W, 3], RGB, one for each stamp, in order; None
             where there is no picture of that instant.
+        changes: what is asked from a row on, where it changes; another attempt begins there.
     """
 
     index: int
@@ -42,6 +47,7 @@ class ImportedEpisode:
     states: NDArray[np.float64]
     actions: NDArray[np.float64] | None
     frames: dict[str, Frames]
+    changes: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.stamps_s)
@@ -84,7 +90,7 @@ def look_at_numbers(data: DataSet) -> list[str]:
         return ['The data set holds no episode that can be read.']
     still = _motionless(data)
     rests = [] if still and still[0].startswith('No joint') else _rests(data)
-    return [*still, *rests, *_clock(data)]
+    return [*still, *_motionless_episodes(data), *rests, *_clock(data)]
 
 
 def remarks(data: DataSet) -> list[str]:
@@ -93,13 +99,57 @@ def remarks(data: DataSet) -> list[str]:
 
 
 def _motionless(data: DataSet) -> list[str]:
-    states = np.concatenate([episode.states for episode in data.episodes])
-    spread = states.max(axis=0) - states.min(axis=0)
-    still = spread <= _STILL * max(1.0, float(np.abs(states).max(initial=0.0)))
+    still = _still(data.episodes)
     names = [name for name, is_still in zip(data.joint_names, still) if is_still]
     if len(names) == len(data.joint_names):
-        return [f'No joint moves: all {len(names)} keep one value in all {len(states)} frames.']
+        return [f'No joint moves: all {len(names)} keep one value in all {data.frames} frames.']
     return [f'Joints that never move: {", ".join(names)}.'] if names else []
+
+
+def _still(episodes: Sequence[ImportedEpisode]) -> NDArray[np.bool_]:
+    """Return which joints keep one value [N]."""
+    states = np.concatenate([episode.states for episode in episodes])
+    spread = states.max(axis=0) - states.min(axis=0)
+    return spread <= _STILL * max(1.0, float(np.abs(states).max(initial=0.0)))
+
+
+def _motionless_episodes(data: DataSet) -> list[str]:
+    """Say which joints move in other episodes alone, in one line."""
+    always = _still(data.episodes)
+    found: dict[tuple[str, ...], list[int]] = {}
+    for episode in data.episodes:
+        still = _still([episode]) & ~always
+        names = tuple(name for name, is_still in zip(data.joint_names, still) if is_still)
+        if names and len(episode) > 1:
+            found.setdefault(names, []).append(episode.index)
+    count = len(data.joint_names) - int(always.sum())
+    said = [
+        f'{"all joints" if len(names) == count else ", ".join(names)} in {listed_episodes(where)}'
+        for names, where in found.items()
+    ]
+    return [f'Joints that do not move in single episodes: {"; ".join(said)}.'] if said else []
+
+
+def copied_actions(data: DataSet) -> list[str]:
+    """Say in which episodes the actions are the states, and were not commanded."""
+    found: dict[str, list[int]] = {}
+    for episode in data.episodes:
+        whose = _copied(episode.states, episode.actions)
+        if whose:
+            found.setdefault(whose, []).append(episode.index)
+    return [
+        f'The action is a copy of {whose} state in {listed_episodes(where)}: it was not commanded.'
+        for whose, where in found.items()
+    ]
+
+
+def _copied(states: NDArray[np.float64], actions: NDArray[np.float64] | None) -> str:
+    """Return which row's state the actions repeat, '' where none or nothing moves."""
+    if actions is None or actions.shape != states.shape or not np.ptp(states, axis=0).any():
+        return ''
+    if np.array_equal(actions, states):
+        return "the same row's"
+    return 'the next' if np.array_equal(actions[:-1], states[1:]) else ''
 
 
 def _rests(data: DataSet) -> list[str]:
@@ -135,13 +185,11 @@ def _lead(data: DataSet) -> list[str]:
 
 
 def _clock(data: DataSet) -> list[str]:
-    found = []
-    for episode in data.episodes:
-        steps = np.diff(episode.stamps_s)
-        if len(steps) and steps.min() <= 0:
-            found.append(f'The time stamps of episode {episode.index} do not increase.')
-    if found or not data.rate_hz or _is_counted(data):
-        return found
+    backward = [e.index for e in data.episodes if len(e) > 1 and np.diff(e.stamps_s).min() <= 0]
+    if backward:
+        return [f'The time stamps of {listed_episodes(backward)} do not increase.']
+    if not data.rate_hz or _is_counted(data):
+        return []
     rate = np.median([1 / np.median(np.diff(e.stamps_s)) for e in data.episodes if len(e) > 1])
     if abs(rate / data.rate_hz - 1) > 0.02:
         return [
@@ -170,24 +218,44 @@ def _is_counted(data: DataSet) -> bool:
 
 
 class PictureWatch:
-    """Looks at a data set's pictures as they pass, now and then."""
+    """Looks at a data set's pictures as they pass, now and then: all, and those of an episode."""
 
     def __init__(self, rate_hz: float) -> None:
         self._every = max(1, round(_LOOK_EVERY_S * rate_hz))
         self._checks: dict[str, PictureCheck] = {}
+        self._episode: int | None = None
+        self._single: dict[str, PictureCheck] = {}
+        self._faults: list[tuple[str, Fault]] = []
 
-    def add(self, camera: str, index: int, picture: NDArray[np.uint8]) -> None:
-        """Take in the picture of a camera at a frame."""
+    def add(self, episode: int, camera: str, index: int, picture: NDArray[np.uint8]) -> None:
+        """Take in the picture of a camera at a frame; episodes come one by one."""
+        if episode != self._episode:
+            self._close()
+            self._episode = episode
         if index % self._every == 0:
-            self._checks.setdefault(camera, PictureCheck()).add(picture)
+            for checks in (self._checks, self._single):
+                checks.setdefault(camera, PictureCheck()).add(picture)
 
-    def findings(self) -> list[str]:
-        """Return what is wrong with the cameras, a sentence each."""
-        return [
-            f"Camera '{camera}': {fault}"
-            for camera, check in self._checks.items()
+    def _close(self) -> None:
+        """Keep what is wrong with the episode that is over."""
+        self._faults += [
+            (camera, (self._episode or 0, fault))
+            for camera, check in self._single.items()
             for fault in check.faults()
         ]
+        self._single = {}
+
+    def findings(self) -> list[str]:
+        """Return what is wrong with the cameras, in all or in single episodes."""
+        self._close()
+        said = {camera: check.faults() for camera, check in self._checks.items()}
+        single = [
+            (index, f"Episode {index}: camera '{camera}': {fault}")
+            for camera, (index, fault) in self._faults
+            if not any(kind(fault) == kind(whole) for whole in said[camera])
+        ]
+        whole = [f"Camera '{camera}': {fault}" for camera in said for fault in said[camera]]
+        return [*whole, *grouped(single)]
 
 
 def deviating(found: Sequence[str], usual: Sequence[str], what: str) -> list[str]:

@@ -1,29 +1,33 @@
 """LeRobot data sets, v2.1 and v3, read without lerobot: parquet by pyarrow, video by PyAV."""
 
 from collections.abc import Iterable
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.episodes.episode_faults import episodes as listed_episodes
+from eva_ros.episodes.episode_faults import Fault
+from eva_ros.episodes.episode_faults import grouped
 from eva_ros.episodes.imported import DataSet
-from eva_ros.episodes.imported import deviating
-from eva_ros.episodes.imported import Frames
 from eva_ros.episodes.imported import ImportedEpisode
+from eva_ros.episodes.lerobot_features import COUNTERS
+from eva_ros.episodes.lerobot_features import Features
+from eva_ros.episodes.lerobot_films import Films
 from eva_ros.episodes.lerobot_meta import distinct
 from eva_ros.episodes.lerobot_meta import Entry
 from eva_ros.episodes.lerobot_meta import json_lines
 from eva_ros.episodes.lerobot_meta import json_map
-from eva_ros.episodes.rates import is_rate
-from eva_ros.episodes.rates import NO_RATE
+from eva_ros.episodes.lerobot_meta import task_texts
+from eva_ros.episodes.lerobot_paths import inside
+from eva_ros.episodes.lerobot_paths import numbers_of
+from eva_ros.episodes.lerobot_rows import frame_numbers
+from eva_ros.episodes.lerobot_rows import RowFiles
 from eva_ros.errors import UserError
 
-_STATE, _ACTION = 'observation.state', 'action'
-_VIDEO = 'observation.images.'
-_COLUMNS = (_STATE, _ACTION, 'timestamp', 'frame_index', 'episode_index', 'index', 'task_index')
+_VERSIONS = ('v2.0', 'v2.1', 'v3.0')
 # ROS has 32 bits for seconds; the bags begin at 1.
 _LAST_S = 2.0**31 - 2
 
@@ -33,21 +37,25 @@ def is_lerobot(path: Path) -> bool:
     return (path / 'meta' / 'info.json').is_file()
 
 
-def read_lerobot(folder: Path) -> DataSet:
+def read_lerobot(folder: Path, state: str | None = None, action: str | None = None) -> DataSet:
     """Open a data set; its pictures are read when they are asked for.
+
+    Args:
+        folder: the data set's.
+        state: key of the measured joints, where it is not LeRobot's own.
+        action: key of the commanded joints, likewise.
 
     Raises:
         UserError: it is no data set, of a version that is not known, or has no states.
     """
     info = json_map(folder / 'meta' / 'info.json')
     version = str(info.get('codebase_version', ''))
-    reader = {'v2.1': _Version2, 'v2.0': _Version2, 'v3.0': _Version3}.get(version)
-    if reader is None:
+    if version not in _VERSIONS:
         raise UserError(
             f"{folder} is a LeRobot data set of version '{version}': v2.0, v2.1 and v3.0 are read."
         )
     try:
-        return reader(folder, info).read()
+        return _Reader(folder, info, state, action).read()
     except UserError:
         raise
     except Exception as error:  # whatever broken files do to pyarrow and to look-ups
@@ -56,132 +64,147 @@ def read_lerobot(folder: Path) -> DataSet:
 
 
 class _Reader:
-    """What both versions share."""
+    """Reads a data set; faults of single episodes are collected, and said together."""
 
-    version = ''
-
-    def __init__(self, folder: Path, info: dict[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, info: dict[str, Any], state: str | None, action: str | None
+    ) -> None:
         self.folder, self.info = folder, info
         self.findings: list[str] = []
-        self.rate_hz = self._rate()
-        features = info.get('features') or {}
-        self.features: dict[str, dict] = {k: v for k, v in features.items() if isinstance(v, dict)}
-        self.videos = [k for k, v in self.features.items() if v.get('dtype') == 'video']
-        self.joint_names = _names(self.features.get(_STATE, {}))
-        inside = [k for k, v in self.features.items() if v.get('dtype') == 'image']
-        if inside:
-            self.findings.append(
-                f'Pictures in the parquet files are left out: {", ".join(inside)}; write them as '
-                'videos first.'
-            )
-        plain = [key for key in self.features if key not in [*self.videos, *inside]]
-        self.findings += deviating(plain, _COLUMNS, f'{folder / "meta" / "info.json"}')
-        odd = [key for key in self.videos if not key.startswith(_VIDEO)]
-        if odd:
-            self.findings.append(f'Cameras with unusual keys: {", ".join(odd)}.')
-
-    def _rate(self) -> float:
-        """Return the declared rate, 0 where there is none that can be."""
-        rate_hz = float(self.info.get('fps') or 0)
-        if not rate_hz or is_rate(rate_hz):
-            return rate_hz
-        self.findings.append(f'info.json says fps {rate_hz:g}, which {NO_RATE}: it is unused.')
-        return 0.0
+        self.faults: list[Fault] = []
+        self.features = Features(folder, info, state, action, self.findings)
+        self.state, self.action = self.features.state, self.features.action
+        self.joint_names = self.features.joint_names
+        self.tasks = task_texts(folder, self.findings)
+        columns = (self.state, self.action, *COUNTERS)
+        self.rows = RowFiles(folder, columns, self.state, self.findings)
+        self.frames: dict[int, NDArray[np.int64] | None] = {}
 
     def read(self) -> DataSet:
         """Return the data set."""
-        listed = sorted(distinct(self.about(), self.findings), key=lambda a: a['episode_index'])
+        listed = sorted(distinct(self._entries(), self.findings), key=lambda a: a['episode_index'])
         episodes = [found for about in listed if (found := self._episode(about))]
+        unlisted = self.rows.episodes - {about['episode_index'] for about in listed}
+        if unlisted:
+            self.findings.append(
+                f'The files hold rows of {listed_episodes(unlisted)}, which the metadata do not '
+                'list: they are left out.'
+            )
+        films = Films(self.folder, self.info, self.features, self.findings, self.faults)
+        for key in self.features.videos:
+            films.add(key, listed, {found.index: found for found in episodes}, self.frames)
+        self.findings += grouped(self.faults)
         data = DataSet(
-            self.folder, f'LeRobot {self.info["codebase_version"]}', self.rate_hz,
+            self.folder, f'LeRobot {self.info["codebase_version"]}', self.features.rate_hz,
             self.joint_names, episodes, self.findings,
         )  # fmt: skip
-        for key, count in (('total_episodes', len(episodes)), ('total_frames', data.frames)):
-            if key in self.info and int(self.info[key]) != count:
-                self.findings.append(f'info.json says {key} {self.info[key]}; {count} are there.')
+        self._count(data)
         return data
 
-    def about(self) -> Iterable[Entry]:
+    def _count(self, data: DataSet) -> None:
+        """Say where info.json counts otherwise."""
+        there = {'total_episodes': len(data.episodes), 'total_frames': data.frames}
+        if self.tasks:
+            there['total_tasks'] = len(self.tasks)
+        for key, count in there.items():
+            if key in self.info and int(self.info[key]) != count:
+                self.findings.append(f'info.json says {key} {self.info[key]}; {count} are there.')
+
+    def _entries(self) -> Iterable[Entry]:
         """Return what the metadata say about each episode, and where."""
-        raise NotImplementedError
+        import pyarrow.parquet as parquet
 
-    def table(self, about: dict[str, Any]) -> Any:
-        """Return the rows of an episode."""
-        raise NotImplementedError
+        meta = self.folder / 'meta'
+        files = sorted((meta / 'episodes').rglob('*.parquet'))
+        if not files:
+            return json_lines(meta / 'episodes.jsonl')
+        found: list[Entry] = []
+        for path in files:
+            names = [n for n in parquet.read_schema(path).names if not n.startswith('stats/')]
+            rows = parquet.read_table(path, columns=names).to_pylist()
+            found += [(f'{path}, row {number}', about) for number, about in enumerate(rows)]
+        return found
 
-    def video(self, key: str, about: dict[str, Any]) -> tuple[Path, float]:
-        """Return the file of an episode's video, and where it begins in it, s."""
-        raise NotImplementedError
+    # Rows.
 
-    def task(self, about: dict[str, Any]) -> str:
-        """Return an episode's instruction."""
-        tasks = about.get('tasks')
-        if not isinstance(tasks, list) or not tasks:
-            self.findings.append(f'Episode {about["episode_index"]} has no task text.')
-            return ''
-        if len(tasks) > 1:
-            self.findings.append(
-                f'Episode {about["episode_index"]} has {len(tasks)} tasks: the first is taken.'
-            )
-        return str(tasks[0])
-
-    def inside(self, template: str, **values: Any) -> Path:
-        """Return a path within the data set."""
-        try:
-            path = self.folder / template.format(**values)
-        except (KeyError, IndexError, ValueError) as error:
-            raise UserError(f"{self.folder}: the path '{template}' has no {error}.") from None
-        if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise UserError(f"{self.folder}: the path '{template}' leads out of the data set.")
-        return path
+    def _fail(self, index: int, fault: str) -> None:
+        self.faults.append((index, f'Episode {index} {fault}.'))
 
     def _episode(self, about: dict[str, Any]) -> ImportedEpisode | None:
         index = int(about['episode_index'])
+        pointed = self._pointed(about)
         try:
-            table = self.table(about)
+            table = self.rows.table(index, pointed)
         except (OSError, ValueError, KeyError) as error:
             reason = ' '.join(str(error).split())[:120]
-            self.findings.append(
-                f'Episode {index} is left out: its rows cannot be read ({reason}).'
-            )
+            self._fail(index, f'is left out: its rows cannot be read ({reason})')
             return None
+        self._look_at_pointers(index, about, pointed, table.num_rows)
         columns = set(table.column_names)
         fault = self._fault(table, columns)
-        if fault:
-            self.findings.append(f'Episode {index} is left out: {fault}.')
-            return None
-        if 'length' in about and about['length'] != table.num_rows:
-            self.findings.append(
-                f'Episode {index} has {table.num_rows} rows; its metadata say {about["length"]}.'
-            )
-        stamps = self._stamps(index, table, columns)
+        stamps = np.zeros(1) if fault else self._stamps(index, table, columns)
         first_s, last_s = float(stamps.min()), float(stamps.max())
         if first_s < 0 or last_s > _LAST_S:
-            self.findings.append(
-                f'Episode {index} is left out: its time stamps go from {first_s:g} to {last_s:g} '
-                's, and not from 0 to what 32 bits hold.'
+            fault = (
+                f'its time stamps go from {first_s:g} to {last_s:g} s, and not from 0 to what 32 '
+                'bits hold'
             )
+        if fault:
+            self._fail(index, f'is left out: {fault}')
             return None
-        actions = _column(table, _ACTION) if _ACTION in columns else None
+        actions = _column(table, self.action) if self.action in columns else None
+        texts = self._texts(index, table, about)
+        changes = {i: texts[i] for i in range(1, len(texts)) if texts[i] != texts[i - 1]}
+        self.frames[index] = frame_numbers(table)
         return ImportedEpisode(
-            index, self.task(about), stamps, _column(table, _STATE), actions,
-            self._frames(index, about, stamps),
-        )  # fmt: skip
+            index, texts[0], stamps, _column(table, self.state), actions, {}, changes
+        )
+
+    def _pointed(self, about: dict[str, Any]) -> Path | None:
+        """Return the file in which an episode's rows should be, None where nothing says it."""
+        template = self.info.get('data_path') or ''
+        if re.search(r'\{\w*file', template) and 'data/file_index' not in about:
+            return None
+        try:
+            numbers = numbers_of(about, 'data', self.info)
+        except (TypeError, ValueError):
+            return None
+        return inside(self.folder, template, numbers)
+
+    def _look_at_pointers(
+        self, index: int, about: dict[str, Any], pointed: Path | None, count: int
+    ) -> None:
+        """Say where the metadata point elsewhere, or to another number of rows."""
+        files = [path.relative_to(self.folder) for path in self.rows.files(index)]
+        if pointed and files and pointed.relative_to(self.folder) not in files:
+            self._fail(
+                index,
+                f'has its rows in {", ".join(map(str, files))}: the pointer to '
+                f'{pointed.relative_to(self.folder)} is stale',
+            )
+        if 'length' in about and about['length'] != count:
+            self._fail(index, f'has {count} rows; its metadata say {about["length"]}')
+        begin, end = about.get('dataset_from_index'), about.get('dataset_to_index')
+        if isinstance(begin, int) and isinstance(end, int) and end - begin != count:
+            self._fail(
+                index, f'has {count} rows; its dataset_from_index to dataset_to_index are '
+                f'{end - begin}',
+            )  # fmt: skip
 
     def _fault(self, table: Any, columns: set[str]) -> str:
         """Return why an episode's rows cannot be used, '' where they can."""
-        if _STATE not in columns:
-            return f'it has no {_STATE}'
+        if self.state not in columns:
+            return f'it has no {self.state}'
         if not table.num_rows:
             return 'it has no rows'
-        for name in sorted({_STATE, _ACTION} & columns):
+        for name in sorted({self.state, self.action} & columns):
             try:
                 values = _column(table, name)
             except (ValueError, TypeError):
                 return f'the rows of {name} are not all as long, or are no numbers'
             if values.ndim != 2 or not np.isfinite(values).all():
                 return f'{name} holds values that are no numbers'
-            if name == _STATE:
+            if name == self.state:
                 names = self.joint_names = self.joint_names or tuple(
                     f'joint_{i}' for i in range(values.shape[1])
                 )
@@ -195,136 +218,43 @@ class _Reader:
             stamps = _column(table, 'timestamp').reshape(-1)
             if len(stamps) == table.num_rows and np.isfinite(stamps).all():
                 return stamps
-        if not self.rate_hz:
+        if not self.features.rate_hz:
             raise UserError(f'{self.folder} has neither time stamps nor a rate (fps).')
-        self.findings.append(f'Episode {index} has no time stamps: they are counted.')
-        return np.arange(table.num_rows) / self.rate_hz
+        self._fail(index, 'has no time stamps: they are counted')
+        return np.arange(table.num_rows) / self.features.rate_hz
 
-    def _frames(
-        self, index: int, about: dict[str, Any], stamps: NDArray[np.float64]
-    ) -> dict[str, Frames]:
-        found: dict[str, Frames] = {}
-        for key in self.videos:
-            try:
-                path, start_s = self.video(key, about)
-            except (KeyError, TypeError, ValueError) as error:
-                self.findings.append(f"Episode {index}: no place of the video '{key}' ({error}).")
-                continue
-            if not path.is_file():
-                self.findings.append(f'Episode {index} lacks the video {path}.')
-                continue
-            self._compare(key, path)
-            found[key] = partial(_decode, path, start_s, stamps)
-        return found
-
-    def _compare(self, key: str, path: Path) -> None:
-        """Say where a video is not what the metadata declare."""
-        import av
-
-        info = self.features[key].get('info') or self.features[key].get('video_info') or {}
-        declared = info.get('video.codec')
-        try:
-            with av.open(str(path)) as container:
-                stream = container.streams.video[0]
-                codec, size = stream.codec.canonical_name, (stream.height, stream.width)
-        except Exception as error:  # PyAV has many, and damaged files meet all of them
-            self.findings.append(f'The video {path} cannot be opened ({type(error).__name__}).')
-            return
-        shape = self.features[key].get('shape') or []
-        sentences = []
-        if declared and declared != codec:
-            sentences.append(f"'{key}' is declared as {declared}, its videos are {codec}.")
-        if shape and size not in (tuple(shape[:2]), tuple(shape[1:])):
-            sentences.append(
-                f"'{key}' is declared as {shape}, its videos are {size[0]}x{size[1]}."
+    def _texts(self, index: int, table: Any, about: dict[str, Any]) -> list[str]:
+        """Return the instruction of each row: what the rows say, else the metadata."""
+        said = about.get('tasks')
+        said = [said] if isinstance(said, str) else said
+        said = [str(text) for text in said] if isinstance(said, list) else []
+        numbers = table['task_index'].to_pylist() if 'task_index' in table.column_names else []
+        numbers = numbers if self.tasks else []
+        unknown = sorted({str(number) for number in numbers if number not in self.tasks})
+        if unknown:
+            self._fail(index, f'has rows of task_index {", ".join(unknown)}, which no task has')
+        if numbers and not unknown:
+            texts = [self.tasks[number] for number in numbers]
+            if said and set(said) != set(texts):
+                self._fail(
+                    index,
+                    f'is listed with the tasks {_quoted(said)}, and its rows are of '
+                    f'{_quoted(list(dict.fromkeys(texts)))}: the rows are taken',
+                )
+            return texts
+        if not said:
+            self._fail(index, 'has no task text')
+        elif len(said) > 1:
+            self._fail(
+                index, f'has {len(said)} tasks, and its rows do not say which: the first is taken'
             )
-        self.findings += [said for said in sentences if said not in self.findings]
+        return [said[0] if said else ''] * table.num_rows
 
 
-class _Version2(_Reader):
-    """A parquet file and a video for each episode and camera."""
-
-    def about(self) -> Iterable[Entry]:
-        return json_lines(self.folder / 'meta' / 'episodes.jsonl')
-
-    def table(self, about: dict[str, Any]) -> Any:
-        import pyarrow.parquet as parquet
-
-        return parquet.read_table(self.inside(self.info['data_path'], **self._numbers(about)))
-
-    def video(self, key: str, about: dict[str, Any]) -> tuple[Path, float]:
-        numbers = self._numbers(about)
-        return self.inside(self.info['video_path'], video_key=key, **numbers), 0.0
-
-    def _numbers(self, about: dict[str, Any]) -> dict[str, int]:
-        index = int(about['episode_index'])
-        chunk = index // int(self.info.get('chunks_size') or 1000)
-        return {'episode_chunk': chunk, 'episode_index': index}
-
-
-class _Version3(_Reader):
-    """Files of many episodes each."""
-
-    def about(self) -> Iterable[Entry]:
-        import pyarrow.parquet as parquet
-
-        found: list[Entry] = []
-        for path in sorted((self.folder / 'meta' / 'episodes').rglob('*.parquet')):
-            names = [n for n in parquet.read_schema(path).names if not n.startswith('stats/')]
-            rows = parquet.read_table(path, columns=names).to_pylist()
-            found += [(f'{path}, row {number}', about) for number, about in enumerate(rows)]
-        return found
-
-    def table(self, about: dict[str, Any]) -> Any:
-        import pyarrow.compute as compute
-
-        place = {name: int(about[f'data/{name}']) for name in ('chunk_index', 'file_index')}
-        table = self._file(self.inside(self.info['data_path'], **place))
-        return table.filter(compute.equal(table['episode_index'], int(about['episode_index'])))
-
-    def _file(self, path: Path) -> Any:
-        import pyarrow.parquet as parquet
-
-        if getattr(self, '_open', (None, None))[0] != path:
-            self._open = (path, parquet.read_table(path))
-        return self._open[1]
-
-    def video(self, key: str, about: dict[str, Any]) -> tuple[Path, float]:
-        place = {n: int(about[f'videos/{key}/{n}']) for n in ('chunk_index', 'file_index')}
-        start_s = float(about.get(f'videos/{key}/from_timestamp') or 0.0)
-        return self.inside(self.info['video_path'], video_key=key, **place), start_s
-
-
-def _decode(
-    path: Path, start_s: float, stamps: NDArray[np.float64]
-) -> Iterator[NDArray[np.uint8] | None]:
-    """Yield the picture of each stamp, None where the video has none within half a frame."""
-    import av
-
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = 'AUTO'
-        half_s = 0.5 / float(stream.average_rate or 30)
-        if start_s > 0 and stream.time_base:
-            container.seek(int(start_s / stream.time_base), stream=stream)
-        frames = (frame for frame in container.decode(stream) if frame.time is not None)
-        frame = next(frames, None)
-        for due_s in (start_s + stamps).tolist():
-            while frame is not None and frame.time < due_s - half_s:
-                frame = next(frames, None)
-            if frame is None or frame.time > due_s + half_s:
-                yield None
-            else:
-                yield frame.to_ndarray(format='rgb24')
+def _quoted(texts: list[str]) -> str:
+    return ', '.join(f"'{text}'" for text in texts)
 
 
 def _column(table: Any, name: str) -> NDArray[np.float64]:
     """Return a column of numbers or of lists of numbers [T, ...]."""
     return np.array(table[name].to_pylist(), np.float64)
-
-
-def _names(feature: dict[str, Any]) -> tuple[str, ...]:
-    names = feature.get('names')
-    if isinstance(names, dict):
-        names = next(iter(names.values()), None)
-    return tuple(map(str, names)) if isinstance(names, list) else ()
