@@ -16,7 +16,6 @@ import gym_aloha
 import mujoco
 import numpy as np
 
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import load_robot
 
 # As in eva_ros.sim.world: the MJCF marks this point between the fingers, which end at 0.1537 m.
@@ -33,7 +32,7 @@ def generate() -> str:
     root = ElementTree.Element('robot', name='aloha_sim')
     root.append(ElementTree.Comment(' written by scripts/generate_urdf.py; do not edit '))
     ElementTree.SubElement(root, 'link', name='world')
-    for arm in ARM_NAMES:
+    for arm in load_robot('aloha_sim').arms:
         base = model.body(f'vx300s_{arm}').id
         for body in range(base, model.nbody):
             if _belongs(model, body, base):
@@ -47,7 +46,7 @@ def _velocities() -> dict[str, float]:
     """Return the velocity limits by URDF joint name, in the controllers' units."""
     robot = load_robot('aloha_sim')
     values = {}
-    for arm in ARM_NAMES:
+    for arm in robot.arms:
         names, _ = robot.arm_command(arm, robot.home)
         rates = robot.arm_command_rates(arm, robot.limits.max_velocity)
         values.update(zip(names, rates))

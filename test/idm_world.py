@@ -8,7 +8,11 @@ from eva_ros.idm.config import IdmConfig
 
 JOINTS = tuple(f'{arm}_{name}' for arm in ('left', 'right') for name in ('pan', 'lift', 'gripper'))
 GRIPPERS = tuple(name.endswith('gripper') for name in JOINTS)
-ROBOT = SimpleNamespace(name='dots', joint_names=JOINTS, gripper_mask=GRIPPERS)
+ARMS = {
+    arm: SimpleNamespace(joint_names=names)
+    for arm, names in (('left', JOINTS[:3]), ('right', JOINTS[3:]))
+}
+ROBOT = SimpleNamespace(name='dots', arms=ARMS, joint_names=JOINTS, gripper_mask=GRIPPERS)
 VIEW = SimpleNamespace(
     name='dots',
     height=48,

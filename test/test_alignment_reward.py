@@ -112,6 +112,7 @@ def test_path_beyond_position_limits_is_penalised():
         min_position=np.full(14, -1.0),
         max_position=np.full(14, 1.0),
     )
+    limits = MotionLimits.of(limits, [False] * 13 + [True])
     inside = executability(torch.full((17, 14), 0.9), 0.1, limits)
     beyond = executability(torch.full((17, 14), 1.2), 0.1, limits)
     assert float(inside.penalty) == 0

@@ -158,11 +158,11 @@ def test_messages_that_are_as_they_should_be_pass(command):
 
 
 def test_a_command_for_one_arm_alone_is_refused(command):
-    with pytest.raises(RefusedError, match='no command for both arms'):
+    with pytest.raises(RefusedError, match='no command for every arm'):
         check_command({'left': command['left']}, ROBOT)
-    with pytest.raises(RefusedError, match='no command for both arms'):
+    with pytest.raises(RefusedError, match='no command for every arm'):
         check_command({}, ROBOT)
-    with pytest.raises(RefusedError, match='no command for both arms'):
+    with pytest.raises(RefusedError, match='no command for every arm'):
         check_command({**command, 'middle': command['left']}, ROBOT)
 
 

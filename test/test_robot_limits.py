@@ -1,17 +1,21 @@
 """Limits: refused where they cannot be right, tightened but never loosened."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import yaml
 
+from eva_ros.control.guard import ArmGuard
+from eva_ros.control.settings import GateSettings
 from eva_ros.errors import UserError
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.spec import load_robot
 
 JOINT = 'left_elbow'
+SHIPPED = load_robot('aloha_sim').limits
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def changed(content, **values):
         ({'max_velocity': ...}, 'has_velocity_limits is true but max_velocity is missing'),
         ({'has_jerk_limits': False}, 'max_jerk is given but has_jerk_limits is not true'),
         ({'min_position': ...}, 'min_position is missing'),
-        ({'max_deceleration': 3.0}, 'max_deceleration is given'),
+        ({'max_deceleration': 3.0}, 'source.deceleration is missing'),
         ({'min_position': 1.7, 'max_position': 1.6}, 'not below max_position'),
         ({'min_position': 1.6, 'max_position': 1.6}, 'not below max_position'),
         ({'max_velocity': float('nan')}, 'finite'),
@@ -53,7 +57,6 @@ def changed(content, **values):
         ({'max_torque': 3.0}, 'unknown key "max_torque"'),
         ({'source': {'position': 'model'}}, 'source.velocity is missing'),
         ({'source': ...}, 'source'),
-        ({'has_velocity_limits': False, 'max_velocity': ...}, 'must be true'),
         (
             {'has_soft_limits': True, 'soft_lower_limit': -9.0, 'soft_upper_limit': 1.0,
              'source': dict.fromkeys(['position', 'velocity', 'acceleration', 'jerk', 'soft'],
@@ -79,10 +82,26 @@ def test_a_joint_named_twice_is_refused(tmp_path):
         load(text, tmp_path)
 
 
-def test_a_missing_joint_is_refused(content, tmp_path):
-    del content['joint_limits'][JOINT]
-    with pytest.raises(UserError, match=JOINT):
-        load(content, tmp_path)
+@pytest.mark.parametrize('lacking', ['all', 'velocity', 'acceleration', 'position'])
+def test_a_joint_without_limits_is_looked_at_but_never_driven(content, tmp_path, lacking):
+    flags = {} if lacking == 'all' else {f'has_{lacking}_limits': False}
+    names = {'position': ('min_position', 'max_position')}.get(lacking, (f'max_{lacking}',))
+    content = changed(content, **flags, **dict.fromkeys(names, ...))
+    if lacking == 'all':
+        del content['joint_limits'][JOINT]
+    robot = load(content, tmp_path)
+    robot.require('recordings')
+    with pytest.raises(UserError, match=f'limits of {JOINT}'):
+        robot.require('gate')
+    with pytest.raises(UserError, match=f'not complete for driving the arms.*{JOINT}'):
+        ArmGuard(robot, GateSettings(), dry_run=True, now_ns=0)
+
+
+def test_flags_follow_from_the_values_that_are_given(content, tmp_path):
+    flags = {f'has_{kind}_limits': ... for kind in ('position', 'velocity', 'acceleration')}
+    limits = load(changed(content, **flags), tmp_path).limits
+    for field in dataclasses.fields(limits)[1:]:
+        assert list(getattr(limits, field.name)) == list(getattr(SHIPPED, field.name))
 
 
 def test_a_gripper_beyond_open_is_refused(content, tmp_path):

@@ -71,15 +71,13 @@ class MotionLimits:
     grippers: Tensor
 
     @classmethod
-    def of(cls, limits: Any, gripper_mask: Any = None) -> 'MotionLimits':
+    def of(cls, limits: Any, gripper_mask: Any) -> 'MotionLimits':
         """Return the limits of `robot.limits`; a limit that is nan or inf never binds.
 
         Args:
             limits: of the robot.
-            gripper_mask: which joints are grippers [J]; without it those that are named so.
+            gripper_mask: which joints are grippers [J].
         """
-        if gripper_mask is None:
-            gripper_mask = [name.endswith('gripper') for name in limits.joint_names]
 
         def known(values: Any, otherwise: float) -> Tensor:
             numbers = np.array(values, np.float64)
@@ -131,8 +129,7 @@ class Executability(NamedTuple):
 def executability(
     positions: Tensor,
     dt: float,
-    limits: Any,
-    gripper_mask: Any = None,
+    limits: MotionLimits,
     settings: RewardSettings | None = None,
 ) -> Executability:
     """Judge joint paths.
@@ -147,12 +144,10 @@ def executability(
     Args:
         positions: [..., T, J], rad; grippers 0 to 1.
         dt: time between steps, s.
-        limits: `robot.limits`, or MotionLimits made of them.
-        gripper_mask: which joints are grippers [J]; without it those that are named so.
+        limits: of these joints.
         settings: weights and scales; the defaults if None.
     """
     settings = settings or RewardSettings()
-    limits = limits if isinstance(limits, MotionLimits) else MotionLimits.of(limits, gripper_mask)
     if positions.shape[-2] < 4:
         nothing = positions.new_full(positions.shape[:-2], torch.nan)
         return Executability(*[nothing] * len(Executability._fields))

@@ -140,7 +140,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
 
 
 def _fingertips(robot: Any) -> Callable | None:
-    """Return a function from joints [N, J] to fingertips [N, 2, 3], m; None without a URDF."""
+    """Return a function from joints [N, J] to fingertips [N, arms, 3], m; None without a URDF."""
     if robot.urdf is None:
         return None
     import numpy as np
@@ -151,7 +151,7 @@ def _fingertips(robot: Any) -> Callable | None:
 
     def fingertips(joints: Any) -> Any:
         found = kinematics.end_effector(np.asarray(joints, dtype=np.float64))
-        return np.stack([found['left'], found['right']], axis=-2)
+        return np.stack(list(found.values()), axis=-2)
 
     return fingertips
 

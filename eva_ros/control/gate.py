@@ -104,7 +104,11 @@ def check_chunk(
         commanded: where the last command ended [14], or None: the controllers begin a new
             trajectory at their own last command. For arms at rest.
         running: the motion under way; None if both arms are at rest. Taken in mode overlap alone.
+
+    Raises:
+        UserError: The robot's YAML lacks limits, a controller or a home pose.
     """
+    robot.require('gate')
     findings = Findings()
     try:
         positions, observed = in_robot_order(chunk, robot.joint_names)
@@ -158,6 +162,7 @@ def plan_home(
 
     Args and refusals are those of check_chunk.
     """
+    robot.require('gate')
     findings = Findings()
     try:
         now = known_joints(measured, measured_stamp_ns, now_ns, robot, settings, findings)

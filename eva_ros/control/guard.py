@@ -45,9 +45,13 @@ class ArmGuard:
         settings: of the gate.
         dry_run: judge everything, send nothing.
         now_ns: time of the start.
+
+    Raises:
+        UserError: The robot's YAML lacks limits, a controller or a home pose.
     """
 
     def __init__(self, robot: Robot, settings: GateSettings, *, dry_run: bool, now_ns: int):
+        robot.require('gate')
         self.robot = robot
         self.settings = settings
         self.dry_run = dry_run

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from eva_ros.control import reasons
 from eva_ros.control.reasons import RefusedError
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 
@@ -53,8 +52,8 @@ def check_command(
     Raises:
         RefusedError: what is wrong, and with which arm.
     """
-    if set(command) != set(ARM_NAMES):
-        raise RefusedError(reasons.LIMIT_VIOLATION, 'There is no command for both arms.')
+    if set(command) != set(robot.arms):
+        raise RefusedError(reasons.LIMIT_VIOLATION, 'There is no command for every arm.')
     for arm, trajectory in command.items():
         problem = _malformed(trajectory, robot, arm)
         if problem is None and not is_a_stop:
@@ -98,13 +97,13 @@ def _beyond_limits(trajectory: ArmTrajectory, robot: Robot, arm: str) -> str | N
 
 
 def to_command(robot: Robot, path: HermiteSpline) -> dict[str, ArmTrajectory]:
-    """Return both arms' trajectories for a path of all joints [K, 14].
+    """Return both arms' trajectories for a path of all joints [K, J].
 
     The path's first point is where the arms are; it is not sent: a point at time zero would be
     a jump, and the controller begins at its own last command anyway.
     """
     command = {}
-    for arm in ARM_NAMES:
+    for arm in robot.arms:
         names, positions = robot.arm_command(arm, path.positions[1:])
         command[arm] = ArmTrajectory(
             joint_names=names,

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from eva_ros.control import reasons
 from eva_ros.control.checks import tracking_error
 from eva_ros.control.settings import GateSettings
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 
@@ -46,7 +45,8 @@ class ExecutionWatch:
         self._begin = begin
         self._allowed = tracking_error(robot, settings)
         self._moving = moving
-        self._begun = set(ARM_NAMES) if moving else set()
+        self._joints = {arm: robot.arm_joints_mask(arm) for arm in robot.arms}
+        self._begun = set(robot.arms) if moving else set()
         self._last: dict[str, tuple[float, bytes]] = {}
         self._range = {arm: (begin[robot.arm_indices(arm)],) * 2 for arm in robot.arms}
         self.idle: set[str] = set()
@@ -56,7 +56,7 @@ class ExecutionWatch:
 
         Args:
             arm: 'left' or 'right'.
-            measured: its joints [7].
+            measured: its joints [K].
             elapsed_s: when they were measured, since the motion began.
         """
         sent = self._sent(arm, elapsed_s)
@@ -79,7 +79,7 @@ class ExecutionWatch:
         if measured.tobytes() != value:
             self._last[arm] = (elapsed_s, measured.tobytes())
             return None
-        moved = np.abs(sent - self._sent(arm, since_s))[:-1].max()
+        moved = np.abs(sent - self._sent(arm, since_s))[self._joints[arm]].max()
         waits = arm not in self._begun or moved < _SENT_RAD
         if waits or elapsed_s - since_s < self._settings.frozen_joint_state_s:
             return None
@@ -115,9 +115,9 @@ class ExecutionWatch:
         and need not move until that leads them on.
         """
         begin, (low, high) = self._begin[self._robot.arm_indices(arm)], self._range[arm]
-        way = sent - self._sent(arm, 0.0)
-        ahead = np.minimum(np.abs(way), np.sign(way) * (sent - begin))[:-1]
-        done = np.where(way < 0.0, begin - low, high - begin)[:-1]
+        way, joints = sent - self._sent(arm, 0.0), self._joints[arm]
+        ahead = np.minimum(np.abs(way), np.sign(way) * (sent - begin))[joints]
+        done = np.where(way < 0.0, begin - low, high - begin)[joints]
         long = ahead >= _SENT_RAD
         return bool((done >= _BEGUN * ahead)[long].any()) if long.any() else None
 
@@ -128,8 +128,8 @@ class ExecutionWatch:
             return None
         j = int(np.argmax(error / allowed))
         name = self._robot.joint_names[part.start + j]
-        away = np.abs(measured - self._begin[part])
-        if not self._moving and away[:-1].max() < error[:-1].max():
+        away, joints = np.abs(measured - self._begin[part]), self._joints[arm]
+        if not self._moving and away[joints].max() < error[joints].max():
             # Whether it moved at all or only trembles: it is nearer to where it stood.
             self.idle.add(arm)
         return (

@@ -21,7 +21,6 @@ from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
@@ -41,7 +40,6 @@ def world_of(
     robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
 ) -> dict[str, Any]:
     """Return what decides how a bag becomes episodes, as JSON holds it."""
-    grippers = [robot.arms[arm].gripper for arm in ARM_NAMES]
     # Left out where they are not used, so that what was cached without them stays good.
     extra: dict[str, Any] = {}
     if settings and settings != AlignSettings():
@@ -49,7 +47,12 @@ def world_of(
     received = sorted(by_reception(AlignSettings(), robot))
     if received:
         extra['by_reception'] = received
-    units = {arm.name: arm.state_unit for arm in robot.arms.values() if arm.state_unit != 'rad'}
+    units = {
+        arm.name: [arm.state_interface.offset.tolist(), arm.state_interface.scale.tolist()]
+        for arm in robot.arms.values()
+        if (arm.state_interface.scale[: len(arm.joints)] != 1.0).any()
+        or arm.state_interface.offset[: len(arm.joints)].any()
+    }
     if units:
         extra['state_units'] = units
     ranges = {c.name: list(c.value_range) for c in robot.cameras.values() if c.value_range}
@@ -61,8 +64,8 @@ def world_of(
         'view': view.model_dump(mode='json'),
         'robot': robot.name,
         'joints': list(robot.joint_names),
-        'state_joints': [list(robot.arms[arm].state_joints) for arm in ARM_NAMES],
-        'grippers': [[gripper.closed, gripper.open] for gripper in grippers],
+        'state_joints': [list(arm.state_joints) for arm in robot.arms.values()],
+        'grippers': [[gripper.closed, gripper.open] for gripper in robot.grippers],
         'topics': [*robot.joint_state_topics, *(c.topic for c in robot.cameras.values())],
     }
 

@@ -33,7 +33,6 @@ from eva_ros.episodes.streams import Stream
 from eva_ros.episodes.video import Pictures
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 USABLE, PARTIAL, UNUSABLE = 'usable', 'partial', 'unusable'
@@ -127,7 +126,7 @@ class _Look:
         self._pictures = {topic: PictureCheck() for topic in self._cameras}
         self._looked_ns: dict[str, int] = {}
         self._decoder = Pictures()
-        self._arms = {name: _arm_check(robot, name) for name in ARM_NAMES}
+        self._arms = {name: _arm_check(robot, name) for name in robot.arms}
         self._texts: dict[str, set[str]] = {}
         self._spread = _Spread(view)
         self._broken: dict[str, int] = {}
@@ -203,7 +202,7 @@ class _Look:
 
     def _watch(self, record: Record) -> None:
         if isinstance(record, JointStateRecord):
-            for name in ARM_NAMES:
+            for name in self._arms:
                 if self._robot.arms[name].state_topic == record.topic:
                     self._arms[name].add(record)
         elif isinstance(record, ImageRecord) and record.topic in self._pictures:
@@ -251,7 +250,7 @@ class _Look:
         return found | {topic for topic, name in self._cameras.items() if name in found}
 
     def _judge_joints(self) -> None:
-        heard = [name for name in ARM_NAMES if self._arms[name].messages]
+        heard = [name for name in self._arms if self._arms[name].messages]
         for name in heard:
             for fault in self._arms[name].faults():
                 self._notes.add(sentence(f'{name} arm: {fault}'))
@@ -283,7 +282,7 @@ class _Look:
                 camera = self._cameras[name]
                 facts |= {'camera': camera, **self._pictures[name].facts()}
                 facts |= self._spread.facts(camera)
-            arms = [a for a in ARM_NAMES if self._robot.arms[a].state_topic == name]
+            arms = [a for a in self._arms if self._robot.arms[a].state_topic == name]
             if arms:
                 facts['joints'] = {arm: self._arms[arm].facts() for arm in arms}
             found[name] = facts

@@ -20,7 +20,6 @@ from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.summary import summary
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 
@@ -131,15 +130,20 @@ def _episodes(bag: Path, meta: dict, cache: Cache, robot: Robot) -> Iterator[Epi
 
 
 def arm_speed(joints: NDArray, stamps_ns: NDArray, robot: Robot) -> NDArray[np.float64]:
-    """Return the mean |dq/dt| of each arm's joints, grippers left out [T, 2], rad/s."""
+    """Return the mean |dq/dt| of each arm's joints, grippers left out [T, arms], rad/s."""
     # Two ticks may show the same image: no time has passed then.
     stamps, first = np.unique(stamps_ns, return_index=True)
     if len(stamps) < 2:
-        return np.zeros((len(joints), 2))
+        return np.zeros((len(joints), len(robot.arms)))
     seconds = (stamps - stamps[0]) * 1e-9
     rates = np.abs(np.gradient(joints[first], seconds, axis=0))
-    own = [robot.arm_indices(arm) for arm in ARM_NAMES]
-    speed = np.stack([rates[:, part][:, :-1].mean(axis=1) for part in own], axis=1)
+    speed = np.stack(
+        [
+            rates[:, robot.arm_indices(arm)][:, robot.arm_joints_mask(arm)].mean(axis=1)
+            for arm in robot.arms
+        ],
+        axis=1,
+    )
     return speed[np.searchsorted(stamps, stamps_ns)]
 
 

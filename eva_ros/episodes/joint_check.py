@@ -28,18 +28,17 @@ class ArmCheck:
 
     Args:
         arm: its names and units.
-        low: least positions [7].
-        high: greatest positions [7].
-        fastest: greatest velocities [7].
+        low: least positions [K].
+        high: greatest positions [K].
+        fastest: greatest velocities [K].
     """
 
     def __init__(self, arm: Arm, low: NDArray, high: NDArray, fastest: NDArray) -> None:
         count = len(arm.joint_names)
         self._arm = arm
-        self._scale, self._zero = np.full(count, arm.state_scale), np.zeros(count)
-        self._scale[-1], self._zero[-1] = arm.gripper.scale, arm.gripper.closed
+        self._scale, self._zero = arm.state_interface.scale, arm.state_interface.offset
         self._places: dict[tuple[str, ...], NDArray] = {}
-        slack = _POSITION_SLACK * (high - low)
+        slack = _POSITION_SLACK * np.where(np.isfinite(high - low), high - low, 0.0)
         self._low, self._high = low - slack, high + slack
         self._fastest = fastest * (1 + _VELOCITY_SLACK)
         self._least, self._most = np.full(count, np.inf), np.full(count, -np.inf)
@@ -129,10 +128,11 @@ class ArmCheck:
         """
         stopped = (self._most - self._least > _STILL) & (self._speed > _ABRUPT)
         stopped &= self._rested_ns <= _FROZEN_NS
-        stopped[-1] = False  # a gripper holds what it closed on
+        count = len(self._arm.joints)
+        stopped[count:] = False  # a gripper holds what it closed on
         with np.errstate(invalid='ignore'):
-            moved = np.abs(self._value - self._around)[:, :-1] > _STILL
-        longer = self._since[None, :-1] - self._since[:, None] >= _GONE_NS
+            moved = np.abs(self._value - self._around)[:, :count] > _STILL
+        longer = self._since[None, :count] - self._since[:, None] >= _GONE_NS
         return stopped & (moved & longer).any(axis=1)
 
     def _names(self, mask: NDArray) -> list[str]:

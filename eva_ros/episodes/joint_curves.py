@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.align import Piece
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 _WIDTH, _HEIGHT = 520, 210
@@ -27,7 +26,7 @@ def joint_curves(piece: Piece, robot: Robot) -> str:
     seconds, joints = seconds[chosen], joints[chosen]
     arms = [
         _arm(arm, robot.arms[arm].joint_names, seconds, joints[:, robot.arm_indices(arm)])
-        for arm in ARM_NAMES
+        for arm in robot.arms
     ]
     return f'<div class="arms">{"".join(arms)}</div>'
 

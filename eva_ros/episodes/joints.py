@@ -13,7 +13,6 @@ from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Arm
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 Floats = Sequence[float] | NDArray[np.float64]
@@ -75,12 +74,10 @@ def _layout(arms: Sequence[Arm], names: Sequence[str]) -> _Layout | None:
     place = {name: index for index, name in enumerate(names)}
     if len(place) < len(names) or not all(name in place for name in wanted):
         return None
-    zero, scale = list[float](), list[float]()
-    for arm in arms:
-        zero += [0.0] * len(arm.joints) + [arm.gripper.closed]
-        scale += [arm.state_scale] * len(arm.joints) + [arm.gripper.scale]
     index = np.array([place[name] for name in wanted])
-    return _Layout(tuple(range(len(wanted))), index, np.array(zero), np.array(scale))
+    zero = np.concatenate([arm.state_interface.offset for arm in arms])
+    scale = np.concatenate([arm.state_interface.scale for arm in arms])
+    return _Layout(tuple(range(len(wanted))), index, zero, scale)
 
 
 class JointTrack:
@@ -243,8 +240,7 @@ class JointTrack:
         return np.concatenate(parts)
 
     def _arms(self, topic: str) -> list[Arm]:
-        arms = [self._robot.arms[arm] for arm in ARM_NAMES]
-        return [arm for arm in arms if arm.state_topic == topic]
+        return [arm for arm in self._robot.arms.values() if arm.state_topic == topic]
 
     def at(self, now_ns: int) -> JointReading:
         """Return the newest joints not after an instant.
@@ -362,8 +358,7 @@ class JointTrack:
     def _all_joints(self, values: dict[str, NDArray]) -> NDArray[np.float64]:
         """Return positions and velocities of all joints [2, J] from each topic's."""
         parts, taken = [], dict.fromkeys(values, 0)
-        for name in ARM_NAMES:
-            arm = self._robot.arms[name]
+        for arm in self._robot.arms.values():
             topic, count = arm.state_topic, len(arm.joint_names)
             parts.append(values[topic][:, taken[topic] : taken[topic] + count])
             taken[topic] += count

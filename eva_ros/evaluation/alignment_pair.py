@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from eva_ros.alignment.reward import executability
+from eva_ros.alignment.reward import MotionLimits
 from eva_ros.evaluation.run import Alignment
 from eva_ros.evaluation.run import Dream
 from eva_ros.evaluation.run import Run
@@ -38,5 +39,6 @@ def _dream(world: World, lora: Path | None, view, instruction: str) -> Dream:
 
     rollout = world.world_model(lora).dream(view, instruction, seed=0)
     positions = decode(world.idm, rollout.frames)
-    judged = executability(torch.from_numpy(positions), rollout.dt, world.robot.limits)
+    limits = MotionLimits.of(world.robot.limits, world.robot.gripper_mask)
+    judged = executability(torch.from_numpy(positions), rollout.dt, limits)
     return Dream(rollout.frames, positions, float(judged.score))

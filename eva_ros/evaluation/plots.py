@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import STAGES
 from eva_ros.evaluation.run import Turn
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Robot
 
 # One panel: plot area, then a gutter that shows the joint's whole range.
@@ -23,13 +22,13 @@ _LEAST_SPAN = 0.3
 
 def joint_panels(attempt: Attempted, robot: Robot) -> str:
     """Return one panel a joint, an arm a row: decoded, sent and executed, with the limits."""
-    rows = []
-    for row, arm in enumerate(ARM_NAMES):
+    rows, widest = [], max(len(arm.joint_names) for arm in robot.arms.values())
+    for row, arm in enumerate(robot.arms):
         indices = range(*robot.arm_indices(arm).indices(len(robot.joint_names)))
         for column, joint in enumerate(indices):
             panel = _panel(attempt, robot, joint)
             rows.append(f'<g transform="translate({column * _WIDTH} {row * _HEIGHT})">{panel}</g>')
-    size = f'viewBox="0 0 {7 * _WIDTH} {2 * _HEIGHT}"'
+    size = f'viewBox="0 0 {widest * _WIDTH} {len(rows) * _HEIGHT}"'
     return f'<svg class="joints" {size} role="img">{"".join(rows)}</svg>'
 
 

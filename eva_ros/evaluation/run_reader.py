@@ -20,7 +20,6 @@ from eva_ros.evaluation.run_bag import Logged
 from eva_ros.evaluation.run_bag import read_topics
 from eva_ros.evaluation.run_bag import RunTopics
 from eva_ros.evaluation.run_bag import to_ns
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 
@@ -173,12 +172,12 @@ def _command(
     nothing = np.zeros(0), np.zeros((0, len(robot.joint_names))), None
     if report is None or not report.message.sent:
         return nothing
-    sent = [_first_after(topics.commands[arm], chunk.logged_ns) for arm in ARM_NAMES]
+    sent = [_first_after(topics.commands[arm], chunk.logged_ns) for arm in robot.arms]
     if None in sent:
         return nothing
     left: Any = sent[0]
     times = np.array([to_ns(point.time_from_start) * 1e-9 for point in left.points])
-    halves = [_inside(robot, arm, message, times) for arm, message in zip(ARM_NAMES, sent)]
+    halves = [_inside(robot, arm, message, times) for arm, message in zip(robot.arms, sent)]
     started_ns = to_ns(left.header.stamp) or to_ns(report.message.header.stamp)
     return times, np.concatenate(halves, axis=1), started_ns
 
@@ -188,12 +187,17 @@ def _first_after(logged: Iterable[Logged], instant_ns: int) -> Any | None:
 
 
 def _inside(robot: Robot, arm: str, message: Any, times: NDArray) -> NDArray:
-    """Return an arm's points [K, 7] at the given times, in the robot's order and units."""
+    """Return an arm's points [K, joints] at the given times, in the robot's order and units.
+
+    A gripper that is not part of the trajectory is nan.
+    """
     own = np.array([to_ns(point.time_from_start) * 1e-9 for point in message.points])
     points = np.array([point.positions for point in message.points])
-    order = [list(message.joint_names).index(joint) for joint in robot.arms[arm].state_joints]
-    joints = np.stack([np.interp(times, own, points[:, index]) for index in order], axis=1)
-    joints[:, -1] = robot.arms[arm].gripper.from_controller(joints[:, -1])
+    interface = robot.arms[arm].command_interface
+    order = [list(message.joint_names).index(joint) for joint in interface.names]
+    sent = np.stack([np.interp(times, own, points[:, index]) for index in order], axis=1)
+    joints = np.full((len(times), len(robot.arms[arm].joint_names)), np.nan)
+    joints[:, : len(order)] = interface.from_message(sent)
     return joints
 
 

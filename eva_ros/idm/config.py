@@ -56,6 +56,8 @@ class IdmConfig:
         robot: name of the robot.
         joint_names: outputs [J], left arm's before right arm's.
         gripper_mask: which of them are grippers [J].
+        arms: name and number of joints, gripper included, of each arm; where there is none, two
+            arms have half of the joints each (checkpoints from before robots had other arms).
         view: name of the view.
         height: of the view, pixels.
         width: of the view, pixels.
@@ -81,11 +83,17 @@ class IdmConfig:
     keypoints: int = 32
     values: int = 8
     hidden: int = 256
+    arms: tuple[tuple[str, int], ...] = ()
 
-    def joints_of(self, arm: str) -> list[int]:
-        """Return the columns of the arm's joints and gripper: J's first or second half."""
+    @property
+    def columns(self) -> dict[str, range]:
+        """Return the columns of each arm's joints and gripper in J."""
         half = len(self.joint_names) // 2
-        return list(range(half)) if arm == ARMS[0] else list(range(half, len(self.joint_names)))
+        found, start = {}, 0
+        for arm, count in self.arms or tuple((arm, half) for arm in ARMS):
+            found[arm] = range(start, start + count)
+            start += count
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as JSON can hold it."""
@@ -96,14 +104,15 @@ class IdmConfig:
         """Return the configuration that `to_dict` wrote."""
         cameras = tuple(Camera(c['name'], tuple(c['box'])) for c in data['cameras'])
         lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
-        return cls(**{**data, **lists, 'cameras': cameras})
+        arms = tuple((name, count) for name, count in data.get('arms', ()))
+        return cls(**{**data, **lists, 'cameras': cameras, 'arms': arms})
 
     @classmethod
     def of(cls, robot: Any, view: View, **shape: Any) -> 'IdmConfig':
         """Return the configuration for a robot and a view.
 
         Args:
-            robot: has name, joint_names [J] and gripper_mask [J].
+            robot: has name, arms, joint_names [J] and gripper_mask [J].
             view: has name, height, width, rate_hz and cameras.
             shape: whatever else shall differ from the defaults.
         """
@@ -111,6 +120,7 @@ class IdmConfig:
             robot=robot.name,
             joint_names=tuple(robot.joint_names),
             gripper_mask=tuple(bool(value) for value in robot.gripper_mask),
+            arms=tuple((name, len(arm.joint_names)) for name, arm in robot.arms.items()),
             view=view.name,
             height=view.height,
             width=view.width,

@@ -13,7 +13,7 @@ from torch import Tensor
 from eva_ros.errors import UserError
 from eva_ros.idm.decode import frames_to_tensor
 
-# Joints [N, J] to the positions of both arms' fingertips [N, 2, 3], m.
+# Joints [N, J] to the positions of the arms' fingertips [N, arms, 3], m.
 Fingertips = Callable[[NDArray], NDArray]
 
 
@@ -24,7 +24,7 @@ class Clips:
     Attributes:
         frames: [B, T, 3, H, W], 0 to 1.
         joints: labels [B, T, J], rad; grippers 0 to 1.
-        jacobians: of the fingertips [B, T, 2, 3, J], m per rad.
+        jacobians: of the fingertips [B, T, arms, 3, J], m per rad.
     """
 
     frames: Tensor
@@ -36,7 +36,7 @@ def fingertip_jacobians(fingertips: Fingertips, joints: NDArray) -> NDArray[np.f
     """Return how the fingertips move with the joints, by central differences.
 
     Args:
-        fingertips: maps joints [N, J] to positions [N, 2, 3], m.
+        fingertips: maps joints [N, J] to positions [N, arms, 3], m.
         joints: [N, J].
 
     Returns:

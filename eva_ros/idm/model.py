@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch import Tensor
 
-from eva_ros.idm.config import ARMS
 from eva_ros.idm.config import Camera
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.towers import KeypointReadout
@@ -68,14 +67,14 @@ class InverseDynamics(nn.Module):
         self.towers = nn.ModuleDict({_size(c): Tower(config.widths) for c in config.cameras})
         self.readouts = nn.ModuleDict()
         self.heads = nn.ModuleDict()
-        for arm in ARMS:
+        for arm, columns in config.columns.items():
             for camera in self._cameras_of(arm):
                 height, width = camera.box[2] // 4, camera.box[3] // 4
                 self.readouts[f'{arm} {camera.name}'] = KeypointReadout(
                     config.widths[0], (height, width), config.keypoints, config.values
                 )
             inputs = sum(self.readouts[f'{arm} {c.name}'].size for c in self._cameras_of(arm))
-            self.heads[arm] = ArmHead(inputs, config.hidden, len(config.joints_of(arm)))
+            self.heads[arm] = ArmHead(inputs, config.hidden, len(columns))
         self.register_buffer('mean', torch.zeros(len(config.joint_names)))
         self.register_buffer('std', torch.ones(len(config.joint_names)))
 
@@ -89,7 +88,7 @@ class InverseDynamics(nn.Module):
             frames: [N, 3, H, W], 0 to 1.
 
         Returns:
-            What each shows of each arm [N, 2, hidden].
+            What each shows of each arm [N, arms, hidden].
         """
         maps: dict[str, Tensor] = {}
         for size, tower in self.towers.items():
@@ -98,16 +97,16 @@ class InverseDynamics(nn.Module):
             found = tower(pictures.contiguous(memory_format=torch.channels_last))
             maps |= zip([c.name for c in cameras], found.chunk(len(cameras)), strict=True)
         arms = []
-        for arm in ARMS:
+        for arm in self.heads:
             seen = [self.readouts[f'{arm} {c.name}'](maps[c.name]) for c in self._cameras_of(arm)]
             arms.append(self.heads[arm].frame(torch.cat(seen, -1)))
         return torch.stack(arms, 1)
 
     def read_features(self, features: Tensor) -> Reading:
-        """Join the features of three frames [B, 3, 2, hidden] to the middle one's joints."""
-        both = [self.heads[arm](features[:, :, i]) for i, arm in enumerate(ARMS)]
-        positions = torch.cat([positions for positions, _ in both], -1).float()
-        spread = torch.cat([spread for _, spread in both], -1).float().clamp(-8, 2).exp()
+        """Join the features of three frames [B, 3, arms, hidden] to the middle one's joints."""
+        arms = [head(features[:, :, i]) for i, head in enumerate(self.heads.values())]
+        positions = torch.cat([positions for positions, _ in arms], -1).float()
+        spread = torch.cat([spread for _, spread in arms], -1).float().clamp(-8, 2).exp()
         return Reading(positions * self.std + self.mean, spread * self.std)
 
     def read(self, frames: Tensor) -> Reading:

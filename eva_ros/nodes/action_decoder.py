@@ -9,6 +9,7 @@ import torch
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import Rollout
 from eva_ros.alignment.reward import executability
+from eva_ros.alignment.reward import MotionLimits
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
@@ -77,7 +78,8 @@ class ActionDecoder(EvaNode):
     def _executability(self, rollout: StampedRollout) -> dict[str, float]:
         """Judge what was read from the dream as it was read: smoothing would hide the gap."""
         positions = torch.from_numpy(decode(self._model, rollout.frames))
-        judged = executability(positions, rollout.dt, self.robot.limits, self.robot.gripper_mask)
+        limits = MotionLimits.of(self.robot.limits, self.robot.gripper_mask)
+        judged = executability(positions, rollout.dt, limits)
         return {name: float(value) for name, value in judged._asdict().items()}
 
     def _check_view(self, rollout: StampedRollout) -> None:

@@ -13,7 +13,6 @@ import pinocchio
 
 from eva_ros.errors import UserError
 from eva_ros.robot.kinematics import forward_kinematics
-from eva_ros.robot.spec import ARM_NAMES
 from eva_ros.robot.spec import Body
 from eva_ros.robot.spec import Robot
 
@@ -32,7 +31,7 @@ _BLOCK = 32
 
 
 class CollisionWorld:
-    """The bodies of both arms, and which of them must not touch.
+    """The bodies of the arms, and which of them must not touch.
 
     Args:
         robot: with bodies and a URDF.
@@ -73,7 +72,7 @@ class CollisionWorld:
         self._spheres = self._around_bodies()
 
     def first_contact(self, positions: ArrayLike) -> tuple[int, tuple[str, str]] | None:
-        """Return where along a path [N, 14] two bodies touch first, and which; None if none do.
+        """Return where along a path [N, J] two bodies touch first, and which; None if none do.
 
         Bodies that are too close at the first point may stay as close, or part. Where bodies are
         far apart a point speaks for its neighbours too: no point of an arm may move farther than
@@ -143,7 +142,7 @@ class CollisionWorld:
         return None
 
     def distances(self, positions: ArrayLike) -> dict[tuple[str, str], float]:
-        """Return the distance of each pair in m for joints [14]; negative where they overlap."""
+        """Return the distance of each pair in m for joints [J]; negative where they overlap."""
         configuration = self._kinematics.configurations(np.atleast_2d(positions))[0]
         pinocchio.updateGeometryPlacements(
             self._model, self._data, self._geometry, self._geometry_data, configuration
@@ -151,10 +150,10 @@ class CollisionWorld:
         return {pair: self._distance(number) for number, pair in enumerate(self.pairs)}
 
     def travel(self, moved: ArrayLike) -> Array:
-        """Return how far any point of an arm moves at most, m [N], for joints moved by [N, 14]."""
+        """Return how far any point of an arm moves at most, m [N], for joints moved by [N, J]."""
         far = np.abs(np.asarray(moved, dtype=np.float64)) * self._reach
-        half = far.shape[1] // 2
-        return np.maximum(far[:, :half].sum(axis=1), far[:, half:].sum(axis=1))
+        robot = self._kinematics.robot
+        return np.max([far[:, robot.arm_indices(arm)].sum(axis=1) for arm in robot.arms], axis=0)
 
     def _with_margin(self, margin: float) -> Any:
         """Return data for looking at the pairs with a margin of its own."""
@@ -224,7 +223,7 @@ class CollisionWorld:
         return joints, centres, first, second, radii[first] + radii[second]
 
     def _reaches(self) -> Array:
-        """Return how far from each joint a point of the arm may lie [14], m; grippers: stroke."""
+        """Return how far from each joint a point of the arm may lie [J], m; grippers: stroke."""
         ends: dict[int, float] = {}
         for geometry in self._geometry.geometryObjects:
             joint = geometry.parentJoint
@@ -243,7 +242,7 @@ class CollisionWorld:
             reach[parent] = max(reach.get(parent, 0.0), link + reach[joint])
         robot = self._kinematics.robot
         found = np.array([reach[joint] for joint in self._kinematics.joint_ids])
-        found[robot.gripper_mask] = [abs(robot.arms[arm].gripper.scale) for arm in ARM_NAMES]
+        found[robot.gripper_mask] = np.abs(self._kinematics.strokes)
         return found
 
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 import pinocchio
 
 from eva_ros.errors import UserError
-from eva_ros.robot.spec import ARM_NAMES
+from eva_ros.robot.arm import Arm
+from eva_ros.robot.arm import Gripper
 from eva_ros.robot.spec import Robot
 
 Array = NDArray[np.float64]
 
 
 class ForwardKinematics:
-    """Forward kinematics of both arms in the URDF's root frame.
+    """Forward kinematics of the arms in the URDF's root frame.
 
     The URDF names its joints as the robot's names inside, or as its controllers do.
 
@@ -38,18 +39,24 @@ class ForwardKinematics:
         self.robot, self.path = robot, Path(path)
         self.model = pinocchio.buildModelFromUrdf(str(path))
         self.data = self.model.createData()
-        self.joint_ids = [self._joint_id(arm, i) for arm in ARM_NAMES for i in range(7)]
+        self.joint_ids = [
+            self._joint_id(arm, i)
+            for arm in robot.arms.values()
+            for i in range(len(arm.joint_names))
+        ]
         self._columns = [self.model.joints[joint].idx_q for joint in self.joint_ids]
+        self._grippers = np.flatnonzero(robot.gripper_mask)
+        self._strokes = [self._stroke(i, g) for i, g in zip(self._grippers, robot.grippers)]
         self._mimic = _mimic_columns(self.path, self.model)
         self._frames = {
-            arm: self.frame_id(robot.arms[arm].end_effector_frame) for arm in ARM_NAMES
+            name: self.frame_id(arm.end_effector_frame) for name, arm in robot.arms.items()
         }
 
     def end_effector(self, q: ArrayLike) -> dict[str, Array]:
-        """Return each arm's end-effector position [..., 3] in m for joints [..., 14]."""
+        """Return each arm's end-effector position [..., 3] in m for joints [..., J]."""
         q = np.asarray(q, dtype=np.float64)
         flat = self.configurations(q.reshape(-1, q.shape[-1]))
-        found: dict[str, list[Array]] = {arm: [] for arm in ARM_NAMES}
+        found: dict[str, list[Array]] = {arm: [] for arm in self._frames}
         for configuration in flat:
             pinocchio.framesForwardKinematics(self.model, self.data, configuration)
             for arm, frame in self._frames.items():
@@ -57,7 +64,7 @@ class ForwardKinematics:
         return {arm: np.array(rows).reshape(*q.shape[:-1], 3) for arm, rows in found.items()}
 
     def frame(self, q: ArrayLike, name: str) -> tuple[Array, Array]:
-        """Return rotation [3, 3] and position [3] of a frame of the URDF for joints [14]."""
+        """Return rotation [3, 3] and position [3] of a frame of the URDF for joints [J]."""
         frame = self.frame_id(name)
         configuration = self.configurations(np.atleast_2d(q))[0]
         pinocchio.framesForwardKinematics(self.model, self.data, configuration)
@@ -65,7 +72,7 @@ class ForwardKinematics:
         return pose.rotation.copy(), pose.translation.copy()
 
     def jacobian(self, q: ArrayLike) -> dict[str, Array]:
-        """Return how each end effector moves with the joints [14]: [3, 14] in m per rad.
+        """Return how each end effector moves with the joints [J]: [3, J] in m per rad.
 
         A gripper's column is in m per its 0 to 1.
         """
@@ -74,7 +81,7 @@ class ForwardKinematics:
         pinocchio.updateFramePlacements(self.model, self.data)
         world_aligned = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
         scale = np.ones(len(self._columns))
-        scale[self.robot.gripper_mask] = [self.robot.arms[a].gripper.scale for a in ARM_NAMES]
+        scale[self.robot.gripper_mask] = self.strokes
         return {
             arm: pinocchio.getFrameJacobian(self.model, self.data, frame, world_aligned)[
                 :3, self._columns
@@ -84,23 +91,35 @@ class ForwardKinematics:
         }
 
     def configurations(self, q: Array) -> Array:
-        """Return the model's configurations [N, nq] for joints inside [N, 14]."""
+        """Return the model's configurations [N, nq] for joints inside [N, J]."""
         values = np.array(q, dtype=np.float64)
-        for arm in ARM_NAMES:
-            last = self.robot.arm_indices(arm).stop - 1
-            values[:, last] = self.robot.arms[arm].gripper.to_controller(values[:, last])
+        for column, (closed, stroke) in zip(self._grippers, self._strokes):
+            values[:, column] = closed + values[:, column] * stroke
         configurations = np.tile(pinocchio.neutral(self.model), (len(values), 1))
         configurations[:, self._columns] = values
         for column, source, multiplier, offset in self._mimic:
             configurations[:, column] = multiplier * configurations[:, source] + offset
         return configurations
 
-    def _joint_id(self, arm: str, i: int) -> int:
-        inside = self.robot.arms[arm].joint_names[i]
-        for name in (inside, self.robot.arms[arm].state_joints[i]):
+    def _joint_id(self, arm: Arm, i: int) -> int:
+        inside = arm.joint_names[i]
+        for name in (inside, arm.state_joints[i]):
             if self.model.existJointName(name):
                 return self.model.getJointId(name)
         raise UserError(f'The URDF {self.path} has no joint {inside}.')
+
+    def _stroke(self, index: int, gripper: Gripper) -> tuple[float, float]:
+        """Return a gripper's URDF joint when closed, and how far it goes from there, m or rad."""
+        if gripper.unit != 'raw':
+            return gripper.closed, gripper.scale
+        column = self._columns[index]
+        closed = float(self.model.lowerPositionLimit[column])
+        return closed, float(self.model.upperPositionLimit[column]) - closed
+
+    @property
+    def strokes(self) -> list[float]:
+        """Return how far each gripper's URDF joint goes from closed to open [G], m or rad."""
+        return [stroke for _, stroke in self._strokes]
 
     def frame_id(self, name: str) -> int:
         """Return the number of a frame of the URDF; UserError where it has none."""

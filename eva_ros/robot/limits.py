@@ -51,8 +51,9 @@ class Source(StrictModel):
 class JointLimits(StrictModel):
     """The limits of one joint with the keys of ros2_control's `joint_limits`.
 
-    Units: rad, rad/s, rad/s2, rad/s3; grippers 0 (closed) to 1 (open) instead of rad. Stricter
-    than ros2_control: a flag without its value and a value without its flag are errors.
+    Units: rad, rad/s, rad/s2, rad/s3; grippers 0 (closed) to 1 (open) instead of rad. A flag that
+    is left out is true where its values are given. Stricter than ros2_control: a flag without
+    its values is an error, and so is a value whose flag is false.
     """
 
     has_position_limits: StrictBool = False
@@ -69,7 +70,19 @@ class JointLimits(StrictModel):
     has_soft_limits: StrictBool = False
     soft_lower_limit: Number | None = None
     soft_upper_limit: Number | None = None
-    source: Source
+    source: Source = Field(default_factory=Source)
+
+    @model_validator(mode='before')
+    @classmethod
+    def _infer_flags(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        given = {
+            flag: True
+            for flag, names in _VALUES_OF_FLAG.items()
+            if flag not in data and any(data.get(name) is not None for name in names)
+        }
+        return {**data, **given}
 
     @model_validator(mode='after')
     def _check(self) -> 'JointLimits':

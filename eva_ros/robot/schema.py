@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated
+from typing import Any
 from typing import Literal
 
 from pydantic import Field
@@ -10,28 +11,32 @@ from pydantic import StrictBool
 from pydantic import StrictInt
 
 from eva_ros.errors import UserError
+from eva_ros.robot.collision_schema import CollisionEntry
+from eva_ros.robot.collision_schema import Point
 from eva_ros.robot.limits import JointLimits
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.limits import limits_from_joints
 from eva_ros.robot.limits import Number
+from eva_ros.robot.sides import expand_sides
+from eva_ros.robot.sides import SIDES
 from eva_ros.robot.strict_yaml import parse
 from eva_ros.robot.strict_yaml import read_yaml
 from eva_ros.robot.strict_yaml import StrictModel
 
-Point = tuple[Number, Number, Number]
+MOST_JOINTS = 8
 
 
 class GripperEntry(StrictModel):
     """`gripper` of an arm; `closed` and `open` are the controller's positions in `unit`.
 
-    `grip` is how many times as far as it was dreamed a gripper is sent closed.
+    `grip` is the closing gain applied to the decoded gripper opening.
     """
 
     name: str
     controller_joint: str
     closed: Number
     open: Number
-    unit: Literal['m', 'rad']
+    unit: Literal['m', 'rad', 'raw']
     part_of_trajectory: StrictBool = True
     grip: Number = Field(default=1.0, ge=1.0, le=3.0)
 
@@ -43,15 +48,20 @@ class GripperEntry(StrictModel):
 
 
 class ControllerEntry(StrictModel):
-    """`controller` of an arm: where its commands go and its joint names as sent."""
+    """`controller` of an arm: where its commands go, and its joint names and unit as sent.
+
+    `joints` are those of the joint states by default; unit `state` means the unit and the
+    calibration of the joint states.
+    """
 
     topic: str
     type: Literal[
         'trajectory_msgs/msg/JointTrajectory',
         'control_msgs/action/FollowJointTrajectory',
         'sensor_msgs/msg/JointState',
-    ]
-    joints: tuple[str, ...]
+    ] = 'trajectory_msgs/msg/JointTrajectory'
+    joints: tuple[str, ...] | None = None
+    unit: Literal['rad', 'state'] = 'rad'
 
 
 class EnableEntry(StrictModel):
@@ -61,30 +71,75 @@ class EnableEntry(StrictModel):
     type: Literal['std_srvs/srv/SetBool', 'std_srvs/srv/Trigger'] = 'std_srvs/srv/SetBool'
 
 
-class ArmEntry(StrictModel):
-    """An arm: six joints, a gripper, a controller; `state_unit` is of its joint states."""
+class CalibrationEntry(StrictModel):
+    """`calibration` of a joint: rad = sign * scale * (value in the joint state - offset)."""
 
-    joints: tuple[str, ...] = Field(min_length=6, max_length=6)
-    gripper: GripperEntry
-    controller: ControllerEntry
+    scale: Number = Field(default=1.0, gt=0.0)
+    offset: Number = 0.0
+    sign: Literal[1, -1] = 1
+
+
+class ArmEntry(StrictModel):
+    """An arm: one to eight joints, and as far as known a gripper, a controller and frames.
+
+    `state_joints`, `state_unit` and `calibration` are those of its joint states; a gripper has
+    its own range and takes no calibration.
+    """
+
+    joints: tuple[str, ...] = Field(min_length=1, max_length=MOST_JOINTS)
+    gripper: GripperEntry | None = None
+    controller: ControllerEntry | None = None
     state_topic: str = 'joint_states'
+    state_joints: tuple[str, ...] | None = None
     state_unit: Literal['rad', 'deg'] = 'rad'
+    calibration: dict[str, CalibrationEntry] = Field(default_factory=dict)
     stamp_source: Literal['header', 'receive'] = 'header'
     enable_service: EnableEntry | None = None
-    base_frame: str
-    end_effector_frame: str
+    base_frame: str = ''
+    end_effector_frame: str = ''
 
     @model_validator(mode='after')
     def _check(self) -> 'ArmEntry':
-        sent = len(self.joints) + self.gripper.part_of_trajectory
-        if len(self.controller.joints) != sent:
-            raise ValueError(f'controller.joints must name {sent} joints')
-        if len(set(self.controller.joints)) != sent:
-            raise ValueError('controller.joints names a joint twice')
-        last = self.controller.joints[-1]
-        if self.gripper.part_of_trajectory and last != self.gripper.controller_joint:
-            raise ValueError('controller.joints must end with gripper.controller_joint')
+        sent = len(self.joints) + self.gripper_is_sent()
+        commanded = None if self.controller is None else self.controller.joints
+        for key, names, count in (
+            ('controller.joints', commanded, sent),
+            ('state_joints', self.state_joints, len(self.joints)),
+        ):
+            if names is not None and len(names) != count:
+                raise ValueError(f'{key} must name {count} joints')
+            if names is not None and len(set(names)) != count:
+                raise ValueError(f'{key} names a joint twice')
+        self._check_gripper()
+        unknown = sorted(set(self.calibration) - set(self.joints))
+        if unknown:
+            raise ValueError(f'calibration names {", ".join(unknown)}, not joints of this arm')
+        if self.calibration and self.state_unit != 'rad':
+            raise ValueError('give either state_unit or calibration: its scale holds the unit')
         return self
+
+    def _check_gripper(self) -> None:
+        joints = self.controller and self.controller.joints
+        if self.gripper is None or not joints or not self.gripper.part_of_trajectory:
+            return
+        if joints[-1] != self.gripper.controller_joint:
+            raise ValueError('controller.joints must end with gripper.controller_joint')
+
+    def gripper_is_sent(self) -> bool:
+        """Return whether a gripper is one of the joints of the arm's trajectory."""
+        return self.gripper is not None and self.gripper.part_of_trajectory
+
+    def joint_names(self) -> list[str]:
+        """Return the names inside, gripper last."""
+        return [*self.joints, *([self.gripper.name] if self.gripper else [])]
+
+    def names_in_states(self) -> tuple[str, ...]:
+        """Return the arm joints' names in joint states, gripper excluded."""
+        if self.state_joints is not None:
+            return self.state_joints
+        if self.controller is not None and self.controller.joints is not None:
+            return self.controller.joints[: len(self.joints)]
+        return self.joints
 
 
 class CameraEntry(StrictModel):
@@ -105,68 +160,6 @@ class CameraEntry(StrictModel):
         return self
 
 
-class CapsuleEntry(StrictModel):
-    """A capsule: the points within a radius of a line, m in the body's frame."""
-
-    begin: Point = Field(alias='from')
-    end: Point = Field(alias='to')
-    radius: Number = Field(gt=0.0)
-
-
-class BoxEntry(StrictModel):
-    """A box along the axes of the body's frame, m."""
-
-    center: Point
-    size: Point
-
-
-class BodyEntry(StrictModel):
-    """A body that must not touch another: a capsule or a box fixed to a frame of the URDF."""
-
-    name: str
-    frame: str
-    capsule: CapsuleEntry | None = None
-    box: BoxEntry | None = None
-
-    @model_validator(mode='after')
-    def _check(self) -> 'BodyEntry':
-        if (self.capsule is None) == (self.box is None):
-            raise ValueError('give either capsule or box')
-        if self.box is not None and min(self.box.size) <= 0.0:
-            raise ValueError('a box needs a size above 0')
-        return self
-
-
-class CollisionEntry(StrictModel):
-    """`collision`: the bodies, and the pairs of them that may touch.
-
-    A name in a pair is a body's, or that of all bodies with a number behind it: `left_base` for
-    `left_base_1` and `left_base_2`.
-    """
-
-    bodies: tuple[BodyEntry, ...] = Field(min_length=2)
-    allowed: tuple[tuple[str, str], ...] = ()
-
-    @model_validator(mode='after')
-    def _check(self) -> 'CollisionEntry':
-        names = [body.name for body in self.bodies]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f'bodies name {", ".join(twice)} twice')
-        wanted = {name for pair in self.allowed for name in pair}
-        unknown = sorted(name for name in wanted if not self.bodies_of(name))
-        if unknown:
-            raise ValueError(f'allowed names {", ".join(unknown)}, which are no bodies')
-        return self
-
-    def bodies_of(self, name: str) -> list[str]:
-        """Return the names of the bodies that a name in a pair stands for."""
-        parts = [body.name.rpartition('_') for body in self.bodies]
-        numbered = [f'{stem}_{number}' for stem, _, number in parts
-                    if stem == name and number.isdecimal()]  # fmt: skip
-        return [body.name for body in self.bodies if body.name == name] + numbered
-
-
 class WorkspaceEntry(StrictModel):
     """`workspace`: the box that both end effectors stay in, m in the URDF's root frame."""
 
@@ -184,70 +177,75 @@ class RobotFile(StrictModel):
     """The whole file."""
 
     name: str
-    simulated: StrictBool
-    arms: dict[str, ArmEntry]
-    cameras: dict[str, CameraEntry]
-    home: dict[str, Number]
+    simulated: StrictBool = False
+    arms: dict[Literal['left', 'right'], ArmEntry] = Field(min_length=1)
+    cameras: dict[str, CameraEntry] = Field(default_factory=dict)
+    home: dict[str, Number] = Field(default_factory=dict)
     rest_velocity: Number = Field(default=0.02, gt=0.0)
     urdf: str | None = None
     collision: CollisionEntry | None = None
     workspace: WorkspaceEntry | None = None
     max_tracking_error: dict[str, Annotated[Number, Field(gt=0.0)]] = Field(default_factory=dict)
-    joint_limits: dict[str, dict]
+    joint_limits: dict[str, dict] = Field(default_factory=dict)
 
     @model_validator(mode='after')
     def _check(self) -> 'RobotFile':
-        if set(self.arms) != {'left', 'right'}:
-            raise ValueError('arms must be left and right')
         names = self.joint_names()
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f'arms name {", ".join(twice)} twice')
-        for key, given in (('joint_limits', self.joint_limits), ('home', self.home)):
-            different = sorted(set(names) ^ set(given))
-            if different:
-                raise ValueError(f'{key} must hold the joints of the arms: {", ".join(different)}')
-        unknown = sorted(set(self.max_tracking_error) - set(names))
-        if unknown:
-            raise ValueError(f'max_tracking_error names {", ".join(unknown)}, which are no joints')
+        for key in ('joint_limits', 'home', 'max_tracking_error'):
+            unknown = sorted(set(getattr(self, key)) - set(names))
+            if unknown:
+                raise ValueError(f'{key} names {", ".join(unknown)}: the arms have no such joint')
+        missing = [name for name in names if name not in self.home]
+        if self.home and missing:
+            raise ValueError(f'home must hold the joints of the arms: {", ".join(missing)}')
         if self.urdf is None and (self.collision or self.workspace):
             raise ValueError('collision and workspace need a urdf')
         return self
 
     def joint_names(self) -> list[str]:
         """Return the names inside, left arm first, each arm's gripper last."""
-        arms = (self.arms['left'], self.arms['right'])
-        return [name for arm in arms for name in (*arm.joints, arm.gripper.name)]
+        arms = [self.arms[side] for side in SIDES if side in self.arms]
+        return [name for arm in arms for name in arm.joint_names()]
 
 
 def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
-    """Return the checked file and its limits.
+    """Return the checked file and its limits; infinite where the file gives none.
 
     Raises:
-        UserError: names the file, and the key or joint that is wrong.
+        UserError: Names the file, and the key or joint that is wrong.
     """
-    file = parse(RobotFile, read_yaml(path), path)
+    file = parse(RobotFile, expand_sides(_with_collision(read_yaml(path), path)), path)
     order = file.joint_names()
-    joints = {name: _joint_limits(name, file.joint_limits[name], path) for name in order}
+    joints = {name: _joint_limits(name, file.joint_limits.get(name), path) for name in order}
     for arm in file.arms.values():
+        if arm.gripper is None or arm.gripper.name not in file.joint_limits:
+            continue
         gripper = joints[arm.gripper.name]
         if gripper.lowest() < 0.0 or gripper.highest() > 1.0:
             raise UserError(f'{path}: joint {arm.gripper.name}: a gripper moves within 0 to 1.')
     limits = limits_from_joints(joints, order)
     for i, name in enumerate(order):
-        if not limits.min_position[i] <= file.home[name] <= limits.max_position[i]:
+        at_home = file.home.get(name, limits.min_position[i])
+        if not limits.min_position[i] <= at_home <= limits.max_position[i]:
             raise UserError(f'{path}: home: joint {name} is outside its limits.')
     return file, limits
 
 
-def _joint_limits(name: str, entry: dict, path: Path) -> JointLimits:
-    """Return one joint's limits; a robot needs those that the gate cannot do without."""
+def _with_collision(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the content with `collision` read from the file that it names."""
+    named = content.get('collision')
+    if not isinstance(named, str):
+        return content
+    return {**content, 'collision': read_yaml(path.parent / named)}
+
+
+def _joint_limits(name: str, entry: dict | None, path: Path) -> JointLimits:
+    """Return one joint's limits; none where there is no entry."""
     try:
-        limits = parse(JointLimits, entry, path)
+        return parse(JointLimits, {'source': {}} if entry is None else entry, path)
     except UserError as error:
         problem = str(error).removeprefix(f'{path}: ')
         raise UserError(f'{path}: joint {name}: {problem}') from None
-    for flag in ('has_position_limits', 'has_velocity_limits', 'has_acceleration_limits'):
-        if not getattr(limits, flag):
-            raise UserError(f'{path}: joint {name}: {flag} must be true for a robot that moves.')
-    return limits

@@ -143,8 +143,7 @@ class SimRobot:
         parts = []
         for arm in SIDES:
             values = self._controllers[arm].sample(self.time_ns)
-            gripper = self._robot.arms[arm].gripper
-            parts.append(np.append(values[:6], gripper.from_controller(values[6])))
+            parts.append(self._robot.arms[arm].command_interface.from_message(values))
         return np.concatenate(parts)
 
     def advance(self, duration_s: float) -> list[CameraImage | JointState]:
@@ -169,18 +168,13 @@ class SimRobot:
 
     def joint_state(self) -> JointState:
         """Return the measured joints now."""
-        names: list[str] = []
-        positions, velocities = [], []
-        joints, rates = self._world.joints, self._world.velocities
-        for index, arm in enumerate(SIDES):
-            names += self._robot.arms[arm].controller.joints
-            part = slice(7 * index, 7 * index + 7)
-            gripper = self._robot.arms[arm].gripper
-            positions.append(np.append(joints[part][:6], gripper.to_controller(joints[part][6])))
-            velocities.append(np.append(rates[part][:6], rates[part][6] * gripper.scale))
-        return JointState(
-            self.time_ns, tuple(names), np.concatenate(positions), np.concatenate(velocities)
-        )
+        names, positions = self._robot.to_joint_state(self._world.joints)
+        rates = self._world.velocities
+        velocities = [
+            arm.state_interface.rates_to_message(rates[self._robot.arm_indices(name)])
+            for name, arm in self._robot.arms.items()
+        ]
+        return JointState(self.time_ns, names, positions, np.concatenate(velocities))
 
     def close(self) -> None:
         """Release the renderer."""
