@@ -6,6 +6,8 @@ from action_servers import follow_joint_trajectory
 from gate_bench import Bench
 from gate_bench import ROBOT
 import pytest
+from robot_files import robot_content
+from robot_files import write_robot
 from ros_harness import Graph
 import yaml
 
@@ -31,12 +33,10 @@ class ActionBench(Bench):
 
 @pytest.fixture
 def bench(graph: Graph, action, tmp_path):
-    content = yaml.safe_load(ROBOT.path.read_text())
-    content['urdf'] = str(ROBOT.urdf)
+    content = robot_content()
     for arm, name in NAMES.items():
         content['arms'][arm]['controller'].update(type=ACTION, topic=name)
-    robot = tmp_path / 'robot.yaml'
-    robot.write_text(yaml.safe_dump(content))
+    robot = write_robot(tmp_path, content)
     settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
     settings['robots'] = {}
     settings['gate'].update(approve=False, max_joint_state_age_s=1.0, collision_margin=0.005,

@@ -10,6 +10,8 @@ from gate_bench import ROBOT
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
+from robot_files import robot_content
+from robot_files import write_robot
 from ros_harness import Graph
 import yaml
 
@@ -177,11 +179,9 @@ def test_a_watch_that_fails_stops_the_arms(graph: Graph, monkeypatch):
     importlib.util.find_spec('control_msgs') is not None, reason='control_msgs is installed'
 )
 def test_an_action_without_its_package_is_said_at_configure(graph: Graph, tmp_path):
-    content = yaml.safe_load(ROBOT.path.read_text())
-    content['urdf'] = str(ROBOT.urdf)
+    content = robot_content()
     content['arms']['left']['controller']['type'] = 'control_msgs/action/FollowJointTrajectory'
-    path = tmp_path / 'robot.yaml'
-    path.write_text(yaml.safe_dump(content))
+    path = write_robot(tmp_path, content)
     thread = graph.start(ArmTrajectoryPublisher, robot=str(path))
     assert 'left arm takes control_msgs/action/FollowJointTrajectory' in thread.refusal
     assert 'install control_msgs' in thread.refusal

@@ -27,9 +27,6 @@ NODE = topics.ARM_TRAJECTORY_PUBLISHER
 @pytest.fixture
 def piper(graph, tmp_path):
     """Both drivers and the node, with everything as the shipped YAML has it but the approval."""
-    content = yaml.safe_load(ROBOT.path.read_text())
-    robot = tmp_path / 'piper.yaml'
-    robot.write_text(yaml.safe_dump(content))
     settings = yaml.safe_load((config_dir() / 'gate.yaml').read_text())
     settings['gate'].update(approve=False, max_joint_state_age_s=1.0)
     gate = tmp_path / 'gate.yaml'
@@ -37,7 +34,9 @@ def piper(graph, tmp_path):
     drivers = {arm: FakePiper(graph, arm) for arm in ROBOT.arms}
     reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
     safety = graph.collect(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
-    thread = graph.start(ArmTrajectoryPublisher, robot=str(robot), gate=str(gate), dry_run=False)
+    thread = graph.start(
+        ArmTrajectoryPublisher, robot=str(ROBOT.path), gate=str(gate), dry_run=False
+    )
     assert thread.refusal == ''
     outputs = thread.node._outputs.arms.values()
     graph.wait_for(lambda: all(o.publisher.get_subscription_count() for o in outputs))

@@ -19,6 +19,8 @@ import pytest
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.serialization import serialize_message
+from robot_files import robot_content
+from robot_files import write_robot
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Bool
@@ -68,13 +70,12 @@ def make(graph: Graph, tmp_path):
         )  # fmt: skip
         path = tmp_path / 'gate.yaml'
         path.write_text(yaml.safe_dump(settings))
-        content = yaml.safe_load(ROBOT.path.read_text())
+        content = robot_content()
         urdf = tmp_path / 'robot.urdf'
         urdf.write_bytes(ROBOT.urdf.read_bytes())
         content['urdf'] = str(urdf)
         content.update(robot or {})
-        robot_path = tmp_path / 'robot.yaml'
-        robot_path.write_text(yaml.safe_dump(content))
+        robot_path = write_robot(tmp_path, content)
         bench = Bench(graph, gate=str(path), robot=str(robot_path), **parameters)
         bench.files = (path, robot_path, urdf)
         return bench

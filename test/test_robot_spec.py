@@ -4,9 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from robot_files import robot_content
+from robot_files import write_robot
 import yaml
 
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import config_dir
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.spec import load_robot
 
@@ -102,7 +105,9 @@ def test_arms_with_the_same_joint_names_are_read_from_their_own_topics():
 
 def broken(tmp_path, pattern, replacement):
     text = find_config('robots', 'aloha_sim').read_text()
+    assert re.search(pattern, text)
     path = tmp_path / 'broken.yaml'
+    text = text.replace('collision: ..', f'collision: {config_dir()}')
     path.write_text(re.sub(pattern, replacement, text, count=1))
     return path
 
@@ -113,11 +118,12 @@ def broken(tmp_path, pattern, replacement):
         ('name: aloha_sim', 'name: aloha_sim\ncolour: red', 'unknown key "colour"'),
         ('simulated: true', 'simulated: maybe', 'simulated'),
         ('closed: 0.021', 'closed: 0.057', 'same position'),
-        ('controller_joint: left_left_finger', 'controller_joint: finger', 'must end with'),
-        ('  left_waist: 0.0', '  left_waist: 4.0', 'left_waist is outside its limits'),
-        ('  left_waist: 0.0\n', '', 'home must hold the joints of the arms: left_waist'),
-        (r'\[left_waist, left_shoulder, left_elbow', '[left_waist, left_waist, left_elbow',
-         'left_waist twice'),
+        ('trajectory_msgs/msg/JointTrajectory}', 'trajectory_msgs/msg/JointTrajectory, '
+         'joints: [a, b, c, d, e, f, g]}', 'must end with'),
+        ('<side>_waist: 0.0', '<side>_waist: 4.0', 'left_waist is outside its limits'),
+        ('<side>_waist: 0.0, ', '', 'home must hold the joints of the arms: left_waist'),
+        (r'\[<side>_waist, <side>_shoulder', '[<side>_waist, <side>_waist',
+         'arms name left_waist, right_waist twice'),
         ('arms:', 'arms: [', 'not valid YAML'),
         ('unit: m,', 'unit: mm,', 'unit'),
         ('rest_velocity: 0.02', 'rest_velocity: 0.0', 'rest_velocity'),
@@ -129,7 +135,7 @@ def broken(tmp_path, pattern, replacement):
         ('grip: 1.75', 'grip: 0.9', 'grip: Input should be greater than or equal to 1'),
         ('closed: 0.021', "closed: '0.021'", "valid number, not the text '0.021'."),
         ('simulated: true', 'simulated: 1', 'simulated: Input should be a valid boolean, not 1.'),
-        ('  left_waist: 0.0', "  left_waist: '0.0'", "home.left_waist: Input should be a valid "
+        ('<side>_waist: 0.0', "<side>_waist: '0.0'", "home.left_waist: Input should be a valid "
          "number, not the text '0.0'."),
     ],
 )  # fmt: skip
@@ -182,9 +188,7 @@ def test_the_controller_files_name_the_joints_of_the_robot(robot):
     ],
 )  # fmt: skip
 def test_what_the_gate_reads_is_checked(tmp_path, change, words):
-    content = yaml.safe_load(find_config('robots', 'aloha_sim').read_text())
-    path = tmp_path / 'robot.yaml'
-    path.write_text(yaml.safe_dump({**content, **change}))
+    path = write_robot(tmp_path, {**robot_content(), **change})
     with pytest.raises(UserError) as error:
         load_robot(path)
     assert words in str(error.value) and 'robot.yaml' in str(error.value)

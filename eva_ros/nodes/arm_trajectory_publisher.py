@@ -99,8 +99,7 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         if self._latched is not None:
             self._guard.machine = self._latched
-        urdf = [self.robot.urdf] if self.robot.urdf else []
-        files = FileWatch([self.robot.path, path, *urdf])
+        files = FileWatch([path, *self.robot.files])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
             raise UserError(
                 'Mode overlap joins chunks at a time that stamp_mode zero does not tell: share '

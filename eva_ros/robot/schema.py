@@ -2,7 +2,6 @@
 
 from pathlib import Path
 from typing import Annotated
-from typing import Any
 from typing import Literal
 
 from pydantic import Field
@@ -217,7 +216,10 @@ def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
     Raises:
         UserError: Names the file, and the key or joint that is wrong.
     """
-    file = parse(RobotFile, expand_sides(_with_collision(read_yaml(path), path)), path)
+    content, collision = read_yaml(path), collision_file(path)
+    if collision is not None:
+        content['collision'] = read_yaml(collision)
+    file = parse(RobotFile, expand_sides(content), path)
     order = file.joint_names()
     joints = {name: _joint_limits(name, file.joint_limits.get(name), path) for name in order}
     for arm in file.arms.values():
@@ -234,12 +236,10 @@ def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
     return file, limits
 
 
-def _with_collision(content: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the content with `collision` read from the file that it names."""
-    named = content.get('collision')
-    if not isinstance(named, str):
-        return content
-    return {**content, 'collision': read_yaml(path.parent / named)}
+def collision_file(path: Path) -> Path | None:
+    """Return the file that a robot file names for `collision`; None where it names none."""
+    named = read_yaml(path).get('collision')
+    return path.parent / named if isinstance(named, str) else None
 
 
 def _joint_limits(name: str, entry: dict | None, path: Path) -> JointLimits:

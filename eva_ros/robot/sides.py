@@ -42,13 +42,15 @@ def expand_sides(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _repeated_map(entries: Mapping[str, Any], sides: list[str]) -> dict[str, Any]:
     """Return a map with its `<side>` entries for each side; written-out entries win."""
-    shared = {key: value for key, value in entries.items() if _PLACEHOLDER in str(key)}
-    repeated = {
-        str(key).replace(_PLACEHOLDER, side): _written_out(value, side)
-        for side in sides
-        for key, value in shared.items()
-    }
-    return {**repeated, **{key: entries[key] for key in entries if key not in shared}}
+    found: dict[str, Any] = {}
+    for key, value in entries.items():
+        if _PLACEHOLDER not in str(key):
+            found[key] = value
+            continue
+        for side in sides:
+            name = str(key).replace(_PLACEHOLDER, side)
+            found[name] = entries.get(name, _written_out(value, side))
+    return found
 
 
 def _repeated_list(entries: list[Any], sides: list[str]) -> list[Any]:

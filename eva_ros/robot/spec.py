@@ -19,6 +19,7 @@ from eva_ros.robot.arm import Gripper
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.schema import ArmEntry
+from eva_ros.robot.schema import collision_file
 from eva_ros.robot.schema import read_robot_file
 from eva_ros.robot.schema import RobotFile
 from eva_ros.robot.sides import SIDES
@@ -77,6 +78,7 @@ class Robot:
             URDF's root frame; None where the YAML gives none.
         max_tracking_error: By joint, where it is not the gate's.
         path: The YAML file it was read from.
+        collision_path: The file that it names for `collision`; None where there is none.
     """
 
     name: str
@@ -91,6 +93,12 @@ class Robot:
     workspace: tuple[Point, Point] | None
     max_tracking_error: Mapping[str, float]
     path: Path
+    collision_path: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Return all files that say what the robot is."""
+        return [f for f in (self.path, self.collision_path, self.urdf) if f is not None]
 
     @cached_property
     def joint_names(self) -> tuple[str, ...]:
@@ -264,6 +272,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         workspace=None if file.workspace is None else (file.workspace.min, file.workspace.max),
         max_tracking_error=file.max_tracking_error,
         path=path,
+        collision_path=collision_file(path),
     )
 
 

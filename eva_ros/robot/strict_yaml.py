@@ -27,8 +27,10 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == 'tag:yaml.org,2002:merge':
+                continue
             key = self.construct_object(key_node, deep=True)
-            if key in seen and key_node.tag != 'tag:yaml.org,2002:merge':
+            if key in seen:
                 line = key_node.start_mark.line + 1
                 raise UserError(f'"{key}" is named twice (line {line}): remove one of them.')
             seen.add(key)
