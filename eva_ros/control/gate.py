@@ -96,12 +96,12 @@ def check_chunk(
 
     Args:
         chunk: as received.
-        measured: joints now [14], or None if unknown.
+        measured: joints now [J], or None if unknown.
         robot: whose joints and limits.
         settings: what may pass.
         now_ns: time now.
         measured_stamp_ns: when `measured` was; None if its age does not matter.
-        commanded: where the last command ended [14], or None: the controllers begin a new
+        commanded: where the last command ended [J], or None: the controllers begin a new
             trajectory at their own last command. For arms at rest.
         running: the motion under way; None if both arms are at rest. Taken in mode overlap alone.
 

@@ -242,7 +242,7 @@ class ArmGuard:
         Args:
             arm: 'left' or 'right'.
             fault: from `watch`.
-            measured: joints now [14].
+            measured: joints now [J].
             now_ns: time now.
         """
         unreached, urgent = self._stops.unreached, self.machine.state is State.ESTOP
@@ -279,7 +279,7 @@ class ArmGuard:
         return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
 
     def _last_command(self, measured: Array | None) -> Array | None:
-        """Return where the controllers were last sent [14]; where the arms are if nobody knows.
+        """Return where the controllers were last sent [J]; where the arms are if nobody knows.
 
         Grippers that still press on what they closed on before the arms were disarmed go on.
         """
@@ -298,7 +298,7 @@ class ArmGuard:
 
         Args:
             motion: under way; None: a stop, if there is one.
-            measured: joints now [14].
+            measured: joints now [J].
             now_ns: time now.
             urgent: an e-stop.
         """

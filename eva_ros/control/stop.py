@@ -39,7 +39,7 @@ class Stop:
 
     Attributes:
         command: both arms' trajectories, ending at rest; those of a brake stay there.
-        path: the motion of all joints from now [K, 14].
+        path: the motion of all joints from now [K, J].
     """
 
     command: dict[str, ArmTrajectory]
@@ -53,7 +53,7 @@ def standing(position: Array, seconds: float) -> HermiteSpline:
 
 
 def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop | None:
-    """Return a command to stay at a position [14]: the last one sent, or else the joints now.
+    """Return a command to stay at a position [J]: the last one sent, or else the joints now.
 
     It is due after hold_s: the controllers' own last commands differ a little from joints that
     were measured, and come to them without haste. No position outside the limits is sent. A joint

@@ -76,7 +76,7 @@ class StopWatch:
         Args:
             running: what was sent last.
             settings: of the gate.
-            measured: joints now [14]; None: nobody can look whether they stop.
+            measured: joints now [J]; None: nobody can look whether they stop.
             now_ns: time now.
             urgent: an e-stop.
 
@@ -132,7 +132,7 @@ class StopWatch:
 
         Args:
             arm: 'left' or 'right'.
-            measured: its joints [7].
+            measured: its joints [K].
             stamp_ns: when they were measured.
             settings: for max_tracking_error.
         """

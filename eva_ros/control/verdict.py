@@ -33,7 +33,7 @@ class Verdict:
         stretch: duration of the motion over that of its steps at the dream's pace; nan where
             refused before this was known.
         command: both arms' trajectories, or empty if refused.
-        path: the motion of all joints [K, 14] from where they are now; None if refused.
+        path: the motion of all joints [K, J] from where they are now; None if refused.
         observation_age_s: age of the observation; nan if unknown, likewise the next two.
         joint_state_age_s: age of the measured joints.
         start_deviation_rad: the farthest an arm joint has moved since the observation.

@@ -23,7 +23,7 @@ class ExecutionWatch:
         robot: whose arms.
         settings: for max_tracking_error, start_timeout_s and frozen_joint_state_s.
         path: what was sent, of all joints.
-        begin: measured joints when it was sent [14].
+        begin: measured joints when it was sent [J].
         moving: the arms were moving already.
 
     Attributes:

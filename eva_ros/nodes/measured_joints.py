@@ -59,11 +59,11 @@ class MeasuredJoints:
 
     @property
     def positions(self) -> NDArray[np.float64] | None:
-        """Return all joints [14], or None while one was never measured."""
+        """Return all joints [J], or None while one was never measured."""
         return None if len(self._stamps_ns) < len(self._robot.arms) else self._positions.copy()
 
     def of(self, arm: str) -> tuple[NDArray[np.float64], int] | None:
-        """Return an arm's joints [7] and their stamp; None if it was never measured."""
+        """Return an arm's joints [K] and their stamp; None if it was never measured."""
         if arm not in self._stamps_ns:
             return None
         return self._positions[self._robot.arm_indices(arm)].copy(), self._stamps_ns[arm]

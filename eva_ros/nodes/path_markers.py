@@ -64,7 +64,7 @@ def path_markers(
     """Return a chunk as markers, per arm a LINE_STRIP and a SPHERE_LIST, and one caption.
 
     Args:
-        positions: joints [T, 14].
+        positions: joints [T, J].
         dt: time between steps, s.
         points: per arm where the end effector is at each step [T, 3], in the world frame.
         robot: whose joints and limits.

@@ -49,11 +49,16 @@ class ForwardKinematics:
         self._strokes = [self._stroke(i, g) for i, g in zip(self._grippers, robot.grippers)]
         self._mimic = _mimic_columns(self.path, self.model)
         self._frames = {
-            name: self.frame_id(arm.end_effector_frame) for name, arm in robot.arms.items()
+            name: self.frame_id(arm.end_effector_frame)
+            for name, arm in robot.arms.items()
+            if arm.end_effector_frame
         }
 
     def end_effector(self, q: ArrayLike) -> dict[str, Array]:
-        """Return each arm's end-effector position [..., 3] in m for joints [..., J]."""
+        """Return each arm's end-effector position [..., 3] in m for joints [..., J].
+
+        Arms whose YAML names no end_effector_frame are left out.
+        """
         q = np.asarray(q, dtype=np.float64)
         flat = self.configurations(q.reshape(-1, q.shape[-1]))
         found: dict[str, list[Array]] = {arm: [] for arm in self._frames}

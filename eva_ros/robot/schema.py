@@ -202,6 +202,8 @@ class RobotFile(StrictModel):
             raise ValueError(f'home must hold the joints of the arms: {", ".join(missing)}')
         if self.urdf is None and (self.collision or self.workspace):
             raise ValueError('collision and workspace need a urdf')
+        if self.workspace and not all(arm.end_effector_frame for arm in self.arms.values()):
+            raise ValueError('workspace needs the end_effector_frame of every arm')
         return self
 
     def joint_names(self) -> list[str]:
