@@ -156,8 +156,10 @@ def test_joints_may_have_other_names_in_joint_states_and_commands(tmp_path):
         ({'calibration': {'elbow': {}}}, 'calibration names elbow'),
         ({'calibration': {'left_j0': {'scale': 0.0}}}, 'greater than 0'),
         ({'calibration': {'left_j0': {'sign': 2}}}, 'sign'),
-        ({'calibration': {'left_j0': {}}, 'state_unit': 'deg'}, 'either state_unit or calibration'),
-        ({'controller': {'topic': 'x', 'joints': ['a', 'b', 'c']}}, 'controller.joints must name 2'),
+        ({'calibration': {'left_j0': {}}, 'state_unit': 'deg'},
+         'either state_unit or calibration'),
+        ({'controller': {'topic': 'x', 'joints': ['a', 'b', 'c']}},
+         'controller.joints must name 2'),
     ],
 )  # fmt: skip
 def test_contradictions_in_an_arm_are_refused_with_the_file(tmp_path, changes, words):

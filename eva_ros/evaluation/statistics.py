@@ -1,12 +1,11 @@
 """How sure a figure is: intervals for success rates, means and paired differences."""
 
 from collections.abc import Sequence
-from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
-from numpy.typing import NDArray
+from scipy.stats import binomtest
+from scipy.stats import bootstrap
 
 Interval = tuple[float, float]
 
@@ -20,22 +19,16 @@ def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> Inte
     trials and for rates of 0 and 1.
 
     Args:
-        successes: number of successes, 0 to trials.
-        trials: number of independent attempts; with none, anything is possible: (0, 1).
+        successes: Number of successes, 0 to trials.
+        trials: Number of independent attempts; with none, anything is possible: (0, 1).
         level: how often such an interval holds the true rate.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f'{successes} successes in {trials} trials cannot be')
     if trials == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    rate = successes / trials
-    spread = 1 + z * z / trials
-    centre = (rate + z * z / (2 * trials)) / spread
-    half = z / spread * sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == trials else centre + half
-    return low, high
+    found = binomtest(successes, trials).proportion_ci(level, method='wilson')
+    return float(found.low), float(found.high)
 
 
 def bootstrap_interval(values: ArrayLike, seed: int, *, level: float = 0.95) -> Interval:
@@ -53,9 +46,18 @@ def bootstrap_interval(values: ArrayLike, seed: int, *, level: float = 0.95) -> 
     kept = kept[~np.isnan(kept)]
     if kept.size == 0:
         raise ValueError('an interval needs at least one value')
-    means = _resampled_means(kept, np.random.default_rng(seed))
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
-    return float(low), float(high)
+    if kept.size == 1:  # resampling one value gives that value; SciPy refuses it
+        return float(kept[0]), float(kept[0])
+    found = bootstrap(
+        (kept,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=max(1, 2_000_000 // kept.size),
+        confidence_level=level,
+        method='percentile',
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def paired_difference(
@@ -78,12 +80,3 @@ def paired_difference(
         raise ValueError(f'{first.size} and {second.size} figures are not pairs')
     difference = first - second
     return float(np.nanmean(difference)), bootstrap_interval(difference, seed, level=level)
-
-
-def _resampled_means(values: NDArray, rng: np.random.Generator) -> NDArray:
-    rows = max(1, 2_000_000 // values.size)
-    means = []
-    for start in range(0, RESAMPLES, rows):
-        count = min(rows, RESAMPLES - start)
-        means.append(values[rng.integers(0, values.size, (count, values.size))].mean(axis=1))
-    return np.concatenate(means)
