@@ -5,6 +5,8 @@ import pytest
 from ros_harness import Graph
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState
+from two_drivers import JOINTS
+from two_drivers import robot_of_two_drivers
 from visualization_msgs.msg import Marker
 from visualization_msgs.msg import MarkerArray
 
@@ -35,11 +37,29 @@ def a_path():
     return path
 
 
-def a_chunk(positions, rollout_id=1):
-    message = ActionChunk(rollout_id=rollout_id, robot=ROBOT.name, instruction='touch the cube')
+def a_rollout(frames, path, robot=ROBOT):
+    return StampedRollout(
+        observation_stamp_ns=1,
+        observation_id=1,
+        rollout_id=1,
+        robot=robot.name,
+        instruction='touch the cube',
+        frames=frames,
+        dt=0.1,
+        joint_names=robot.joint_names,
+        joint_positions=path[0],
+        seed=0,
+        denoising_steps=1,
+        checkpoint='w@0',
+        duration_s=0.1,
+    )
+
+
+def a_chunk(positions, rollout_id=1, robot=ROBOT):
+    message = ActionChunk(rollout_id=rollout_id, robot=robot.name, instruction='touch the cube')
     message.step_dt = to_duration(0.1)
     message.horizon = len(positions)
-    message.joint_names = list(ROBOT.joint_names)
+    message.joint_names = list(robot.joint_names)
     message.positions = positions.ravel().tolist()
     message.observed_positions = positions[0].tolist()
     return message
@@ -48,17 +68,19 @@ def a_chunk(positions, rollout_id=1):
 class Viewer:
     """rviz, for a test: hears everything the inspector draws."""
 
-    def __init__(self, graph: Graph, **parameters):
+    def __init__(self, graph: Graph, namespace: str = '', **parameters):
         self.graph = graph
-        self.thread = graph.start(TrajectoryInspector, **parameters)
+        options = {'namespace': namespace} if namespace else {}
+        self.thread = graph.start_with(TrajectoryInspector, options, **parameters)
         assert self.thread.refusal == ''
-        hear = graph.collect
-        self.markers = hear(MarkerArray, topics.of(NODE, topics.MARKERS), qos.LATCHED)
-        self.dream = hear(Image, topics.of(NODE, topics.DREAM), qos.SENSOR_OUTPUT)
-        self.ghost = hear(
-            JointState, topics.of(NODE, topics.GHOST_JOINT_STATES), qos.SENSOR_OUTPUT
-        )
-        self.chunks = graph.publisher(ActionChunk, topics.CHUNK, qos.PIPELINE)
+        self.root = f'/{namespace}/' if namespace else ''
+        self.markers = self.hear(MarkerArray, topics.MARKERS, qos.LATCHED)
+        self.dream = self.hear(Image, topics.DREAM, qos.SENSOR_OUTPUT)
+        self.ghost = self.hear(JointState, topics.GHOST_JOINT_STATES, qos.SENSOR_OUTPUT)
+        self.chunks = graph.publisher(ActionChunk, self.root + topics.CHUNK, qos.PIPELINE)
+
+    def hear(self, kind, name, profile):
+        return self.graph.collect(kind, self.root + topics.of(NODE, name), profile)
 
     def drawn(self, text=''):
         """Return the latest markers by namespace once their caption has a text."""
@@ -86,7 +108,7 @@ def test_paths_lead_where_forward_kinematics_puts_the_end_effectors(graph: Graph
     for arm in ('left', 'right'):
         line = drawn[f'{arm}_path']
         assert line.type == Marker.LINE_STRIP
-        assert line.header.frame_id == topics.WORLD_FRAME
+        assert line.header.frame_id == 'world'
         np.testing.assert_allclose(xyz(line), expected[arm], atol=1e-6)
         assert len(line.colors) == STEPS
     assert np.ptp(xyz(drawn['left_path']), axis=0).max() > 0.05
@@ -127,6 +149,27 @@ def test_whoever_comes_late_sees_the_latest_chunk(graph: Graph):
     graph.wait_for(lambda: late)
 
 
+def test_paths_are_drawn_in_the_frames_of_the_namespace(graph: Graph):
+    viewer = Viewer(graph, namespace='a')
+    viewer.chunks.publish(a_chunk(a_path()))
+    assert viewer.drawn()['left_path'].header.frame_id == 'a/world'
+
+
+def test_paths_and_ghost_are_named_as_in_the_urdf_where_two_drivers_share_names(graph, tmp_path):
+    robot = load_robot(robot_of_two_drivers(tmp_path))
+    viewer = Viewer(graph, robot=str(robot.path))
+    rollouts = graph.publisher(Rollout, topics.ROLLOUT, qos.PIPELINE)
+    path = np.tile(robot.home, (STEPS, 1))
+    frames = np.zeros((STEPS, 24, 32, 3), np.uint8)
+    rollouts.publish(rollout_message(a_rollout(frames, path, robot), 2))
+    viewer.chunks.publish(a_chunk(path, robot=robot))
+    assert viewer.drawn()['left_path'].header.frame_id == 'base'
+    (ghost,) = graph.wait_for(lambda: viewer.ghost)[:1]
+    assert tuple(ghost.name) == JOINTS
+    opening = ghost.position[ghost.name.index('left_gripper')]
+    assert opening == pytest.approx(0.5 * 0.07)
+
+
 def test_dreamed_frames_and_ghost_are_played_together(graph: Graph):
     viewer = Viewer(graph, playback_speed=0.5)
     rollouts = graph.publisher(Rollout, topics.ROLLOUT, qos.PIPELINE)
@@ -136,22 +179,7 @@ def test_dreamed_frames_and_ghost_are_played_together(graph: Graph):
         np.arange(STEPS, dtype=np.uint8)[:, None, None, None], (STEPS, 24, 32, 3)
     )
     path = a_path()
-    rollout = StampedRollout(
-        observation_stamp_ns=1,
-        observation_id=1,
-        rollout_id=1,
-        robot=ROBOT.name,
-        instruction='touch the cube',
-        frames=frames,
-        dt=0.1,
-        joint_names=ROBOT.joint_names,
-        joint_positions=path[0],
-        seed=0,
-        denoising_steps=1,
-        checkpoint='w@0',
-        duration_s=0.1,
-    )
-    rollouts.publish(rollout_message(rollout, 2))
+    rollouts.publish(rollout_message(a_rollout(frames, path), 2))
     viewer.chunks.publish(a_chunk(path))
     graph.wait_for(lambda: viewer.dream and to_frame(viewer.dream[-1])[0, 0, 0] == STEPS - 1)
     shown = [int(to_frame(image)[0, 0, 0]) for image in viewer.dream]

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping
 
-from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Point
 import numpy as np
 from numpy.typing import NDArray
 from std_msgs.msg import ColorRGBA
+from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 from visualization_msgs.msg import MarkerArray
 
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.spec import Robot
-from eva_ros.ros import topics
 
 Array = NDArray[np.float64]
 
@@ -59,37 +58,37 @@ def path_markers(
     points: Mapping[str, Array],
     robot: Robot,
     caption: str,
-    stamp: Time,
+    header: Header,
 ) -> MarkerArray:
     """Return a chunk as markers, per arm a LINE_STRIP and a SPHERE_LIST, and one caption.
 
     Args:
         positions: joints [T, J].
         dt: time between steps, s.
-        points: per arm where the end effector is at each step [T, 3], in the world frame.
+        points: per arm where the end effector is at each step [T, 3], in the header's frame.
         robot: whose joints and limits.
         caption: said above the paths.
-        stamp: of the markers.
+        header: of the markers.
     """
     close = closeness(positions, dt, robot.limits)
     outside = (positions < robot.limits.min_position) | (positions > robot.limits.max_position)
     markers = []
     for arm, path in points.items():
         joints = robot.arm_indices(arm)
-        line = _marker(f'{arm}_path', Marker.LINE_STRIP, _LINE_M, stamp)
+        line = _marker(f'{arm}_path', Marker.LINE_STRIP, _LINE_M, header)
         line.points = [_point(point) for point in path]
         line.colors = [colour(float(value)) for value in close[:, joints].max(axis=1)]
-        clamped = _marker(f'{arm}_clamped', Marker.SPHERE_LIST, _SPHERE_M, stamp)
+        clamped = _marker(f'{arm}_clamped', Marker.SPHERE_LIST, _SPHERE_M, header)
         clamped.points = [_point(point) for point in path[outside[:, joints].any(axis=1)]]
         clamped.color = colour(1.0)
         # rviz complains about a list without points.
         clamped.action = Marker.ADD if clamped.points else Marker.DELETE
         markers += [line, clamped]
-    return MarkerArray(markers=[*markers, _caption(caption, points, stamp)])
+    return MarkerArray(markers=[*markers, _caption(caption, points, header)])
 
 
-def _caption(caption: str, points: Mapping[str, Array], stamp: Time) -> Marker:
-    text = _marker('caption', Marker.TEXT_VIEW_FACING, _TEXT_M, stamp)
+def _caption(caption: str, points: Mapping[str, Array], header: Header) -> Marker:
+    text = _marker('caption', Marker.TEXT_VIEW_FACING, _TEXT_M, header)
     every = np.concatenate(list(points.values()))
     top = np.append(every.mean(axis=0)[:2], every[:, 2].max() + 0.1)
     text.pose.position = _point(top)
@@ -98,10 +97,9 @@ def _caption(caption: str, points: Mapping[str, Array], stamp: Time) -> Marker:
     return text
 
 
-def _marker(namespace: str, kind: int, size: float, stamp: Time) -> Marker:
+def _marker(namespace: str, kind: int, size: float, header: Header) -> Marker:
     marker = Marker(ns=namespace, id=0, type=kind, action=Marker.ADD)
-    marker.header.frame_id = topics.WORLD_FRAME
-    marker.header.stamp = stamp
+    marker.header = header
     marker.pose.orientation.w = 1.0
     marker.scale.x = marker.scale.y = marker.scale.z = size
     return marker

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 from visualization_msgs.msg import MarkerArray
 
 from eva_msgs.msg import ActionChunk
@@ -21,6 +22,7 @@ from eva_ros.control.reasons import RefusedError
 from eva_ros.errors import UserError
 from eva_ros.nodes.path_markers import path_markers
 from eva_ros.robot.kinematics import ForwardKinematics
+from eva_ros.robot.urdf import root_link
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import received_chunk
@@ -72,8 +74,11 @@ class TrajectoryInspector(EvaNode):
         super().__init__(topics.TRAJECTORY_INSPECTOR, **options)
 
     def _setup(self) -> None:
-        self._kinematics = ForwardKinematics(self.robot) if self.robot.urdf else None
-        if self._kinematics is None:
+        self._kinematics = None
+        if self.robot.urdf:
+            self._kinematics = ForwardKinematics(self.robot)
+            self._frame_id = topics.frame_prefix(self.get_namespace()) + root_link(self.robot)
+        else:
             sentence = f'{self.robot.name} has no URDF: paths and ghost are not drawn.'
             self.diagnostics.report('paths', 'warn', sentence)
         self._shown: Shown | None = None
@@ -125,7 +130,7 @@ class TrajectoryInspector(EvaNode):
                 self._kinematics.end_effector(positions),
                 self.robot,
                 caption,
-                to_time(self.now_ns()),
+                Header(frame_id=self._frame_id, stamp=to_time(self.now_ns())),
             )
         )
 
@@ -151,10 +156,12 @@ class TrajectoryInspector(EvaNode):
 
     def _move_ghost(self, frame: int, now_ns: int) -> None:
         shown, rollout = self._shown, self._rollout
-        if shown is None or rollout is None or shown.chunk.rollout_id != rollout.rollout_id:
+        if shown is None or rollout is None or self._kinematics is None:
             return
-        names, values = self.robot.to_joint_state(shown.positions[frame])
-        message = JointState(name=list(names), position=values.tolist())
+        if shown.chunk.rollout_id != rollout.rollout_id:
+            return
+        values = self._kinematics.to_urdf(shown.positions[frame])
+        message = JointState(name=self._kinematics.urdf_names, position=values.tolist())
         message.header.stamp = to_time(now_ns)
         self._ghost.publish(message)
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 import pinocchio
 
 from eva_ros.errors import UserError
-from eva_ros.robot.arm import Arm
-from eva_ros.robot.arm import Gripper
 from eva_ros.robot.spec import Robot
+from eva_ros.robot.urdf import find_urdf
+from eva_ros.robot.urdf import gripper_ranges
+from eva_ros.robot.urdf import to_urdf
+from eva_ros.robot.urdf import urdf_joint_names
 
 Array = NDArray[np.float64]
 
@@ -31,22 +33,13 @@ class ForwardKinematics:
     """
 
     def __init__(self, robot: Robot, urdf_path: Path | None = None) -> None:
-        path = robot.urdf if urdf_path is None else urdf_path
-        if path is None:
-            raise UserError(f'{robot.path} names no URDF: add `urdf`.')
-        if not Path(path).is_file():
-            raise UserError(f'The URDF {path} of robot {robot.name} does not exist.')
-        self.robot, self.path = robot, Path(path)
-        self.model = pinocchio.buildModelFromUrdf(str(path))
+        self.robot, self.path = robot, find_urdf(robot, urdf_path)
+        self.urdf_names = urdf_joint_names(robot, self.path)
+        self.model = pinocchio.buildModelFromUrdf(str(self.path))
         self.data = self.model.createData()
-        self.joint_ids = [
-            self._joint_id(arm, i)
-            for arm in robot.arms.values()
-            for i in range(len(arm.joint_names))
-        ]
+        self.joint_ids = [self.model.getJointId(name) for name in self.urdf_names]
         self._columns = [self.model.joints[joint].idx_q for joint in self.joint_ids]
-        self._grippers = np.flatnonzero(robot.gripper_mask)
-        self._strokes = [self._stroke(i, g) for i, g in zip(self._grippers, robot.grippers)]
+        self._ranges = gripper_ranges(robot, self.path)
         self._mimic = _mimic_columns(self.path, self.model)
         self._frames = {
             name: self.frame_id(arm.end_effector_frame)
@@ -97,34 +90,21 @@ class ForwardKinematics:
 
     def configurations(self, q: Array) -> Array:
         """Return the model's configurations [N, nq] for joints inside [N, J]."""
-        values = np.array(q, dtype=np.float64)
-        for column, (closed, stroke) in zip(self._grippers, self._strokes):
-            values[:, column] = closed + values[:, column] * stroke
+        values = self.to_urdf(q)
         configurations = np.tile(pinocchio.neutral(self.model), (len(values), 1))
         configurations[:, self._columns] = values
         for column, source, multiplier, offset in self._mimic:
             configurations[:, column] = multiplier * configurations[:, source] + offset
         return configurations
 
-    def _joint_id(self, arm: Arm, i: int) -> int:
-        inside = arm.joint_names[i]
-        for name in (inside, arm.state_joints[i]):
-            if self.model.existJointName(name):
-                return self.model.getJointId(name)
-        raise UserError(f'The URDF {self.path} has no joint {inside}.')
-
-    def _stroke(self, index: int, gripper: Gripper) -> tuple[float, float]:
-        """Return a gripper's URDF joint when closed, and how far it goes from there, m or rad."""
-        if gripper.unit != 'raw':
-            return gripper.closed, gripper.scale
-        column = self._columns[index]
-        closed = float(self.model.lowerPositionLimit[column])
-        return closed, float(self.model.upperPositionLimit[column]) - closed
+    def to_urdf(self, q: ArrayLike) -> Array:
+        """Return joints inside [..., J] as the URDF has them: rad, m or rad for the grippers."""
+        return to_urdf(self.robot, q, self._ranges)
 
     @property
-    def strokes(self) -> list[float]:
+    def strokes(self) -> Array:
         """Return how far each gripper's URDF joint goes from closed to open [G], m or rad."""
-        return [stroke for _, stroke in self._strokes]
+        return self._ranges[:, 1]
 
     def frame_id(self, name: str) -> int:
         """Return the number of a frame of the URDF; UserError where it has none."""

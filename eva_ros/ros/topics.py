@@ -19,8 +19,7 @@ DIAGNOSTICS = '/diagnostics'
 ROBOT_DESCRIPTION = 'robot_description'
 GHOST_DESCRIPTION = 'ghost_description'
 
-# Frames.
-WORLD_FRAME = 'world'
+# Frames: those of the URDF, below the namespace of the nodes (`frame_prefix`).
 GHOST_FRAME_PREFIX = 'ghost/'
 
 # Actions.
@@ -33,6 +32,7 @@ PREVIEW = '~/preview'
 MARKERS = '~/markers'
 DREAM = '~/dream'
 GHOST_JOINT_STATES = '~/joint_states'
+MERGED_JOINT_STATES = '~/joint_states'
 ARM = '~/arm'
 DISARM = '~/disarm'
 HOLD = '~/hold'
@@ -58,6 +58,7 @@ TASK_EXECUTOR = 'task_executor'
 TRAJECTORY_INSPECTOR = 'trajectory_inspector'
 SIM_ROBOT = 'sim_robot'
 EPISODE_RECORDER = 'episode_recorder'
+JOINT_STATE_MERGER = 'joint_state_merger'
 
 
 def of(node: str, name: str) -> str:
@@ -68,3 +69,9 @@ def of(node: str, name: str) -> str:
         name: one of the names above that begin with `~/`.
     """
     return f'{node}/{name.removeprefix("~/")}'
+
+
+def frame_prefix(namespace: str) -> str:
+    """Return what stands before the frames of a robot whose nodes are in a namespace."""
+    name = namespace.strip('/')
+    return f'{name}/' if name else ''
