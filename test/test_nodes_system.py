@@ -249,11 +249,24 @@ def test_eva_up_that_is_stopped_while_it_starts_leaves_no_traceback():
     assert 'Traceback' not in said
 
 
-def test_eva_up_refuses_a_section_that_no_node_reads(tmp_path):
+def test_eva_up_refuses_a_parameter_file_that_ros_cannot_read(tmp_path):
     path = tmp_path / 'nodes.yaml'
-    path.write_text('camera_ingest: {ros__parameters: {view: aloha_sim}}\n')
+    path.write_text('camera_ingest: {view: aloha_sim}\n')
     command = [sys.executable, '-m', 'eva_ros.cli.main', 'up', '--params-file', str(path)]
     result = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
     assert result.returncode == 2
-    assert "no node reads the section 'camera_ingest'" in result.stderr
+    assert 'must hold ros__parameters' in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_eva_up_says_which_argument_overrides_the_parameter_file(start, tmp_path):
+    path = tmp_path / 'nodes.yaml'
+    path.write_text('camera_ingest: {ros__parameters: {view: mine, autostart: false}}\n')
+    arguments = ['--params-file', str(path), '--view', 'aloha_sim']
+    system = start('--nodes', topics.CAMERA_INGEST, *arguments)
+    system.wait_until_ready()
+    (said,) = [line for line in system.said if 'overrides' in line]
+    assert said == (
+        'eva up: The argument view:=aloha_sim overrides view: mine of section '
+        f"'/camera_ingest' in {path}."
+    )

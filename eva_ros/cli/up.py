@@ -7,10 +7,10 @@ import importlib.util
 import os
 from pathlib import Path
 import queue
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from typing import Any
 
@@ -20,11 +20,11 @@ from eva_ros.ros.bringup import ALL_NODES
 from eva_ros.ros.bringup import Argument
 from eva_ros.ros.bringup import ARGUMENTS
 from eva_ros.ros.bringup import NODES
-from eva_ros.ros.bringup import overrides_folder
 from eva_ros.ros.bringup import plan
 from eva_ros.ros.bringup import Process
 from eva_ros.ros.bringup import READY
 from eva_ros.ros.bringup import RECORDERS
+from eva_ros.ros.bringup import remarks
 from eva_ros.ros.bringup import STACK
 
 HELP = 'start the nodes of a robot, or of the simulated one (--sim), until Ctrl-C'
@@ -80,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
             'eva up needs ROS 2 (rclpy), which is not installed here: run `make setup` in a '
             'checkout, or source a ROS 2 installation.'
         )
-    folder = overrides_folder()
-    try:
-        return Family(plan(_nodes(args), _settings(args), folder)).live()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    nodes, settings = _nodes(args), _settings(args)
+    for sentence in remarks(nodes, settings):
+        print(f'eva up: {sentence}', file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix='eva_up_') as folder:
+        return Family(plan(nodes, settings, Path(folder))).live()
 
 
 def _metavar(argument: Argument) -> str:

@@ -6,6 +6,7 @@ import sys
 from rclpy.utilities import remove_ros_args
 
 from eva_ros.errors import UserError
+from eva_ros.ros.bringup import MERGERS
 from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import STACK
 from eva_ros.ros.lifecycle import EvaNode
@@ -19,7 +20,7 @@ def node_class(name: str) -> type[EvaNode]:
     Raises:
         UserError: there is no such node.
     """
-    known = (*STACK, *RECORDERS)
+    known = (*STACK, *RECORDERS, *MERGERS)
     if name not in known:
         raise UserError(f"There is no node '{name}' (there are: {', '.join(known)}).")
     module = importlib.import_module(f'eva_ros.nodes.{name}')

@@ -5,10 +5,10 @@ Needs no ROS: it says what is to be started, and somebody else starts it.
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-import os
+import difflib
 from pathlib import Path
-import tempfile
 from typing import Any
 
 import yaml
@@ -17,6 +17,10 @@ from eva_ros.errors import UserError
 from eva_ros.robot.paths import config_dir
 from eva_ros.robot.paths import find_config
 from eva_ros.ros import topics
+from eva_ros.ros.parameter_files import EVERY_NODE
+from eva_ros.ros.parameter_files import given
+from eva_ros.ros.parameter_files import read_parameter_file
+from eva_ros.ros.parameter_files import Section
 
 STACK = (
     topics.CAMERA_INGEST,
@@ -29,9 +33,12 @@ STACK = (
 NODES = (topics.SIM_ROBOT, *STACK)
 # Beside them, where somebody asks for it: `eva up --record`, record.launch.py.
 RECORDERS = (topics.EPISODE_RECORDER,)
-ALL_NODES = (*NODES, *RECORDERS)
+# For robot_state_publisher, in view.launch.py.
+MERGERS = (topics.JOINT_STATE_MERGER,)
+ALL_NODES = (*NODES, *RECORDERS, *MERGERS)
 COMPOSED = 'composed'
-EVERY_NODE = '/**'
+# ROS lets the section win that is named last: no other file has a section of this name.
+OVERRIDES = f'{EVERY_NODE}/**'
 # A process says so on stdout, in one line with the names of its nodes, when all are up.
 READY = 'ready:'
 
@@ -113,7 +120,7 @@ ARGUMENTS = (
         bool,
         None,
         'Take the time from /clock.',
-        _each((*STACK, *RECORDERS), 'use_sim_time'),
+        _each((*STACK, *RECORDERS, *MERGERS), 'use_sim_time'),
     ),
     Argument('params_file', str, None, 'Parameter file of the nodes; config/nodes.yaml if empty.'),
     Argument('namespace', str, '', 'Namespace of all nodes and of their relative topics.'),
@@ -166,12 +173,12 @@ def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> lis
         if settings.get(name):
             find_config(kind, settings[name])
     parameter_file = Path(settings.get('params_file') or config_dir() / 'nodes.yaml')
-    check_parameter_file(parameter_file)
+    read_parameter_file(parameter_file)
     overrides = folder / 'overrides.yaml'
     overrides.write_text(yaml.safe_dump(_sections(chosen, settings)), encoding='utf-8')
     ros = ['--ros-args', '--params-file', str(parameter_file), '--params-file', str(overrides)]
     ros += ['--log-level', level]
-    namespace = (settings.get('namespace') or '').strip('/')
+    namespace = _namespace(settings).strip('/')
     alone = [node for node in chosen if node == topics.SIM_ROBOT or not settings.get('composed')]
     together = tuple(node for node in chosen if node not in alone)
     processes = [Process(node, (node,), tuple(ros), namespace) for node in alone]
@@ -180,34 +187,75 @@ def plan(nodes: Iterable[str], settings: Mapping[str, Any], folder: Path) -> lis
     return processes
 
 
-def overrides_folder() -> Path:
-    """Return a new folder for `plan`, in the place for temporary files."""
-    return Path(tempfile.mkdtemp(prefix=f'eva_up_{os.getpid()}_'))
+def remarks(nodes: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each thing in the user's parameter file that will not be as it says.
 
-
-def check_parameter_file(path: Path) -> None:
-    """Refuse a parameter file with sections that no node would read.
-
-    ROS ignores such a section without a word. Keys within a section are checked by the node.
+    Args:
+        nodes: which of ALL_NODES.
+        settings: as `plan` takes them.
 
     Raises:
-        UserError: no such file, no YAML, or a section for no node.
+        UserError: the parameter file is wrong.
     """
-    if not path.is_file():
-        raise UserError(f'There is no parameter file {path}.')
-    try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except yaml.YAMLError as error:
-        raise UserError(f'{path} is not YAML: {error}'.replace('\n', ' ')) from error
-    known = [EVERY_NODE, *(f'{EVERY_NODE}/{node}' for node in ALL_NODES)]
-    for section, body in (content or {}).items():
-        if section not in known:
-            raise UserError(
-                f"{path}: no node reads the section '{section}'; it must be one of "
-                f'{", ".join(known)}.'
+    if not settings.get('params_file'):
+        return []
+    path = Path(settings['params_file'])
+    sections = read_parameter_file(path)
+    names = {node: f'{_namespace(settings)}/{node}' for node in ALL_NODES if node in set(nodes)}
+    return [*_overridden(path, sections, names, settings), *_unread(path, sections, names)]
+
+
+def _overridden(
+    path: Path,
+    sections: Sequence[Section],
+    names: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """Return a sentence for each argument and section that name different values."""
+    found = []
+    for argument in ARGUMENTS:
+        value = settings.get(argument.name)
+        for node, parameter in argument.sets if value is not None else ():
+            said = given(sections, names[node], parameter) if node in names else None
+            if said is not None and said[1] != value:
+                default = ' (its default)' if value == argument.default else ''
+                found.append(
+                    f'The argument {argument.name}:={as_text(value)}{default} overrides '
+                    f"{parameter}: {as_text(said[1])} of section '{said[0].pattern}' in {path}."
+                )
+    return list(dict.fromkeys(found))
+
+
+def _unread(path: Path, sections: Sequence[Section], names: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each section that looks meant for a node, and that it never reads."""
+    found = []
+    for section in sections:
+        full_name = names.get(section.node, '')
+        own = [other for other in sections if other.node == section.node]
+        close = difflib.get_close_matches(section.node, ALL_NODES, n=1, cutoff=0.85)
+        if full_name and not any(other.reaches(full_name) for other in own):
+            found.append(
+                f"{path}: {full_name} does not read the section '{section.pattern}': name it "
+                f"'{EVERY_NODE}/{section.node}'."
             )
-        if not isinstance(body, dict) or set(body) != {'ros__parameters'}:
-            raise UserError(f"{path}: section '{section}' must hold ros__parameters alone.")
+        elif close and section.node not in ALL_NODES:
+            found.append(
+                f"{path}: none of these nodes reads the section '{section.pattern}'; did you "
+                f"mean '{EVERY_NODE}/{close[0]}'?"
+            )
+    return found
+
+
+def _namespace(settings: Mapping[str, Any]) -> str:
+    namespace = (settings.get('namespace') or '').strip('/')
+    return f'/{namespace}' if namespace else ''
+
+
+def as_text(value: Any) -> str:
+    """Return a value as it is written on a command line; None is empty."""
+    if value is None:
+        return ''
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def parse(argument: Argument, text: str) -> Any:
@@ -236,6 +284,6 @@ def _sections(nodes: Iterable[str], settings: Mapping[str, Any]) -> dict[str, An
             continue
         for node, parameter in argument.sets:
             if node in nodes:
-                section = sections.setdefault(f'{EVERY_NODE}/{node}', {'ros__parameters': {}})
+                section = sections.setdefault(f'{OVERRIDES}/{node}', {'ros__parameters': {}})
                 section['ros__parameters'][parameter] = value
     return sections

@@ -7,6 +7,7 @@ MultiThreadedExecutor for all of them does. Nothing that takes long runs in a ca
 
 from collections.abc import Callable
 from collections.abc import Sequence
+import re
 import signal
 import sys
 import threading
@@ -155,10 +156,14 @@ def run(
     When every node is up, one line on stdout says so.
 
     Returns:
-        0 after a clean stop, 2 where a node refused to come up (one sentence on stderr), 1 where
-        one failed later.
+        0 after a clean stop, 2 where ROS refused the command line or a node to come up (one
+        sentence on stderr), 1 where one failed later.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:
+        print(f'ROS refuses the command line: {_without_places(error)}.', file=sys.stderr)
+        return REFUSED
     try:
         host = Host(makers)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -174,6 +179,13 @@ def run(
     for sentence in refusals:
         print(sentence, file=sys.stderr, flush=True)
     return _exit_code(host, refusals)
+
+
+def _without_places(error: RuntimeError) -> str:
+    """Return what rcl said, without its own lines of code."""
+    said = ' '.join(re.sub(r',? at /\S+:\d+', '', str(error)).split())
+    said = said.removeprefix('failed to initialize rcl: ').rstrip(' ,.')
+    return f'unknown ROS arguments {said}' if said.startswith('[') else said
 
 
 def _exit_code(host: Host, refusals: Sequence[str]) -> int:
