@@ -146,6 +146,25 @@ def test_parameters_that_are_read_at_configure_do_not_change_later(graph: Graph)
     assert node.param('count') == 3
 
 
+def test_a_description_says_what_cannot_be_changed_now(graph: Graph):
+    node = graph.start(Echo, autostart=False).node
+    assert not node.describe_parameter('count').read_only
+    assert node.set_parameters([Parameter('count', value=4)])[0].successful
+    node.trigger_configure()
+    for name, fixed in {'count': True, 'speed': False, 'use_sim_time': True}.items():
+        assert node.describe_parameter(name).read_only == fixed, name
+    assert not node.set_parameters([Parameter('use_sim_time', value=True)])[0].successful
+    node.trigger_cleanup()
+    assert not node.describe_parameter('count').read_only
+    assert node.set_parameters([Parameter('count', value=5)])[0].successful
+
+
+def test_a_parameter_that_is_read_at_the_start_is_read_only_ever_after(graph: Graph):
+    node = graph.start(Echo, autostart=False).node
+    assert node.describe_parameter('autostart').read_only
+    assert not node.set_parameters([Parameter('autostart', value=True)])[0].successful
+
+
 def test_the_stop_is_heard_because_publishers_live_until_it_is_done(graph: Graph):
     thread = graph.start(Echo)
     heard = graph.collect(String, 'out', REPORT)

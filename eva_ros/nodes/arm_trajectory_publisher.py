@@ -59,12 +59,14 @@ class ArmTrajectoryPublisher(EvaNode):
             True,
             'Do everything but publish to the controllers; changes only while disarmed.',
             live=True,
+            constraint='Changes only while the arms are disarmed and at rest.',
         ),
         Param(
             'stamp_mode',
             'common',
             "'common': both trajectories carry the time of sending; "
             "'zero': they begin at receipt, where clocks are not shared.",
+            constraint="Must be 'common' or 'zero'.",
         ),
         *(
             Param(
@@ -75,6 +77,7 @@ class ArmTrajectoryPublisher(EvaNode):
                 low=0.0,
                 high=1.0,
                 live=True,
+                constraint='Is not raised while the arms are armed.',
             )
             for name in _SCALING
         ),

@@ -49,7 +49,12 @@ class EpisodeRecorder(EvaNode):
         Param('folder', 'bags', 'Folder of the bags.'),
         Param('instruction', '', 'What the robot is told in an episode of ~/start.', live=True),
         Param('task', '', 'Short name of that task.', live=True),
-        Param('extra_topics', '', "Further topics, as 'name type, name type'; no images."),
+        Param(
+            'extra_topics',
+            '',
+            "Further topics, as 'name type, name type'; no images.",
+            constraint='Every entry needs a name and a type that is installed.',
+        ),
         Param(
             'stale_after_s',
             1.0,

@@ -32,6 +32,7 @@ from eva_ros.ros.discovery import FirstListener
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import received_observation
 from eva_ros.ros.observations import ReceivedObservation
+from eva_ros.ros.parameters import MAX_SEED
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.rollouts import rollout_message
 from eva_ros.ros.rollouts import StampedRollout
@@ -42,7 +43,6 @@ from eva_ros.ros.worker import Worker
 from eva_ros.world_model.checkpoint import load_world_model
 
 Result = GenerateRollout.Result
-_LARGEST_SEED = 2**31 - 1
 
 
 class NotDreamedError(Exception):
@@ -81,7 +81,14 @@ class RolloutGenerator(EvaNode):
             high=600.0,
         ),
         Param('instruction', '', 'What ~/generate dreams of.', live=True),
-        Param('seed', -1, 'Seed of ~/generate; negative draws one.', live=True),
+        Param(
+            'seed',
+            -1,
+            'Seed of ~/generate; negative draws one.',
+            low=-1,
+            high=MAX_SEED,
+            live=True,
+        ),
     )
 
     def __init__(self, **options: Any) -> None:
@@ -257,7 +264,7 @@ class RolloutGenerator(EvaNode):
 
 
 def _seed(asked: int) -> int:
-    return asked if asked >= 0 else random.randint(0, _LARGEST_SEED)
+    return asked if asked >= 0 else random.randint(0, MAX_SEED)
 
 
 def main(args: list[str] | None = None) -> int:

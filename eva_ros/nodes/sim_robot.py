@@ -21,13 +21,16 @@ from eva_ros.errors import UserError
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.parameters import MAX_SEED
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.run import run
 from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 from eva_ros.ros.trajectories import received_points
 from eva_ros.sim import robot as sim
+from eva_ros.sim.tasks import EXPLORE
 from eva_ros.sim.tasks import find_task
+from eva_ros.sim.tasks import TASKS
 
 # A multiple of the physics step, and the period of the joint states and of /clock.
 _SLICE_S = 0.01
@@ -39,8 +42,14 @@ class SimRobotNode(EvaNode):
     """The node `sim_robot`."""
 
     PARAMS = (
-        Param('task', 'reach_left', 'Task whose scene ~/reset draws.', live=True),
-        Param('seed', 0, 'Seed of that scene.', live=True),
+        Param(
+            'task',
+            'reach_left',
+            'Task whose scene ~/reset draws.',
+            live=True,
+            constraint=f'Must be one of {", ".join((*TASKS, EXPLORE.name))}.',
+        ),
+        Param('seed', 0, 'Seed of that scene.', low=0, high=MAX_SEED, live=True),
         Param(
             'real_time_factor',
             1.0,

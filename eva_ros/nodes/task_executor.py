@@ -35,12 +35,12 @@ from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.parameters import MAX_SEED
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.run import run
 from eva_ros.ros.stamps import to_ns
 
 Result = ExecuteTask.Result
-_LARGEST_SEED = 2**31 - 1
 _ABORTED = tuple(
     reason
     for reason in range(256)
@@ -110,7 +110,14 @@ class TaskExecutor(EvaNode):
         ),
         Param('instruction', '', 'What ~/start_task executes.', live=True),
         Param('task', '', 'Short name of that task.', live=True),
-        Param('seed', -1, 'Seed of its first rollout; negative draws one.', live=True),
+        Param(
+            'seed',
+            -1,
+            'Seed of its first rollout; negative draws one.',
+            low=-1,
+            high=MAX_SEED,
+            live=True,
+        ),
     )
 
     def __init__(self, **options: Any) -> None:
@@ -206,7 +213,7 @@ class TaskExecutor(EvaNode):
             handle.publish_feedback,
             self._settings(goal.max_duration_s),
             task=goal.task,
-            seed=goal.seed if goal.seed >= 0 else random.randint(0, _LARGEST_SEED),
+            seed=goal.seed if goal.seed >= 0 else random.randint(0, MAX_SEED),
         )
         end = self._ending(loop)
         if end.reason == Result.CANCELED:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from copy import copy
 import threading
 import traceback
 from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock
@@ -22,12 +24,15 @@ from eva_ros.robot.spec import load_robot
 from eva_ros.ros.diagnostics import Diagnostics
 from eva_ros.ros.parameters import check_given
 from eva_ros.ros.parameters import declare
+from eva_ros.ros.parameters import describe
 from eva_ros.ros.parameters import Param
 
 COMMON_PARAMS = (
     Param('robot', 'aloha_sim', 'Robot YAML: a name in config/robots, or a path.'),
-    Param('autostart', True, 'Configure and activate without being asked.'),
+    Param('autostart', True, 'Configure and activate without being asked.', at_start=True),
 )
+# Declared by rclpy, without a word.
+_USE_SIM_TIME = Param('use_sim_time', False, 'Take the time from /clock.')
 # One node of a process at a time: while one thread loads a checkpoint, torch may build the
 # modules of every other thread without memory (accelerate patches torch.nn for the time).
 _CONFIGURING = threading.Lock()
@@ -44,15 +49,19 @@ class EvaNode(LifecycleNode):
     PARAMS: Sequence[Param] = ()
 
     def __init__(self, name: str, **node_options: Any) -> None:
+        # rclpy asks for descriptions while it creates the node.
+        self._configured = False
+        self._declared = {
+            param.name: param for param in (*COMMON_PARAMS, *self.PARAMS, _USE_SIM_TIME)
+        }
         super().__init__(name, **node_options)
         self.refusal = ''
         self._active = False
-        self._configured = False
         self._failing: set[str] = set()
         self._destroyers: list[Callable[[], object]] = []
         self.diagnostics = Diagnostics(self)
-        self._declared = {param.name: param for param in (*COMMON_PARAMS, *self.PARAMS)}
-        self._complaints = declare(self, list(self._declared.values()))
+        self._complaints = declare(self, (*COMMON_PARAMS, *self.PARAMS))
+        describe(self, _USE_SIM_TIME)
         self.add_on_set_parameters_callback(self._on_set_parameters)
 
     # What subclasses do.
@@ -128,6 +137,17 @@ class EvaNode(LifecycleNode):
             # Somebody has shut it down through the lifecycle service.
             self._end()
             self._release()
+
+    def describe_parameter(self, name: str) -> ParameterDescriptor:
+        """Return what is known of a parameter; read_only says whether a change is refused now.
+
+        rclpy's own check of read_only goes before our reasons, so that what is kept is not.
+        """
+        descriptor = copy(super().describe_parameter(name))
+        param = self._declared.get(name)
+        if param is not None and not param.live and self._configured:
+            descriptor.read_only = True
+        return descriptor
 
     # What subclasses use.
 
@@ -290,7 +310,7 @@ class EvaNode(LifecycleNode):
         live = []
         for parameter in parameters:
             param = self._declared.get(parameter.name)
-            if parameter.name == 'use_sim_time' or (param is not None and not param.live):
+            if param is not None and not param.live:
                 reason = (
                     f"'{parameter.name}' takes effect at configure: deactivate and clean up first."
                 )
