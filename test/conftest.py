@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import importlib.util
 import io
 from pathlib import Path
+import sys
 
 import pytest
 
@@ -20,6 +21,21 @@ def graph() -> Iterator[object]:
 
     with ros_graph() as made:
         yield made
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Give what runs launch files without `launch` (see launch_stand_in.Launcher)."""
+    from launch_stand_in import Launcher
+    from launch_stand_in import modules
+
+    run = Launcher(tmp_path / 'log')
+    run.log_dir.mkdir()
+    for name, module in modules(run).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, 'eva_ros.ros.launching', raising=False)
+    yield run
+    sys.modules.pop('eva_ros.ros.launching', None)
 
 
 @pytest.fixture(scope='session')

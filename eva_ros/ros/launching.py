@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from pathlib import Path
+import tempfile
 from typing import Any
 
 from launch.action import Action
@@ -11,10 +13,12 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from eva_ros.ros.bringup import ARGUMENTS
-from eva_ros.ros.bringup import overrides_folder
+from eva_ros.ros.bringup import as_text
 from eva_ros.ros.bringup import parse
 from eva_ros.ros.bringup import plan
+from eva_ros.ros.bringup import remarks
 from launch import LaunchContext  # type: ignore[attr-defined]
+from launch import logging  # type: ignore[attr-defined]
 
 _BY_NAME = {argument.name: argument for argument in ARGUMENTS}
 
@@ -27,7 +31,7 @@ def declared(name: str, **defaults: Any) -> DeclareLaunchArgument:
     options = {'choices': ['true', 'false', '']} if argument.kind is bool else {}
     return DeclareLaunchArgument(
         name,
-        default_value=_text(default),
+        default_value=as_text(default),
         description=f'{argument.description}{kept}',
         **options,
     )
@@ -49,21 +53,33 @@ def opaque(act: Callable[[LaunchContext, dict[str, Any]], list[Action]]) -> Opaq
 
 def start(nodes: Iterable[str]) -> OpaqueFunction:
     """Return an action that starts nodes as the arguments say."""
+    return opaque(lambda _context, settings: started(nodes, settings))
 
-    def actions(_context: LaunchContext, settings: dict[str, Any]) -> list[Action]:
-        processes = plan(nodes, settings, overrides_folder())
-        return [
-            Node(
-                package='eva_ros',
-                executable=process.executable,
-                namespace=process.namespace,
-                arguments=list(process.arguments),
-                output='screen',
-            )
-            for process in processes
-        ]
 
-    return opaque(actions)
+def started(nodes: Iterable[str], settings: dict[str, Any]) -> list[Action]:
+    """Return the processes of nodes, after a warning for what is not as the user's file says."""
+    for sentence in remarks(nodes, settings):
+        warn(sentence)
+    return [
+        Node(
+            package='eva_ros',
+            executable=process.executable,
+            namespace=process.namespace,
+            arguments=list(process.arguments),
+            output='screen',
+        )
+        for process in plan(nodes, settings, run_folder())
+    ]
+
+
+def run_folder() -> Path:
+    """Return a new folder among the logs of this launch, for files that its nodes read."""
+    return Path(tempfile.mkdtemp(prefix='eva_', dir=logging.launch_config.log_dir))
+
+
+def warn(sentence: str) -> None:
+    """Say something in the log of this launch, which is on the screen too."""
+    logging.get_logger('eva_ros').warning(sentence)
 
 
 def _settings(context: LaunchContext) -> dict[str, Any]:
@@ -73,9 +89,3 @@ def _settings(context: LaunchContext) -> dict[str, Any]:
         for name, argument in _BY_NAME.items()
         if name in given
     }
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ''
-    return str(value).lower() if isinstance(value, bool) else str(value)
