@@ -26,7 +26,7 @@ def robot_of_two_drivers(folder: Path, unit: str = 'rad') -> Path:
     )
     (folder / 'two.urdf').write_text(f'<robot name="two"><link name="base"/>{links}</robot>')
     text = (config_dir() / 'robots' / 'piper_dual.yaml').read_text()
-    text = text.replace('simulated: false', 'simulated: false\nurdf: two.urdf')
+    text = text.replace('name: piper_dual', 'name: piper_dual\nurdf: two.urdf')
     text = text.replace('stamp_source: receive', f'stamp_source: receive\n    state_unit: {unit}')
     path = folder / 'two.yaml'
     path.write_text(text)

@@ -11,7 +11,8 @@ from typing import Any
 from sensor_msgs.msg import JointState
 
 from eva_ros.errors import UserError
-from eva_ros.robot.spec import Arm
+from eva_ros.robot.arm import Arm
+from eva_ros.robot.urdf import gripper_ranges
 from eva_ros.robot.urdf import urdf_joint_names
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -29,6 +30,7 @@ class JointStateMerger(EvaNode):
 
     def _setup(self) -> None:
         self._urdf_names = urdf_joint_names(self.robot)
+        self._ranges = gripper_ranges(self.robot)
         self._merged = self.publish_on(JointState, topics.MERGED_JOINT_STATES, qos.SENSOR_OUTPUT)
         for topic in self.robot.joint_state_topics:
             self.listen_to(JointState, topic, self._listener(topic), qos.SENSOR_INPUT)
@@ -46,18 +48,22 @@ class JointStateMerger(EvaNode):
             for name, position in zip(message.name, message.position):
                 if not math.isfinite(position):
                     raise UserError(f"On '{topic}': position of {name} is not finite.")
-                urdf_name, scale = joints.get(name, (name, 1.0))
+                urdf_name, offset, scale = joints.get(name, (name, 0.0, 1.0))
                 merged.name.append(urdf_name)
-                merged.position.append(position / scale)
+                merged.position.append((position - offset) / scale)
             self._merged.publish(merged)
 
         return pass_on
 
-    def _joints_of(self, arm: Arm) -> dict[str, tuple[str, float]]:
-        """Return the URDF's name of each joint, and the units in joint states for one in it."""
+    def _joints_of(self, arm: Arm) -> dict[str, tuple[str, float, float]]:
+        """Return each joint's URDF name, its state at the URDF's zero, and its state units."""
         names = self._urdf_names[self.robot.arm_indices(arm.name)]
-        scales = [*[arm.state_scale] * len(arm.joints), 1.0]
-        return dict(zip(arm.state_joints, zip(names, scales)))
+        offset, scale = arm.state_interface.offset.copy(), arm.state_interface.scale.copy()
+        if arm.gripper is not None:
+            closed, stroke = self._ranges[self.robot.grippers.index(arm.gripper)]
+            scale[-1] = arm.gripper.scale / stroke
+            offset[-1] = arm.gripper.closed - closed * scale[-1]
+        return dict(zip(arm.state_joints, zip(names, offset.tolist(), scale.tolist())))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -190,6 +190,13 @@ class Arm:
         """Return the names in this arm's joint states, in the order of joint_names [K]."""
         return self.state_interface.names
 
+    @property
+    def reports_urdf_units(self) -> bool:
+        """Return whether joint states hold the joints as a URDF has them: rad or m, no offset."""
+        own, count = self.state_interface, len(self.joints)
+        plain = (own.scale[:count] == 1.0).all() and not own.offset[:count].any()
+        return bool(plain) and (self.gripper is None or self.gripper.unit != 'raw')
+
     def from_joint_state(self, names: Sequence[str], positions: Sequence[float]) -> Floats:
         """Return this arm's joints [K] from a joint state, matched by name, gripper 0 to 1.
 

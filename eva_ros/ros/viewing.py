@@ -38,7 +38,7 @@ def needs_merging(robot: Robot) -> bool:
     arms = robot.arms.values()
     return (
         len(robot.joint_state_topics) > 1
-        or any(arm.state_scale != 1.0 for arm in arms)
+        or any(not arm.reports_urdf_units for arm in arms)
         or set(urdf_joint_names(robot)) != {name for arm in arms for name in arm.state_joints}
     )
 
