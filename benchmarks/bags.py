@@ -228,7 +228,7 @@ def feeding(folder: Path, args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--bags', type=int, default=8)
     parser.add_argument('--seconds', type=float, default=20.0, help='length of a bag')
     parser.add_argument('--repeats', type=int, default=3)

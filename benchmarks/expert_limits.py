@@ -33,7 +33,7 @@ JOINTS = ('waist', 'shoulder', 'elbow', 'forearm_roll', 'wrist_angle', 'wrist_ro
 
 def main(arguments: list[str] | None = None) -> int:
     """Plan episodes of all tasks and print quantiles, limits and how sure they are."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--episodes', type=int, default=100, help='of each task (100)')
     parser.add_argument('--seed', type=int, default=0, help='of the episodes (0)')
     args = parser.parse_args(arguments)

@@ -30,7 +30,7 @@ DT = 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--repeats', type=int, default=30)
     parser.add_argument('--chunks', type=Path)
     args = parser.parse_args()

@@ -66,7 +66,7 @@ def check(robot: Robot, instruction: str, observation: Observation, plan: Plan) 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--turns', type=int, default=20)
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--models', type=Path, default=checkpoint_dir())

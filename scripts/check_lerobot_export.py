@@ -127,7 +127,7 @@ def distance(got: NDArray, wanted: NDArray) -> float:
 
 def main() -> int:
     """Export, open, compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('bags', nargs='+')
     parser.add_argument('--folder', type=Path, required=True, help='of lerobot and the data set')
     parser.add_argument('--robot', default='aloha_sim', help='robot YAML (aloha_sim)')

@@ -167,7 +167,7 @@ def _text(values) -> str:
 
 def main() -> int:
     """Write the file, or with --check say whether it is up to date."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--check', action='store_true', help='only compare; exit code 1 if old')
     text = generate()
     if parser.parse_args().check:

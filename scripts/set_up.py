@@ -366,7 +366,8 @@ def set_up() -> None:
 
 def main() -> int:
     """Set up under a lock, so that two calls at once do not disturb each other."""
-    argparse.ArgumentParser(description=__doc__.partition('\n')[0]).parse_args()
+    about = __doc__.partition('\n')[0]
+    argparse.ArgumentParser(description=about, allow_abbrev=False).parse_args()
     with (ROOT / '.venv.lock').open('w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:

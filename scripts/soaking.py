@@ -33,7 +33,7 @@ def soak(module: str, cases: int, state: str, about: str) -> int:
         state: file in runs/ that says how far it got.
         about: what is run, for --help.
     """
-    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser = argparse.ArgumentParser(description=about.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--cases', type=int, default=cases)
     parser.add_argument('--processes', type=int, default=2)
     parser.add_argument('--state', type=Path, default=ROOT / 'runs' / state)

@@ -1,14 +1,19 @@
 """Numbers and places that no command can use are refused before the work begins."""
 
 import argparse
+import ast
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies
 import pytest
 
 from eva_ros.cli import arguments
+from eva_ros.cli.main import build_parser
 from eva_ros.cli.main import main
+from eva_ros.cli.main import subcommands
 
+ROOT = Path(__file__).resolve().parents[1]
 BAGS = ('--bags', 'bags')
 MODELS = ('--world-model', 'models/world_model', '--idm', 'models/idm')
 RECORD = ('sim', 'record', '--task', 'reach_left', '--episodes', '1', '--out', 'new')
@@ -68,6 +73,58 @@ def refused(command, wrong, capsys, words):
     (line,) = said.err.splitlines()
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize(
+    ('command', 'option', 'value'),
+    [
+        (('evaluate',), '--mode', 'models'),
+        (('sim', 'evaluate-expert'), '--seeds', '3'),
+        (('world-model', 'evaluate', *BAGS), '--clip', '2'),
+        (('align', 'evaluate', *BAGS, *MODELS, '--lora', 'models/aligned'), '--view-', '3'),
+        (('up',), '--rob', 'mine'),
+    ],
+)
+def test_an_option_is_never_taken_for_another(command, option, value, capsys):
+    refused(command, (option, value), capsys, words=('unrecognized arguments', option))
+
+
+def parsers(parser):
+    """Return a parser and all below it."""
+    below = [action for action in parser._actions if isinstance(action.choices, dict)]
+    found = [each for action in below for each in action.choices.values()]
+    return [parser, *(each for child in found for each in parsers(child))]
+
+
+@pytest.mark.parametrize('name', subcommands())
+def test_no_parser_of_a_sub_command_takes_abbreviated_options(name):
+    found = parsers(build_parser(name))
+    assert len(found) > len(subcommands())
+    assert [parser.prog for parser in found if parser.allow_abbrev] == []
+
+
+def test_no_script_takes_abbreviated_options():
+    found = {}
+    for folder in ('scripts', 'benchmarks', 'eva_ros', 'test'):
+        for path in (ROOT / folder).rglob('*.py'):
+            for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+                if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                    'ArgumentParser'
+                ):
+                    words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                    found[f'{path.name}:{node.lineno}'] = words.get('allow_abbrev')
+    assert found and {place for place, value in found.items() if value != 'False'} == set()
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('align', '--seed', '7', 'evaluate', *BAGS, *MODELS, '--lora', 'models/aligned'),
+        ('evaluate', '--robot', 'mine', 'prepare-controls', *BAGS),
+    ],
+)
+def test_an_option_before_an_inner_command_is_not_lost_without_a_word(command, capsys):
+    refused(command, (), capsys, words=(command[1], f"after '{command[3]}'"))
 
 
 @given(strategies.text() | strategies.floats().map(str) | strategies.integers().map(str))

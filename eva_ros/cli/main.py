@@ -17,6 +17,7 @@ import os
 from pathlib import Path
 import sys
 from types import ModuleType
+from typing import Any
 from typing import NoReturn
 
 import eva_ros.cli
@@ -30,8 +31,44 @@ INTERRUPTED = 130
 _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
+class _SubCommands(argparse._SubParsersAction):
+    """Sub-commands that refuse the options before their name.
+
+    Those belong to the command above. argparse would drop them without a word, or put the
+    sub-command's own default in their place.
+    """
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        """Parse what follows a sub-command's name."""
+        before = parser.given[: len(parser.given) - len(values)]
+        for argument in before:
+            if argument.startswith('-'):
+                parser.error(f"give {argument} after '{values[0]}'")
+        super().__call__(parser, namespace, values, option)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one sentence."""
+    """An argument parser that complains in one sentence, and takes no option for another."""
+
+    def __init__(self, **options: Any) -> None:
+        # Abbreviated, `--mode` would be taken for `--models`. Sub-parsers are of this class, too.
+        super().__init__(allow_abbrev=False, **options)
+        self.given: list[str] = []
+        self.register('action', 'parsers', _SubCommands)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse arguments, and remember them for the sub-commands."""
+        self.given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Name an unknown option, whose value argparse takes for a sub-command."""
+        if isinstance(action, _SubCommands) and value not in action.choices:
+            for argument in self.given[: self.given.index(value)]:
+                name = argument.partition('=')[0]
+                if name.startswith('--') and name not in self._option_string_actions:
+                    self.error(f'unrecognized arguments: {argument}')
+        super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
         """Print what was wrong and where to read more, then exit with 2."""
