@@ -3,6 +3,7 @@
 import time
 from types import SimpleNamespace
 
+from diagnostic_msgs.msg import DiagnosticArray
 from fake_piper import FakePiper
 from fake_piper import NAMES
 from fake_piper import ROBOT
@@ -129,3 +130,15 @@ def test_an_arm_is_not_armed_before_its_driver_is_enabled(piper):
 def test_nothing_is_streamed_at_rest(piper):
     piper.graph.wait_for(lambda: piper.ask(topics.ARM).success)
     assert not any(driver.targets for driver in piper.drivers.values())
+
+
+def test_nothing_is_said_of_trajectory_controllers_where_there_are_none(piper):
+    heard = piper.graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+
+    def said():
+        statuses = (status for message in heard for status in message.status)
+        return [s.message for s in statuses if s.name == f'/{NODE}: controllers']
+
+    assert piper.graph.wait_for(said)[-1] == (
+        'Both arms are streamed targets: no trajectory controller to ask.'
+    )

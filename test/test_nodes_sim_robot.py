@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
@@ -15,12 +18,14 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 
 from eva_msgs.msg import Episode
 from eva_ros.episodes.images import decode_image
+from eva_ros.nodes.camera_ingest import CameraIngest
 from eva_ros.nodes.sim_robot import SimRobotNode
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.stamps import to_duration
 from eva_ros.ros.stamps import to_ns
+from eva_ros.ros.stamps import to_time
 
 ROBOT = load_robot('aloha_sim')
 MS = 1_000_000
@@ -47,6 +52,17 @@ class Listener:
             return [e for e in self.episodes if e.phase == Episode.START and e.task == task]
 
         return self.graph.wait_for(found)[-1]
+
+
+def waist_turn(arm, joints, by_rad):
+    """Return a trajectory of a second that turns an arm's waist and nothing else."""
+    names, values = ROBOT.arm_command(arm, joints)
+    target = values + np.eye(7)[0] * by_rad
+    message = JointTrajectory(joint_names=list(names))
+    point = JointTrajectoryPoint(positions=target.tolist(), velocities=[0.0] * 7)
+    point.time_from_start = to_duration(1.0)
+    message.points = [point]
+    return message
 
 
 @pytest.fixture
@@ -80,12 +96,7 @@ def test_a_trajectory_moves_the_arm_it_is_for(listener: Listener):
     before = listener.positions()
     controller = ROBOT.arms['right'].controller
     publisher = listener.graph.publisher(JointTrajectory, controller.topic, qos.COMMAND)
-    names, values = ROBOT.arm_command('right', before)
-    target = values + np.eye(7)[0] * 0.3
-    message = JointTrajectory(joint_names=list(names))
-    point = JointTrajectoryPoint(positions=target.tolist(), velocities=[0.0] * 7)
-    point.time_from_start = to_duration(1.0)
-    message.points = [point]
+    message = waist_turn('right', before, 0.3)
     publisher.publish(message)
     moved = ROBOT.arm_indices('right').start
     listener.graph.wait_for(lambda: abs(listener.positions()[moved] - before[moved] - 0.3) < 0.02)
@@ -94,8 +105,6 @@ def test_a_trajectory_moves_the_arm_it_is_for(listener: Listener):
 
 
 def test_a_rejected_trajectory_moves_nothing_and_is_said(listener: Listener):
-    from diagnostic_msgs.msg import DiagnosticArray
-
     heard = listener.graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
     controller = ROBOT.arms['left'].controller
     publisher = listener.graph.publisher(JointTrajectory, controller.topic, qos.COMMAND)
@@ -150,3 +159,58 @@ def test_the_judges_word_is_said_once_when_the_task_is_done(listener: Listener):
     assert [(end.task, end.success) for end in ends] == [('reach_left', Episode.SUCCESS)]
     late = listener.graph.collect(Episode, topics.EPISODE, qos.LATCHED)
     assert listener.graph.wait_for(lambda: late)[0].phase == Episode.END
+
+
+def test_a_robot_that_gives_no_time_follows_that_of_another_and_moves_by_it(graph: Graph):
+    listener = Listener(graph)
+    graph.start(SimRobotNode, task='reach_left', seed=3, publish_clock=False)
+    graph.wait_for(lambda: len(listener.states) >= 20 and listener.images['top'])
+    now_ns = graph.probe.get_clock().now().nanoseconds
+    # As a real robot's drivers stamp: by the system's clock, which nobody publishes.
+    assert graph.probe.count_publishers(topics.CLOCK) == 0
+    for message in (listener.states[-1], listener.images['top'][-1], listener.episodes[-1]):
+        assert abs(to_ns(message.header.stamp) - now_ns) < 30 * 1000 * MS
+    steps = np.diff([to_ns(message.header.stamp) for message in listener.states])
+    assert Counter(steps).most_common(1)[0][0] == 10 * MS
+    before = listener.positions()
+    publisher = graph.publisher(JointTrajectory, ROBOT.arms['left'].controller.topic, qos.COMMAND)
+    message = waist_turn('left', before, 0.2)
+    message.header.stamp = graph.probe.get_clock().now().to_msg()
+    publisher.publish(message)
+    graph.wait_for(lambda: abs(listener.positions()[0] - before[0]) > 0.15)
+
+
+def test_a_robot_that_gives_no_time_keeps_pace_with_the_simulated_time(graph: Graph):
+    listener = Listener(graph)
+    clock = graph.probe.create_publisher(Clock, topics.CLOCK, qos.CLOCK)
+    graph.start(SimRobotNode, publish_clock=False, use_sim_time=True)
+
+    def at(stamp_ns):
+        clock.publish(Clock(clock=to_time(stamp_ns)))
+        return listener.states and to_ns(listener.states[-1].header.stamp)
+
+    # Far from its own time, and it stands still for as long as this does.
+    graph.wait_for(lambda: (at(500_000 * MS) or 0) >= 500_000 * MS)
+    assert at(500_000 * MS) < 500_050 * MS
+    graph.wait_for(lambda: at(500_100 * MS) >= 500_090 * MS)
+    assert max(to_ns(m.header.stamp) for m in listener.states) < 500_150 * MS
+    # Set back, as by a simulation that begins again.
+    graph.wait_for(lambda: at(100_000 * MS) < 100_050 * MS)
+
+
+def errors(heard, name):
+    found = (status for message in heard for status in message.status if status.name == name)
+    return [status for status in found if status.level == DiagnosticStatus.ERROR]
+
+
+def test_two_nodes_that_publish_the_time_are_both_named(graph: Graph):
+    heard = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    other = Node('gazebo', context=graph.context)
+    graph.add(other)
+    other.create_publisher(Clock, topics.CLOCK, qos.CLOCK)
+    graph.start(SimRobotNode)
+    graph.start(CameraIngest, use_sim_time=True)
+    for name in ('/sim_robot: clock', '/camera_ingest: clock'):
+        status = graph.wait_for(lambda name=name: errors(heard, name))[-1]
+        assert '/gazebo and /sim_robot publish /clock' in status.message
+        assert 'publish_clock:=false' in status.message

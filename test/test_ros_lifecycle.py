@@ -16,6 +16,7 @@ from eva_ros.errors import UserError
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.qos import REPORT
+from eva_ros.ros.run import run
 
 PARAMS = (
     Param('speed', 1.0, 'How fast, in m/s.', low=0.0, high=2.0, live=True),
@@ -207,3 +208,11 @@ def test_a_node_that_refuses_ends_the_process_with_exit_code_2_and_its_sentence(
         assert errors.splitlines()[-1] == (
             'picky: The checkpoint is for another robot: give --checkpoint.'
         )
+
+
+def test_an_argument_that_no_node_knows_is_refused(capfd):
+    assert run([Picky], args=['picky', '--size', '3']) == 2
+    assert capfd.readouterr().err == (
+        "A node does not know the argument '--size': parameters are given as "
+        '--ros-args -p name:=value.\n'
+    )

@@ -82,6 +82,8 @@ class ControllerStarts:
     def health(self) -> Health:
         """Return what is known, for the diagnostics."""
         wrong, unknown = self.at_measured_joints(), self.unknown()
+        if not self._answers:
+            return Health('ok', 'Both arms are streamed targets: no trajectory controller to ask.')
         if wrong:
             return Health('error', begins_at_measured(wrong))
         if unknown:
@@ -90,7 +92,8 @@ class ControllerStarts:
                 f'The controller of the {arms} arm does not say whether it begins at its last '
                 'command; it must.'
             ))  # fmt: skip
-        return Health('ok', 'The trajectory controllers begin at their last command.')
+        arms = ' and '.join(self._answers)
+        return Health('ok', f'The controller of the {arms} arm begins at its last command.')
 
     def _on_answer(self, arm: str, name: str, answer: Future) -> None:
         values = answer.result().values

@@ -8,10 +8,10 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from std_msgs.msg import Bool
 
 from eva_ros.nodes.arm_watchers import Heartbeat
-from eva_ros.nodes.arm_watchers import publisher_names
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.publishers import publisher_names
 
 # What a latched topic said before is told to the second alone; the third hears best effort too.
 _QUALITIES = (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT)

@@ -8,6 +8,8 @@ import time
 
 from rclpy.node import Node
 
+from eva_ros.ros.publishers import publisher_names
+
 
 class FileWatch:
     """Tells whether files are still those that were read.
@@ -32,14 +34,6 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-def publisher_names(node: Node, topic: str) -> list[str]:
-    """Return the nodes that publish on a topic, by full name, each as often as it does."""
-    return sorted(
-        f'{info.node_namespace.rstrip("/")}/{info.node_name}'
-        for info in node.get_publishers_info_by_topic(topic)
-    )
 
 
 def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:

@@ -36,7 +36,7 @@ def main(args: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    return run(makers, args=argv)
+    return run(makers, args=[word for word in argv if word not in names])
 
 
 if __name__ == '__main__':

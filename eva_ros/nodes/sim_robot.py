@@ -34,8 +34,10 @@ from eva_ros.sim.tasks import TASKS
 
 # A multiple of the physics step, and the period of the joint states and of /clock.
 _SLICE_S = 0.01
+_SLICE_NS = round(_SLICE_S * 1e9)
 # Further behind than this, time is given up rather than caught up.
-_LARGEST_LAG_S = 0.25
+_LARGEST_LAG_NS = 250_000_000
+_LONGEST_WAIT_S = 0.05
 
 
 class SimRobotNode(EvaNode):
@@ -58,6 +60,11 @@ class SimRobotNode(EvaNode):
             high=100.0,
             live=True,
         ),
+        Param(
+            'publish_clock',
+            True,
+            'Publish /clock; if false, keep pace with the ROS time and stamp by it.',
+        ),
         Param('image_height', 240, 'Height of the camera images in pixels.', low=16, high=1080),
         Param('image_width', 320, 'Width of the camera images in pixels.', low=16, high=1920),
     )
@@ -69,6 +76,10 @@ class SimRobotNode(EvaNode):
         if not self.robot.simulated:
             raise UserError(f"Robot '{self.robot.name}' is not a simulated one: choose another.")
         find_task(self.param('task'))
+        self._gives_time = self.param('publish_clock')
+        self._offset_ns = 0
+        if self._gives_time:
+            self.watch_clock()
         self._speak()
         self._todo: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = threading.Event()
@@ -81,7 +92,8 @@ class SimRobotNode(EvaNode):
         self.offer(topics.RESET, self._reset)
 
     def _speak(self) -> None:
-        self._time = self.publish_on(Clock, topics.CLOCK, qos.CLOCK)
+        if self._gives_time:
+            self._time = self.publish_on(Clock, topics.CLOCK, qos.CLOCK)
         self._joints = self.publish_on(
             JointState, self.robot.joint_state_topics[0], qos.SENSOR_OUTPUT
         )
@@ -116,12 +128,9 @@ class SimRobotNode(EvaNode):
 
     def _listener(self, arm: str) -> Callable[[JointTrajectory], None]:
         def on_trajectory(message: JointTrajectory) -> None:
-            command = sim.TrajectoryCommand(
-                stamp_ns=to_ns(message.header.stamp),
-                joint_names=tuple(message.joint_names),
-                **received_points(message),
-            )
-            self._todo.put(lambda: self._command(arm, command))
+            stamp_ns, points = to_ns(message.header.stamp), received_points(message)
+            names = tuple(message.joint_names)
+            self._todo.put(lambda: self._command(arm, stamp_ns, names, points))
 
         return on_trajectory
 
@@ -143,6 +152,7 @@ class SimRobotNode(EvaNode):
         except Exception as error:
             ready.put(error)
             return
+        self._keep_pace()
         self._announce_start()
         ready.put(None)
         try:
@@ -153,18 +163,43 @@ class SimRobotNode(EvaNode):
             self._sim.close()
 
     def _run(self) -> None:
-        due = time.monotonic()
-        while not self._stopping.wait(max(0.0, due - time.monotonic())):
+        while not self._stopping.wait(self._wait_s()):
             while not self._todo.empty():
                 self._todo.get()()
+            # The ROS time may stand still, or go slower than this machine's.
+            if self._pace_ns() < self._due_ns:
+                continue
             for event in self._sim.advance(_SLICE_S):
                 self._publish(event)
             self._judge()
-            due += _SLICE_S / self.param('real_time_factor')
-            if time.monotonic() - due > _LARGEST_LAG_S:
-                due = time.monotonic()
+            factor = self.param('real_time_factor') if self._gives_time else 1.0
+            self._due_ns += round(_SLICE_NS / factor)
 
-    def _command(self, arm: str, command: Any) -> None:
+    def _wait_s(self) -> float:
+        """Return how long to wait for the next slice, or at most until the next look."""
+        ahead_ns = self._due_ns - self._pace_ns()
+        set_back = ahead_ns > _LARGEST_LAG_NS and not self._gives_time
+        if set_back or ahead_ns < -_LARGEST_LAG_NS:
+            self._keep_pace()
+            return 0.0
+        return min(max(0.0, ahead_ns * 1e-9), _LONGEST_WAIT_S)
+
+    def _pace_ns(self) -> int:
+        """Return the time that the simulation keeps pace with."""
+        return time.monotonic_ns() if self._gives_time else self.now_ns()
+
+    def _keep_pace(self) -> None:
+        """Go on from now; messages of a robot that follows the ROS time are stamped by it."""
+        self._due_ns = self._pace_ns()
+        if not self._gives_time:
+            self._offset_ns = self._due_ns - self._sim.time_ns
+
+    def _command(
+        self, arm: str, stamp_ns: int, names: tuple[str, ...], points: dict[str, Any]
+    ) -> None:
+        # A stamp of zero is "now" on every clock.
+        begin_ns = max(1, stamp_ns - self._offset_ns) if stamp_ns else 0
+        command = sim.TrajectoryCommand(stamp_ns=begin_ns, joint_names=names, **points)
         rejection = self._sim.send(arm, command)
         if rejection:
             self.diagnostics.report(f'{arm} controller', 'error', f'rejected: {rejection}')
@@ -174,13 +209,14 @@ class SimRobotNode(EvaNode):
     def _publish(self, event: Any) -> None:
         if isinstance(event, sim.CameraImage):
             image = CompressedImage(format='jpeg')
-            image.header.stamp = to_time(event.stamp_ns)
+            image.header.stamp = to_time(event.stamp_ns + self._offset_ns)
             image.header.frame_id = f'{event.camera}_optical_frame'
             image.data.frombytes(event.data)
             self._cameras[event.camera].publish(image)
             return
-        stamp = to_time(event.stamp_ns)
-        self._time.publish(Clock(clock=stamp))
+        stamp = to_time(event.stamp_ns + self._offset_ns)
+        if self._gives_time:
+            self._time.publish(Clock(clock=stamp))
         state = JointState(name=list(event.names))
         state.header.stamp = stamp
         state.position = event.positions.tolist()
@@ -205,7 +241,7 @@ class SimRobotNode(EvaNode):
 
     def _announce(self, phase: int, success: int) -> None:
         episode = Episode(phase=phase, success=success, index=self._index, robot=self.robot.name)
-        episode.header.stamp = to_time(self._sim.time_ns)
+        episode.header.stamp = to_time(self._sim.time_ns + self._offset_ns)
         episode.task = self._sim.task
         self._episode.publish(episode)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 import threading
 import traceback
 from typing import Any
@@ -26,6 +27,7 @@ from eva_ros.ros.parameters import check_given
 from eva_ros.ros.parameters import declare
 from eva_ros.ros.parameters import describe
 from eva_ros.ros.parameters import Param
+from eva_ros.ros.publishers import clock_health
 
 COMMON_PARAMS = (
     Param('robot', 'aloha_sim', 'Robot YAML: a name in config/robots, or a path.'),
@@ -228,6 +230,10 @@ class EvaNode(LifecycleNode):
         self._destroyers.append(lambda: self.destroy_service(service))
         return service
 
+    def watch_clock(self) -> None:
+        """Say on /diagnostics whether the simulated time comes from one node."""
+        self.diagnostics.add_check('clock', partial(clock_health, self))
+
     def own(self, destroy: Callable[[], object]) -> None:
         """Call `destroy` at cleanup, before what was created earlier is destroyed."""
         self._destroyers.append(destroy)
@@ -270,6 +276,8 @@ class EvaNode(LifecycleNode):
         check_given(self, self._complaints)
         self.robot = load_robot(self.param('robot'))
         self.diagnostics.set_hardware_id(self.robot.name)
+        if self.param('use_sim_time'):
+            self.watch_clock()
         self._setup()
 
     def _attempt(self, transition: str, act: Callable[[], None]) -> bool:

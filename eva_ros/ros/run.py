@@ -17,6 +17,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
+from rclpy.utilities import remove_ros_args
 
 from eva_ros.ros.bringup import READY
 from eva_ros.ros.lifecycle import EvaNode
@@ -156,10 +157,15 @@ def run(
     When every node is up, one line on stdout says so.
 
     Returns:
-        0 after a clean stop, 2 where ROS refused the command line or a node to come up (one
-        sentence on stderr), 1 where one failed later.
+        0 after a clean stop, 2 where ROS refused the command line, an argument is unknown or a
+        node refused to come up (one sentence on stderr), 1 where one failed later.
     """
     try:
+        unknown = remove_ros_args(sys.argv if args is None else args)[1:]
+        if unknown:
+            advice = 'parameters are given as --ros-args -p name:=value'
+            print(f"A node does not know the argument '{unknown[0]}': {advice}.", file=sys.stderr)
+            return REFUSED
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except RuntimeError as error:
         print(f'ROS refuses the command line: {_without_places(error)}.', file=sys.stderr)

@@ -1,0 +1,36 @@
+"""Who publishes on a topic, and whether the time comes from more than one of them."""
+
+from rclpy.node import Node
+
+from eva_ros.ros import topics
+from eva_ros.ros.diagnostics import Health
+
+
+def publisher_names(node: Node, topic: str) -> list[str]:
+    """Return the nodes that publish on a topic, by full name, each as often as it does."""
+    return sorted(
+        f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+        for info in node.get_publishers_info_by_topic(topic)
+    )
+
+
+def several_clocks(node: Node) -> str:
+    """Return a sentence where several nodes publish the simulated time, or else ''."""
+    names = publisher_names(node, topics.CLOCK)
+    if len(names) < 2:
+        return ''
+    return (
+        f'{" and ".join(names)} publish {topics.CLOCK}: the time jumps between them. Stop all but '
+        'one, or start further simulated robots with publish_clock:=false.'
+    )
+
+
+def clock_health(node: Node) -> Health:
+    """Return whether the simulated time comes from one node."""
+    names = publisher_names(node, topics.CLOCK)
+    if not names:
+        return Health(
+            'warn', f'Nothing publishes {topics.CLOCK}: the time of this node stands still.'
+        )
+    sentence = several_clocks(node)
+    return Health('error', sentence) if sentence else Health('ok', f'{names[0]} gives the time.')
