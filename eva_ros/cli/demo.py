@@ -1,6 +1,7 @@
 """`eva demo`: the whole system on this machine, three tasks, and a page that shows them."""
 
 import argparse
+from contextlib import suppress
 import ctypes.util
 from datetime import datetime
 import json
@@ -160,12 +161,17 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
         client.wait_for(
             lambda: cameras <= recorder.counts.keys(), _READY_TIMEOUT_S, 'an image of each camera'
         )
-        return [
+        attempts = [
             _attempt(client, task, args.seed + number, args.max_duration, console)
             for number, task in enumerate(args.tasks)
         ]
-    finally:
-        recorder.close()
+    except BaseException:
+        with suppress(UserError):
+            # What stopped the demo says more than what that did to its bag.
+            recorder.close()
+        raise
+    recorder.close()
+    return attempts
 
 
 def _attempt(client, task: str, seed: int, max_duration_s: float, console) -> dict:

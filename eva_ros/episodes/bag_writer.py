@@ -11,6 +11,12 @@ import shutil
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
+from rosbags.interfaces import Qos
+from rosbags.interfaces import QosDurability
+from rosbags.interfaces import QosHistory
+from rosbags.interfaces import QosLiveliness
+from rosbags.interfaces import QosReliability
+from rosbags.interfaces import QosTime
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
@@ -21,6 +27,27 @@ JOINTS = 'sensor_msgs/msg/JointState'
 TRAJECTORY = 'trajectory_msgs/msg/JointTrajectory'
 EPISODE = 'eva_msgs/msg/Episode'
 EPISODE_TOPIC = '/episode'
+_ENDLESS = QosTime(9223372036, 854775807)
+
+
+def _offered(depth: int, durability: QosDurability) -> Qos:
+    """Return what a reliable publisher offers."""
+    return Qos(
+        QosHistory.KEEP_LAST,
+        depth,
+        QosReliability.RELIABLE,
+        durability,
+        _ENDLESS,
+        _ENDLESS,
+        QosLiveliness.AUTOMATIC,
+        _ENDLESS,
+        False,
+    )
+
+
+# As the simulated robot's publishers: markers are kept for late listeners.
+_STREAM = _offered(10, QosDurability.VOLATILE)
+_LATCHED = _offered(1, QosDurability.TRANSIENT_LOCAL)
 
 
 class EpisodeBagWriter:
@@ -148,8 +175,9 @@ class EpisodeBagWriter:
 
     def _write(self, topic: str, stamp_ns: int, kind: str, **fields) -> None:
         if topic not in self._connections:
+            offered = _LATCHED if kind == EPISODE else _STREAM
             self._connections[topic] = self._writer.add_connection(
-                topic, kind, typestore=self._store
+                topic, kind, typestore=self._store, offered_qos_profiles=[offered]
             )
         message = self._store.types[kind](**fields)
         self._writer.write(

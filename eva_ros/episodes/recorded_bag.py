@@ -6,6 +6,9 @@ every second, so that a process that dies takes no more than the last second wit
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import suppress
+import os
 from pathlib import Path
 import shutil
 from typing import Any
@@ -52,14 +55,20 @@ class RecordedBag:
         self.size = 0
         self._facts = dict(facts)
         self._kinds: dict[str, str] = {}
+        self._offered: dict[str, list[dict[str, Any]]] = {}
         self._channels: dict[str, int] = {}
         self._times: list[int] = []
         self._writer = Writer(self._stream, chunk_size=_CHUNK, compression=CompressionType.NONE)
         self._writer.start('ros2', library='eva_ros')
         self._writer.add_metadata('eva', self._facts)
 
-    def add_topic(self, name: str, kind: str) -> None:
+    def add_topic(self, name: str, kind: str, offered: Sequence[Mapping[str, Any]] = ()) -> None:
         """Name a topic that messages may come on.
+
+        Args:
+            name: of the topic.
+            kind: its type.
+            offered: what each publisher offers, in rosbag2's names; a player offers the same.
 
         Raises:
             UserError: the type is not known, so that nobody could read the messages. A bag that
@@ -75,14 +84,26 @@ class RecordedBag:
             )
         text, _ = store.generate_msgdef(kind, ros_version=2)
         schema = self._writer.register_schema(kind, 'ros2msg', text.encode())
-        about = {'offered_qos_profiles': '', 'topic_type_hash': store.hash_rihs01(kind)}
+        self._offered[name] = [dict(profile) for profile in offered]
+        profiles = yaml.safe_dump(self._offered[name], sort_keys=False) if offered else ''
+        about = {'offered_qos_profiles': profiles, 'topic_type_hash': store.hash_rihs01(kind)}
         self._channels[name] = self._writer.register_channel(name, 'cdr', schema, about)
         self._kinds[name] = kind
 
-    def write(self, topic: str, received_ns: int, data: bytes) -> None:
-        """Write a message, CDR bytes, on a topic that was named before."""
+    def write(
+        self, topic: str, received_ns: int, data: bytes, published_ns: int | None = None
+    ) -> None:
+        """Write a message on a topic that was named before.
+
+        Args:
+            topic: its name.
+            received_ns: when it was heard, in ROS time: what a player goes by.
+            data: CDR bytes.
+            published_ns: when it was sent, by the system's clock; `received_ns` where unknown.
+        """
+        sent_ns = received_ns if published_ns is None else published_ns
         self._writer.add_message(
-            self._channels[topic], received_ns, data, received_ns, self.counts[topic]
+            self._channels[topic], received_ns, data, sent_ns, self.counts[topic]
         )
         self.counts[topic] += 1
         self.size += len(data)
@@ -94,8 +115,11 @@ class RecordedBag:
         self._writer.flush()
 
     def close(self, facts: Mapping[str, str]) -> None:
-        """Finish the bag and say more about it."""
+        """Finish the bag and say more about it; it is on the disk when this returns."""
         self._writer.finish()
+        self._stream.flush()
+        # Some disks say only here that they could not take what was written.
+        os.fsync(self._stream.fileno())
         self._stream.close()
         part = self.path / (METADATA + '.part')
         part.write_text(yaml.safe_dump(self._about({**self._facts, **facts})), encoding='utf-8')
@@ -103,7 +127,9 @@ class RecordedBag:
 
     def discard(self) -> None:
         """Remove the bag."""
-        self._stream.close()
+        with suppress(OSError):
+            # What could not be written is not wanted any more.
+            self._stream.close()
         shutil.rmtree(self.path)
 
     def _about(self, facts: dict[str, str]) -> dict[str, Any]:
@@ -121,7 +147,8 @@ class RecordedBag:
             {
                 'topic_metadata': {
                     'name': name, 'type': kind, 'serialization_format': 'cdr',
-                    'offered_qos_profiles': [], 'type_description_hash': store.hash_rihs01(kind),
+                    'offered_qos_profiles': self._offered[name],
+                    'type_description_hash': store.hash_rihs01(kind),
                 },
                 'message_count': self.counts[name],
             }

@@ -2,19 +2,25 @@
 
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-from rosbags.highlevel import AnyReader
+from mcap.exceptions import McapError
+from mcap.reader import make_reader
+from rosbags.interfaces import MessageDefinition
+from rosbags.interfaces import MessageDefinitionFormat
 
+from eva_ros.episodes.typestore import store_for
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A message and when it was written, in ns of this machine's clock."""
+    """A message and when it was heard, in ns of this machine's clock."""
 
     logged_ns: int
     message: Any
@@ -53,22 +59,35 @@ def read_topics(bag: Path, robot: Robot) -> RunTopics:
     states = {f'/{topic}' for topic in robot.joint_state_topics}
     wanted = {*cameras, *arms, *by_rollout, *states}
     topics = RunTopics()
-    with AnyReader([bag]) as reader:
-        connections = [found for found in reader.connections if found.topic in wanted]
-        for connection, logged_ns, raw in reader.messages(connections):
-            message = reader.deserialize(raw, connection.msgtype)
-            topic = connection.topic
-            if topic in cameras:
-                _append(topics.cameras[cameras[topic]], message, message)
-            elif topic in states:
-                _append(
-                    topics.joints, message, robot.from_joint_state(message.name, message.position)
-                )
-            elif topic in arms:
-                topics.commands[arms[topic]].append(Logged(logged_ns, message))
-            else:
-                getattr(topics, by_rollout[topic])[message.rollout_id] = Logged(logged_ns, message)
+    for topic, logged_ns, message in _messages(bag, wanted):
+        if topic in cameras:
+            _append(topics.cameras[cameras[topic]], message, message)
+        elif topic in states:
+            _append(topics.joints, message, robot.from_joint_state(message.name, message.position))
+        elif topic in arms:
+            topics.commands[arms[topic]].append(Logged(logged_ns, message))
+        else:
+            getattr(topics, by_rollout[topic])[message.rollout_id] = Logged(logged_ns, message)
     return topics
+
+
+def _messages(bag: Path, wanted: set[str]) -> Iterator[tuple[str, int, Any]]:
+    """Yield topic, this machine's time and message, in the order in which they were heard."""
+    try:
+        files = sorted(bag.glob('*.mcap'))
+        if len(files) != 1:
+            raise ValueError(f'it has {len(files)} MCAP files instead of one')
+        with files[0].open('rb') as stream:
+            found = make_reader(stream).iter_messages(list(wanted), log_time_order=False)
+            for schema, channel, message in found:
+                kind, text = (schema.name, schema.data.decode()) if schema else ('', '')
+                store = store_for(kind, MessageDefinition(MessageDefinitionFormat.MSG, text))
+                if store is None:
+                    raise ValueError(f"the type '{kind}' of '{channel.topic}' is not known")
+                read = store.deserialize_cdr(message.data, kind)
+                yield channel.topic, message.publish_time, read
+    except (OSError, ValueError, McapError) as error:
+        raise UserError(f'The bag {bag} cannot be read: {error}.') from error
 
 
 def _append(series: Series, message: Any, value: Any) -> None:

@@ -31,6 +31,9 @@ from eva_ros.ros.heard_topics import HeardTopics
 from eva_ros.ros.images import image_type
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.parameters import Param
+from eva_ros.ros.publishers import several_clocks
+from eva_ros.ros.recorded_topics import command_topics
+from eva_ros.ros.recorded_topics import surrounding_topics
 from eva_ros.ros.run import run
 from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.version import version
@@ -92,10 +95,12 @@ class EpisodeRecorder(EvaNode):
         self._lock = threading.RLock()
         self._needed = [camera.topic for camera in self.robot.cameras.values()]
         self._needed += self.robot.joint_state_topics
-        self._heard = HeardTopics(self, self._kinds(), self._on_message)
+        self._last = ''
+        beside = surrounding_topics(self.robot, simulated_time=self.param('use_sim_time'))
+        self._heard = HeardTopics(self, self._kinds(), self._on_message, beside)
         self.listen_to(Episode, topics.EPISODE, self._on_episode, qos.LATCHED)
         self.offer(topics.START, self._start_service)
-        self.offer(topics.STOP, lambda: self._stop_recording())
+        self.offer(topics.STOP, self._stop_recording)
         self.offer(topics.DISCARD, self._discard)
         self._server = ThreadedActionServer(
             self,
@@ -112,11 +117,11 @@ class EpisodeRecorder(EvaNode):
         self.own(lambda: self.destroy_timer(watch))
 
     def _kinds(self) -> dict[str, str]:
-        """Return the type of each topic that is recorded."""
+        """Return the type of each topic that a recording is asked to hold."""
         cameras = [camera.topic for camera in self.robot.cameras.values()]
         kinds = {topic: _name(image_type(topic)) for topic in cameras}
         kinds |= dict.fromkeys(self.robot.joint_state_topics, 'sensor_msgs/msg/JointState')
-        kinds |= {arm.controller.topic: arm.controller.type for arm in self.robot.arms.values()}
+        kinds |= command_topics(self.robot)
         for entry in filter(None, map(str.strip, self.param('extra_topics').split(','))):
             name, _, kind = entry.partition(' ')
             kind = kind.strip()
@@ -144,6 +149,7 @@ class EpisodeRecorder(EvaNode):
                 raise UserError(f'{self._recording.thread.bag.path} is being recorded: stop it.')
             self._refuse_full_disk()
             self._heard.look()
+            self._refuse_without_clock()
             silent = [t for t in self._needed if not self._heard.topics[t].publishers]
             if silent:
                 raise UserError(f'Nobody publishes {", ".join(silent)}: are the drivers running?')
@@ -152,8 +158,8 @@ class EpisodeRecorder(EvaNode):
             self._recording, self._count = recording, self._count + 1
             recording.mark(recording.start_ns, Episode.START)
             for topic in self._heard.topics.values():
-                if topic.latched is not None:
-                    self._on_message(topic.name, topic.latched)
+                for data in topic.latched:
+                    self._on_message(topic.name, data)
         self.diagnostics.report('recording', 'ok', f'recording {recording.thread.bag.path}')
         return recording
 
@@ -168,31 +174,42 @@ class EpisodeRecorder(EvaNode):
         when = time.strftime('%Y-%m-%d-%H-%M-%S')
         name = '-'.join(filter(None, [task or 'episode', when, f'{self._count:04d}']))
         bag = RecordedBag(self._folder / name.replace('/', '_').replace(' ', '_'), facts)
-        for topic, heard in self._heard.topics.items():
-            bag.add_topic(_in_bag(topic), heard.kind)
-        bag.add_topic(EPISODE_TOPIC, EPISODE_KIND)
         thread = BagThread(bag)
+        thread.add_topic(EPISODE_TOPIC, EPISODE_KIND, [qos.as_recorded(qos.LATCHED)])
+        for topic in self._needed:
+            self._name_topic(thread, topic)
         return Recording(thread, self.robot.name, self._count, task, instruction, self.now_ns())
 
-    def _stop_recording(self, why: str = '') -> str:
+    def _name_topic(self, thread: BagThread, topic: str) -> None:
+        kind = self._heard.topics[topic].kind
+        thread.add_topic(_in_bag(topic), kind, self._heard.offered(topic))
+
+    def _stop_recording(self) -> str:
         with self._lock:
-            if self._recording is None:
-                raise UserError('Nothing is being recorded.')
-            return self._finish(why)
+            recording = self._recording
+            if recording is None:
+                raise UserError(f'Nothing is being recorded. {self._last}'.strip())
+            sentence = self._finish('')
+            if recording.thread.failure:
+                raise UserError(sentence)
+            return sentence
 
     def _finish(self, why: str) -> str:
-        recording, self._recording = self._recording, None
+        recording = self._recording
         assert recording is not None
         now_ns = self.now_ns()
-        recording.finish(now_ns)
+        try:
+            recording.finish(now_ns)
+        finally:
+            self._recording = None
         bag, seconds = recording.thread.bag, (now_ns - recording.start_ns) * 1e-9
         parts = [f'{bag.path}: {seconds:.1f} s, {bag.counts.total()} messages']
         parts += [why] if why else []
         parts += self._faults(recording)
         recording.sentence = '; '.join(parts) + '.'
+        self._last = f'The last recording: {recording.sentence}'
         recording.over.set()
-        level = 'warn' if self._faults(recording) else 'ok'
-        self.diagnostics.report('recording', level, recording.sentence)
+        self.diagnostics.report('recording', self._level(recording), recording.sentence)
         return recording.sentence
 
     def _discard(self) -> str:
@@ -200,15 +217,32 @@ class EpisodeRecorder(EvaNode):
             recording, self._recording = self._recording, None
             if recording is None:
                 raise UserError('Nothing is being recorded.')
-            recording.thread.discard()
-            recording.sentence = f'{recording.thread.bag.path} was discarded.'
-            recording.over.set()
+            path, self._last = recording.thread.bag.path, ''
+            try:
+                recording.thread.discard()
+                recording.sentence = f'{path} was discarded.'
+            except OSError as error:
+                recording.sentence = f'{path} cannot be removed: {error.strerror}.'
+                raise UserError(recording.sentence) from None
+            finally:
+                recording.over.set()
         self.diagnostics.report('recording', 'ok', recording.sentence)
         return recording.sentence
+
+    def _level(self, recording: Recording) -> str:
+        if recording.thread.failure:
+            return 'error'
+        return 'warn' if self._faults(recording) else 'ok'
 
     def _faults(self, recording: Recording) -> list[str]:
         """Return what is wrong with the recording up to now, a phrase each."""
         found = [recording.thread.failure] if recording.thread.failure else []
+        if self.param('use_sim_time') and (clocks := several_clocks(self)):
+            found.append(clocks.rstrip('.'))
+        found += [
+            f"'{topic}' is published and not recorded: its message type is not installed here"
+            for topic in self._heard.missed()
+        ]
         silent = [name for name in self._needed if not self._heard.topics[name].count]
         if silent:
             found.append(f'nothing was heard on {", ".join(silent)}')
@@ -228,9 +262,13 @@ class EpisodeRecorder(EvaNode):
 
     def _on_message(self, topic: str, data: bytes) -> None:
         with self._lock:
-            if self._recording:
-                put = self._recording.put if topic in self._needed else self._recording.thread.put
-                put(_in_bag(topic), self.now_ns(), data)
+            recording = self._recording
+            if recording is None:
+                return
+            if _in_bag(topic) not in recording.thread.topics:
+                self._name_topic(recording.thread, topic)
+            put = recording.put if topic in self._needed else recording.thread.put
+            put(_in_bag(topic), self.now_ns(), data)
 
     def _on_episode(self, message: Episode) -> None:
         """Take a judge's word; an episode that is judged is over."""
@@ -257,6 +295,9 @@ class EpisodeRecorder(EvaNode):
                 self.diagnostics.report('disk', 'ok', 'enough room', free_gb=round(free, 1))
             if not self._recording:
                 return
+            if self._recording.thread.failure:
+                self._finish('')
+                return
             faults = [*self._faults(self._recording), *self._silences(self._recording)]
             bag = self._recording.thread.bag
             said = '; '.join(faults) or f'recording {bag.path}'
@@ -281,6 +322,17 @@ class EpisodeRecorder(EvaNode):
         free, least = self._free_gb(), self.param('stop_free_gb')
         if free < least:
             raise UserError(f'Only {free:.1f} GB are free on the disk (at least {least:g}).')
+
+    def _refuse_without_clock(self) -> None:
+        if not self.param('use_sim_time'):
+            return
+        if sentence := several_clocks(self):
+            raise UserError(sentence)
+        if not self.now_ns():
+            raise UserError(
+                f'use_sim_time is set and nothing was heard on {topics.CLOCK}: is the simulator '
+                'running?'
+            )
 
     # The action.
 

@@ -1,5 +1,8 @@
 """Quality of service by what a topic is for (REP-2003; research: the ROS facts, section 7)."""
 
+from typing import Any
+
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import HistoryPolicy
 from rclpy.qos import qos_profile_sensor_data
@@ -39,3 +42,23 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+
+
+def as_recorded(profile: QoSProfile) -> dict[str, Any]:
+    """Return what a publisher offers as rosbag2 writes it into a bag, by names, version 9."""
+    return {
+        'history': profile.history.name.lower(),
+        'depth': profile.depth,
+        'reliability': profile.reliability.name.lower(),
+        'durability': profile.durability.name.lower(),
+        'deadline': _span(profile.deadline),
+        'lifespan': _span(profile.lifespan),
+        'liveliness': profile.liveliness.name.lower(),
+        'liveliness_lease_duration': _span(profile.liveliness_lease_duration),
+        'avoid_ros_namespace_conventions': profile.avoid_ros_namespace_conventions,
+    }
+
+
+def _span(duration: Duration) -> dict[str, int]:
+    seconds, rest = divmod(duration.nanoseconds, 10**9)
+    return {'sec': seconds, 'nsec': rest}

@@ -1,38 +1,40 @@
 """Record topics as they pass into a rosbag2 MCAP bag, byte for byte, without rosbag2_py."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-import threading
 import time
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
-from rosbags.interfaces import Connection
-from rosbags.rosbag2 import StoragePlugin
-from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.typestore import typestore
+from eva_ros.episodes.recorded_bag import RecordedBag
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 from eva_ros.ros import topics
+from eva_ros.ros.bag_thread import BagThread
+from eva_ros.ros.heard_topics import message_class
+from eva_ros.ros.qos import as_recorded
+from eva_ros.ros.qos import CLOCK
 from eva_ros.ros.qos import LATCHED
+from eva_ros.ros.recorded_topics import command_topics
 
-_LATCHED_TOPICS = (topics.SAFETY_STATE, topics.EPISODE)
 # Deep, because images come in bursts; reliable, because a rollout fills many packets.
 _QUEUE = QoSProfile(depth=200, reliability=ReliabilityPolicy.RELIABLE)
+_QUALITIES = {topics.SAFETY_STATE: LATCHED, topics.EPISODE: LATCHED, topics.CLOCK: CLOCK}
 
 
 def recorded_topics(robot: Robot) -> dict[str, str]:
     """Return the type of each topic that a run leaves behind, by relative name."""
     images = {camera.topic: 'sensor_msgs/msg/CompressedImage' for camera in robot.cameras.values()}
     states = dict.fromkeys(robot.joint_state_topics, 'sensor_msgs/msg/JointState')
-    commands = {arm.controller.topic: arm.controller.type for arm in robot.arms.values()}
     return {
         **images,
         **states,
-        **commands,
+        **command_topics(robot),
+        topics.CLOCK: 'rosgraph_msgs/msg/Clock',
         topics.OBSERVATION: 'eva_msgs/msg/Observation',
         topics.ROLLOUT: 'eva_msgs/msg/Rollout',
         topics.CHUNK: 'eva_msgs/msg/ActionChunk',
@@ -46,47 +48,56 @@ def recorded_topics(robot: Robot) -> dict[str, str]:
 
 
 class RunRecorder:
-    """Writes what is heard on a node's topics into a bag; `close` finishes it."""
+    """Writes what is heard on a node's topics into a bag; `close` finishes it.
+
+    Messages are logged in the node's ROS time, which is that of their stamps: a player that gives
+    the time lets every node work as it did. When this machine's clock says they came is kept as
+    the time at which they were published.
+
+    Attributes:
+        counts: messages heard, by topic.
+    """
 
     def __init__(self, node: Node, path: Path, types: Mapping[str, str]) -> None:
         """Begin.
 
         Args:
-            node: hears the topics; somebody spins it.
+            node: hears the topics; somebody spins it, and its time has begun.
             path: folder of the bag; it must not exist.
             types: type of each topic, by relative name.
         """
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._writer.open()
-        self._lock = threading.Lock()
-        self._closed = False
-        self.counts: dict[str, int] = {}
-        store = typestore()
-        for topic, name in types.items():
-            full = node.resolve_topic_name(topic)
-            connection = self._writer.add_connection(full, name, typestore=store)
+        self._node = node
+        self._thread = BagThread(RecordedBag(path, {}))
+        self.counts: Counter[str] = Counter()
+        for topic, kind in types.items():
             node.create_subscription(
-                _message_class(name),
+                message_class(kind),
                 topic,
-                partial(self._write, connection),
-                LATCHED if topic in _LATCHED_TOPICS else _QUEUE,
+                partial(self._write, node.resolve_topic_name(topic), kind),
+                _QUALITIES.get(topic, _QUEUE),
                 raw=True,
             )
 
     def close(self) -> None:
-        """Finish the bag; what is heard later is left out."""
-        with self._lock:
-            self._closed = True
-            self._writer.close()
+        """Finish the bag; what is heard later is left out.
 
-    def _write(self, connection: Connection, data: bytes) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._writer.write(connection, time.time_ns(), data)
-            self.counts[connection.topic] = self.counts.get(connection.topic, 0) + 1
+        Raises:
+            UserError: the bag does not hold everything that was heard.
+        """
+        overflown = self._thread.overflown
+        self._thread.close({})
+        if self._thread.failure:
+            raise UserError(f'{self._thread.bag.path}: {self._thread.failure}.')
+        if overflown:
+            raise UserError(
+                f'{self._thread.bag.path}: the disk was too slow for {overflown} messages.'
+            )
 
-
-def _message_class(name: str) -> type:
-    package, _, kind = name.split('/')
-    return getattr(import_module(f'{package}.msg'), kind)
+    def _write(self, topic: str, kind: str, data: bytes) -> None:
+        if topic not in self._thread.topics:
+            found = self._node.get_publishers_info_by_topic(topic)
+            offered = [as_recorded(info.qos_profile) for info in found]
+            self._thread.add_topic(topic, kind, offered)
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._thread.put(topic, now_ns, data, time.time_ns())
+        self.counts[topic] += 1
