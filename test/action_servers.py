@@ -1,11 +1,12 @@
-"""FollowJointTrajectory servers for the arms; a stand-in for control_msgs where it is missing.
+"""FollowJointTrajectory servers for the arms; stand-ins for message packages that are missing.
 
-The wheels have no control_msgs. For these tests alone a package of that name is built into a
-temporary folder, from a definition that holds the public fields which the node uses; where the
-real package is installed, it is taken.
+The wheels have neither control_msgs nor tf2_msgs. For these tests alone packages of those names
+are built into a temporary folder, from definitions that hold the public fields which the nodes
+use; where the real package is installed, it is taken.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 import ctypes
 import importlib
@@ -26,7 +27,7 @@ from rclpy.node import Node
 from ros_harness import TIMEOUT_S
 
 ACTION = 'control_msgs/action/FollowJointTrajectory'
-DEFINITION = """trajectory_msgs/JointTrajectory trajectory
+GOAL = """trajectory_msgs/JointTrajectory trajectory
 ---
 int32 SUCCESSFUL=0
 int32 INVALID_GOAL=-1
@@ -35,18 +36,37 @@ int32 error_code
 string error_string
 ---
 """
+STATE = """std_msgs/Header header
+string[] joint_names
+trajectory_msgs/JointTrajectoryPoint reference
+trajectory_msgs/JointTrajectoryPoint feedback
+trajectory_msgs/JointTrajectoryPoint error
+trajectory_msgs/JointTrajectoryPoint output
+"""
+STAND_INS = {
+    'control_msgs': (
+        ('std_msgs', 'trajectory_msgs'),
+        {
+            'action/FollowJointTrajectory.action': GOAL,
+            'msg/JointTrajectoryControllerState.msg': STATE,
+        },
+    ),
+    'tf2_msgs': (
+        ('geometry_msgs',),
+        {'msg/TFMessage.msg': 'geometry_msgs/TransformStamped[] transforms\n'},
+    ),
+}  # fmt: skip
 CMAKE = """cmake_minimum_required(VERSION 3.8)
-project(control_msgs)
+project({name})
 find_package(ament_cmake REQUIRED)
 find_package(rosidl_default_generators REQUIRED)
-find_package(trajectory_msgs REQUIRED)
-rosidl_generate_interfaces(${PROJECT_NAME} "action/FollowJointTrajectory.action"
-  DEPENDENCIES trajectory_msgs)
+{find}
+rosidl_generate_interfaces(${{PROJECT_NAME}} {files} DEPENDENCIES {needs})
 ament_package()
 """
 PACKAGE = """<?xml version="1.0"?>
 <package format="3">
-  <name>control_msgs</name>
+  <name>{name}</name>
   <version>0.0.0</version>
   <description>A stand-in for the tests of eva_ros; not for use.</description>
   <maintainer email="maintainers@eva-ros.invalid">EVA for ROS 2 maintainers</maintainer>
@@ -54,7 +74,7 @@ PACKAGE = """<?xml version="1.0"?>
   <buildtool_depend>ament_cmake</buildtool_depend>
   <buildtool_depend>rosidl_default_generators</buildtool_depend>
   <depend>action_msgs</depend>
-  <depend>trajectory_msgs</depend>
+  {depends}
   <exec_depend>rosidl_default_runtime</exec_depend>
   <member_of_group>rosidl_interface_packages</member_of_group>
   <export><build_type>ament_cmake</build_type></export>
@@ -65,31 +85,51 @@ PACKAGE = """<?xml version="1.0"?>
 @contextmanager
 def follow_joint_trajectory(folder: Path) -> Iterator[type]:
     """Give the action: of the real package, or of a stand-in that is gone again afterwards."""
-    if importlib.util.find_spec('control_msgs') is not None:
+    with message_packages(folder, ['control_msgs']):
         yield importlib.import_module('control_msgs.action').FollowJointTrajectory
+
+
+@contextmanager
+def message_packages(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Let packages be imported: the real ones, or stand-ins that are gone again afterwards."""
+    names = [name for name in names if importlib.util.find_spec(name) is None]
+    if not names:
+        yield
         return
     path, environment = list(sys.path), dict(os.environ)
-    _import_from(_build(folder))
+    _import_from(_build(folder, names), names)
     try:
-        yield importlib.import_module('control_msgs.action').FollowJointTrajectory
+        yield
     finally:
         sys.path[:] = path
-        for name in [name for name in sys.modules if name.partition('.')[0] == 'control_msgs']:
-            del sys.modules[name]
+        for module in [name for name in sys.modules if name.partition('.')[0] in names]:
+            del sys.modules[module]
         for name in ('LD_LIBRARY_PATH', 'AMENT_PREFIX_PATH'):
             os.environ.pop(name)
             os.environ.update({key: environment[key] for key in {name} & set(environment)})
         importlib.invalidate_caches()
 
 
-def _build(folder: Path) -> Path:
+def _write(source: Path, name: str) -> None:
+    needs, files = STAND_INS[name]
+    for file, text in files.items():
+        path = source / name / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    find = '\n'.join(f'find_package({need} REQUIRED)' for need in needs)
+    quoted = ' '.join(f'"{file}"' for file in files)
+    cmake = CMAKE.format(name=name, find=find, files=quoted, needs=' '.join(needs))
+    (source / name / 'CMakeLists.txt').write_text(cmake)
+    depends = ''.join(f'<depend>{need}</depend>' for need in needs)
+    (source / name / 'package.xml').write_text(PACKAGE.format(name=name, depends=depends))
+
+
+def _build(folder: Path, names: Sequence[str]) -> Path:
     if shutil.which('colcon', path=_environment()['PATH']) is None:
-        pytest.skip('neither control_msgs nor colcon is installed')
-    source = folder / 'control_msgs'
-    (source / 'action').mkdir(parents=True)
-    (source / 'action' / 'FollowJointTrajectory.action').write_text(DEFINITION)
-    (source / 'CMakeLists.txt').write_text(CMAKE)
-    (source / 'package.xml').write_text(PACKAGE)
+        pytest.skip(f'neither {names[0]} nor colcon is installed')
+    source = folder / 'src'
+    for name in names:
+        _write(source, name)
     command = [
         'colcon', '--log-base', folder / 'log', 'build', '--base-paths', source, '--build-base',
         folder / 'build', '--merge-install', '--install-base', folder / 'install',
@@ -113,13 +153,13 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _import_from(prefix: Path) -> None:
-    """Make the package importable in this process, which has started without it."""
+def _import_from(prefix: Path, names: Sequence[str]) -> None:
+    """Make packages importable in this process, which has started without them."""
     (packages,) = prefix.glob('lib/python3*/site-packages')
     sys.path.append(str(packages))
     for name, where in (('LD_LIBRARY_PATH', prefix / 'lib'), ('AMENT_PREFIX_PATH', prefix)):
         os.environ[name] = os.pathsep.join(filter(None, [str(where), os.environ.get(name)]))
-    left = sorted((prefix / 'lib').glob('libcontrol_msgs*.so'))
+    left = sorted(path for name in names for path in (prefix / 'lib').glob(f'lib{name}*.so'))
     while left:
         waiting = [path for path in left if not _loaded(path)]
         assert len(waiting) < len(left), f'cannot be loaded: {waiting}'

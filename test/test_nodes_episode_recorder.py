@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from action_msgs.msg import GoalStatus
 from episode_bags import joints_at
 from episode_bags import jpeg
 from episode_bags import picture
@@ -42,6 +43,7 @@ from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.bag_thread import BagThread
+from eva_ros.ros.run_recorder import RunRecorder
 from eva_ros.ros.stamps import to_time
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
@@ -443,3 +445,73 @@ def test_a_disk_that_fails_ends_in_a_sentence(tmp_path):
     thread.put('/text', 1, b'x')
     thread.close({})
     assert thread.failure == 'the bag cannot be written: No space left on device'
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (OSError(28, 'No space left on device'), 'No space left on device'),
+        # Not only what a disk says: the thread that writes must not end without a word.
+        (ValueError('a chunk too long'), 'ValueError: a chunk too long'),
+    ],
+)
+def test_a_bag_that_cannot_be_written_is_never_reported_as_recorded(graph, tmp_path, error, words):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    client = ActionClient(graph.probe, RecordEpisode, topics.RECORD_EPISODE)
+    assert client.wait_for_server(TIMEOUT_S)
+
+    def fail(*_):
+        raise error
+
+    start(graph, drivers, node)
+    with node._lock:  # the node's watch, too, ends what cannot be written
+        node._recording.thread.bag.write = fail
+        drivers.send(1)
+        node._recording.thread.put('/episode', 1, b'')
+        graph.wait_for(lambda: node._recording.thread.failure)
+    answer = trigger(graph, topics.STOP)
+    assert not answer.success and f'the bag cannot be written: {words}' in answer.message
+    assert node.diagnostics._health['recording'].level == 'error'
+    handle = wait(client.send_goal_async(RecordEpisode.Goal(instruction='wait')))
+    graph.wait_for(lambda: node._recording)
+    node._recording.thread.bag.close = fail
+    node._recording.thread.bag.flush = fail
+    answer = wait(handle.get_result_async())
+    assert answer.status == GoalStatus.STATUS_ABORTED
+    assert answer.result.outcome == RecordEpisode.Result.ERROR
+    assert words in answer.result.message
+    client.destroy()
+
+
+def test_a_bag_that_cannot_be_removed_is_said_and_ends_the_recording(graph, tmp_path):
+    drivers = Drivers(graph)
+    node = recorder(graph, tmp_path / 'bags')
+    start(graph, drivers, node)
+    recording = node._recording
+
+    def fail():
+        raise OSError(30, 'Read-only file system')
+
+    recording.thread.bag.discard = fail
+    answer = trigger(graph, topics.DISCARD)
+    assert not answer.success and 'cannot be removed: Read-only file system' in answer.message
+    assert recording.over.is_set()
+
+
+def test_a_run_whose_bag_lacks_something_is_no_run(graph, tmp_path):
+    speaker = graph.publisher(String, 'words', 10, listeners=0)
+    for name, spoil, words in (
+        ('full', lambda thread: setattr(thread.bag, 'close', fail_to_write), 'No space left'),
+        ('slow', lambda thread: setattr(thread, '_most', -1), r'too slow for \d+ messages'),
+    ):
+        run = RunRecorder(graph.probe, tmp_path / name, {'words': 'std_msgs/msg/String'})
+        spoil(run._thread)
+        graph.wait_for(lambda: speaker.get_subscription_count())
+        graph.wait_for(lambda run=run: speaker.publish(String(data='x')) or run.counts)
+        with pytest.raises(UserError, match=words):
+            run.close()
+
+
+def fail_to_write(*_):
+    raise OSError(28, 'No space left on device')
