@@ -16,7 +16,9 @@ MESSAGES = ROOT / 'eva_msgs'
 TEXTS = ROOT / 'eva_ros' / 'episodes' / 'eva_msgs_texts'
 # Python module -> key in package.xml, where they differ.
 KEYS = {'yaml': 'python3-yaml', 'cv2': 'python3-opencv'}
-ROS_MODULE = re.compile(r'^(rclpy|ament_index_python|launch|launch_ros|cv_bridge|\w+_msgs|\w+_interfaces|std_srvs)$')
+ROS_MODULE = re.compile(
+    r'^(rclpy|ament_index_python|launch|launch_ros|cv_bridge|\w+_msgs|\w+_interfaces|std_srvs)$'
+)
 # Looked for where it is installed, done without where it is not.
 OPTIONAL = {'control_msgs'}
 
