@@ -25,6 +25,8 @@ import yaml
 
 from eva_msgs.msg import Observation
 from eva_ros.episodes.bag_search import find_bags
+from eva_ros.episodes.check import check_bag
+from eva_ros.episodes.views import load_view
 from eva_ros.nodes.camera_ingest import CameraIngest
 from eva_ros.nodes.sim_robot import SimRobotNode
 from eva_ros.robot.spec import load_robot
@@ -230,3 +232,5 @@ def test_arms_that_take_actions_are_recorded_with_what_their_controllers_ask_and
         assert sorted(frames) == ['left_base', 'right_base']
         (state,) = [m for t, m in read if t == '/left_arm_controller/controller_state']
         assert state.reference.positions.tolist() == [0.25]
+        reasons = ' '.join(check_bag(bag, ROBOT, load_view('aloha_sim')).reasons)
+        assert 'controller_state' not in reasons and 'tf_static' not in reasons
