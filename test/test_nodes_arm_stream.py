@@ -140,5 +140,5 @@ def test_nothing_is_said_of_trajectory_controllers_where_there_are_none(piper):
         return [s.message for s in statuses if s.name == f'/{NODE}: controllers']
 
     assert piper.graph.wait_for(said)[-1] == (
-        'Both arms are streamed targets: no trajectory controller to ask.'
+        'No trajectory controller is asked: targets are streamed to the left and right arm.'
     )

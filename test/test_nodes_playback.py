@@ -11,6 +11,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
+from robot_files import robot_content
+from robot_files import write_robot
 from ros_harness import Graph
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
@@ -192,14 +194,11 @@ def test_arms_that_take_actions_are_recorded_with_what_their_controllers_ask_and
     from control_msgs.msg import JointTrajectoryControllerState
     from tf2_msgs.msg import TFMessage
 
-    content = yaml.safe_load(ROBOT.path.read_text())
-    content['urdf'] = str(ROBOT.urdf)
+    content = robot_content()
     for arm, entry in content['arms'].items():
-        entry['controller'].update(
-            type=ACTION, topic=f'{arm}_arm_controller/follow_joint_trajectory'
-        )
-    robot = tmp_path / 'robot.yaml'
-    robot.write_text(yaml.safe_dump(content))
+        name = f'{arm}_arm_controller/follow_joint_trajectory'
+        entry['controller'].update(type=ACTION, topic=name)
+    robot = write_robot(tmp_path, content)
     drivers = Drivers(graph)
     # A static frame of each arm's own robot_state_publisher.
     for arm in ROBOT.arms:

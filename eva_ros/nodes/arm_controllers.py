@@ -33,10 +33,12 @@ class ControllerStarts:
     def __init__(self, node: EvaNode, robot: Robot) -> None:
         self._simulated = robot.simulated
         self._clients: dict[str, Any] = {}
+        self._streamed: list[str] = []
         self._answers: dict[str, dict[str, bool | None]] = {}
         self._asked: dict[str, list[Future]] = {}
         for name, arm in robot.arms.items():
             if arm.controller.type == STREAM:
+                self._streamed.append(name)
                 continue
             owner = node.resolve_topic_name(arm.controller.topic).rpartition('/')[0]
             if owner:
@@ -83,7 +85,10 @@ class ControllerStarts:
         """Return what is known, for the diagnostics."""
         wrong, unknown = self.at_measured_joints(), self.unknown()
         if not self._answers:
-            return Health('ok', 'Both arms are streamed targets: no trajectory controller to ask.')
+            arms = ' and '.join(self._streamed)
+            return Health('ok', (
+                f'No trajectory controller is asked: targets are streamed to the {arms} arm.'
+            ))  # fmt: skip
         if wrong:
             return Health('error', begins_at_measured(wrong))
         if unknown:
