@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+import torch
 
 from eva_ros.episodes.dataset import Episode
 from eva_ros.episodes.ingest import Observation
@@ -20,6 +21,7 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.robot.motion import minimum_jerk
+from eva_ros.training.finite import require_finite
 
 FILE = 'controls.npz'
 # Side lengths of a stored start view are those of the view divided by this.
@@ -139,7 +141,7 @@ def load(folder: Path, robot: str, view: str) -> Controls:
     """Read controls and make sure that they were recorded in this world.
 
     Raises:
-        UserError: there are none, or they are of another robot or view.
+        UserError: there are none, they are of another robot or view, or a motion is not finite.
     """
     try:
         about = json.loads((folder / 'eva.json').read_text(encoding='utf-8'))
@@ -150,6 +152,8 @@ def load(folder: Path, robot: str, view: str) -> Controls:
             f'{folder} holds no readable controls ({error}): make them with '
             '`eva evaluate prepare-controls --bags BAGS --out FOLDER`.'
         ) from error
+    motions = {f'{task}.motions': torch.from_numpy(found.motions) for task, found in tasks.items()}
+    require_finite(motions, str(folder / FILE), 'prepare the controls again')
     for what, wanted in (('robot', robot), ('view', view)):
         if about[what] != wanted:
             raise UserError(

@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 import torch
 
 from eva_ros.errors import UserError
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.resume import read_tensors
 from eva_ros.idm.resume import write_json
 from eva_ros.idm.resume import write_tensors
+from eva_ros.training.weights import load_weights
 
 FORMAT = 1
 KIND = 'idm'
@@ -76,7 +75,8 @@ def load_idm(folder: Path | str, robot: Any = None, view: Any = None) -> Inverse
         view: the view it shall read (name, height, width, rate_hz, cameras); any if None.
 
     Raises:
-        UserError: no such checkpoint, or it was trained for another robot, view or rate.
+        UserError: no such checkpoint, it was trained for another robot, view or rate, or a weight
+            is missing, foreign or not finite.
     """
     folder = Path(folder)
     eva, config = _read_json(folder / 'eva.json'), _read_json(folder / 'config.json')
@@ -91,16 +91,7 @@ def load_idm(folder: Path | str, robot: Any = None, view: Any = None) -> Inverse
     if view is not None:
         _check_view(folder, eva, view)
     model = InverseDynamics(IdmConfig.from_dict(config))
-    try:
-        tensors, _ = read_tensors(folder / 'model.safetensors')
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f'{folder}/model.safetensors cannot be read ({error}): copy it again, or train anew.'
-        ) from error
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f'{folder}/model.safetensors does not fit its config.json.') from error
+    load_weights(model, folder / 'model.safetensors')
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(requires_grad=False)
 

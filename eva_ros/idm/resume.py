@@ -8,14 +8,21 @@ import sys
 import time
 from typing import Any
 
-from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
+from eva_ros.training.finite import require_finite
+from eva_ros.training.weights import read_weights
+
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON facts as one safetensors file, whole or not at all."""
+    """Write tensors and JSON facts as one safetensors file, whole or not at all.
+
+    Raises:
+        NotFiniteError: a value is not finite; what is on disk stays.
+    """
+    require_finite(tensors, str(path), 'it is left as it was')
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f'{path.name}.part')
     contiguous = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
@@ -34,10 +41,13 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and the facts that `write_tensors` wrote."""
-    with safe_open(path, 'pt') as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return tensors, json.loads((file.metadata() or {}).get('facts', '{}'))
+    """Return the tensors and the facts that `write_tensors` wrote.
+
+    Raises:
+        UserError: the file is damaged, or a value is not finite.
+    """
+    tensors, metadata = read_weights(path)
+    return tensors, json.loads(metadata.get('facts', '{}'))
 
 
 def pack(**parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

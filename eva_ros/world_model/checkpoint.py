@@ -6,23 +6,34 @@ scheduler/          FlowMatchEulerDiscreteScheduler
 codec/, text/       the linear codec and the words
 """
 
+from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import fields
 import json
 from pathlib import Path
+import re
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
-from safetensors import SafetensorError
 import torch
+from torch import nn
+from torch import Tensor
 
 from eva_ros.errors import UserError
+from eva_ros.training.finite import require_finite
+from eva_ros.training.weights import load_weights
+from eva_ros.training.weights import read_weights
+from eva_ros.training.weights import require_fit
 from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.text import WordEncoder
 
 FORMAT = 1
+_ADAPTER_WEIGHTS = 'pytorch_lora_weights.safetensors'
+# Where peft's settings stand in that file.
+_ADAPTER_METADATA = 'lora_adapter_metadata'
 
 
 def save_world_model(
@@ -31,13 +42,21 @@ def save_world_model(
     training: dict | None = None,
     dtype: torch.dtype = torch.bfloat16,
 ) -> None:
-    """Write a checkpoint folder; weights of the transformer in bfloat16 (half the size)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint folder; weights of the transformer in bfloat16 (half the size).
+
+    Raises:
+        NotFiniteError: a weight is not finite; nothing is written.
+    """
     # Without the path that it was loaded from, which says nothing anywhere else.
     config = {k: v for k, v in model.transformer.config.items() if k != '_name_or_path'}
     saved = WanTransformer3DModel.from_config(config)
     saved.load_state_dict(model.transformer.state_dict())
-    saved.to(dtype).save_pretrained(folder / 'transformer')
+    saved.to(dtype)
+    weights = {'transformer': saved, 'codec': model.codec, 'text': model.text}
+    for name, part in weights.items():
+        require_finite(part.state_dict(), f'{folder / name}', 'it is not written')
+    folder.mkdir(parents=True, exist_ok=True)
+    saved.save_pretrained(folder / 'transformer')
     model.scheduler.save_pretrained(folder / 'scheduler')
     model.codec.save(folder / 'codec')
     model.text.save(folder / 'text')
@@ -62,20 +81,17 @@ def load_world_model(
         view: the ViewSpec of the cameras; another size, name or rate is refused.
 
     Raises:
-        UserError: something is missing or does not fit, said in one sentence.
+        UserError: something is missing, not finite or does not fit, said in one sentence.
     """
     folder = Path(folder)
     settings = read_settings(folder)
     _check_world(folder, settings, robot, view)
     try:
-        transformer = WanTransformer3DModel.from_pretrained(
-            folder / 'transformer', torch_dtype=torch.float32, local_files_only=True
-        )
         model = WorldModel(
             settings,
             LinearCodec.load(folder / 'codec'),
             WordEncoder.load(folder / 'text'),
-            transformer,
+            _load_transformer(folder / 'transformer'),
             FlowMatchEulerDiscreteScheduler.from_pretrained(
                 folder / 'scheduler', local_files_only=True
             ),
@@ -85,6 +101,16 @@ def load_world_model(
     if lora is not None:
         load_adapter(model, Path(lora))
     return model.eval().requires_grad_(False)
+
+
+def _load_transformer(folder: Path) -> WanTransformer3DModel:
+    config = WanTransformer3DModel.load_config(folder, local_files_only=True)
+    transformer = WanTransformer3DModel.from_config(config)
+    paths = sorted(folder.glob('*.safetensors'))
+    if not paths:
+        raise UserError(f'{folder} holds no weights (*.safetensors): copy it again.')
+    load_weights(transformer, *paths)
+    return transformer
 
 
 def read_settings(folder: Path) -> WorldSettings:
@@ -109,7 +135,8 @@ def load_adapter(model: WorldModel, folder: Path) -> None:
     """Load a LoRA adapter trained for these weights into the transformer.
 
     Raises:
-        UserError: it is missing, or belongs to another checkpoint.
+        UserError: it is missing, belongs to another checkpoint, or a weight is missing, foreign or
+            not finite.
     """
     path = folder / 'eva.json'
     if not path.is_file():
@@ -122,20 +149,33 @@ def load_adapter(model: WorldModel, folder: Path) -> None:
             f'The adapter {folder} was trained on the world model {meta.get("world_model")}, '
             f'not on {model.settings.name}: align again, or load that one.'
         )
-    weights = 'pytorch_lora_weights.safetensors'
-    try:
-        model.transformer.load_lora_adapter(
-            str(folder),
-            prefix=None,
-            weight_name=weights,
-            use_safetensors=True,
-            local_files_only=True,
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f'The adapter {folder / weights} cannot be read ({error}): copy it or align again.'
-        ) from error
+    path = folder / _ADAPTER_WEIGHTS
+    tensors, metadata = read_weights(path)
+    about = json.loads(metadata[_ADAPTER_METADATA]) if _ADAPTER_METADATA in metadata else None
+    targets = about['target_modules'] if about else _targets(tensors)
+    require_fit(path, tensors, _adapter_shapes(model.transformer, targets, tensors))
+    model.transformer.load_lora_adapter(tensors, prefix=None, metadata=about)
     model.adapter_name = f'+{folder.name}'
+
+
+def _targets(names: Iterable[str]) -> list[str]:
+    """Return which modules of a block an adapter changes, by the names of its weights."""
+    modules = (name.rpartition('.lora_')[0] for name in names)
+    return sorted({re.sub(r'^.*?blocks\.\d+\.', '', module) for module in modules})
+
+
+def _adapter_shapes(
+    transformer: nn.Module, targets: list[str], tensors: Mapping[str, Tensor]
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights of an adapter of these modules, by their names."""
+    rank = next((t.shape[0] for name, t in tensors.items() if '.lora_A.' in name), 0)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, module in transformer.named_modules():
+        adapted = any(f'.{name}'.endswith(f'.{target}') for target in targets)
+        if adapted and isinstance(module, nn.Linear):
+            shapes[f'{name}.lora_A.weight'] = (rank, module.in_features)
+            shapes[f'{name}.lora_B.weight'] = (module.out_features, rank)
+    return shapes
 
 
 def _check_world(folder: Path, settings: WorldSettings, robot: str | None, view) -> None:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
 from safetensors.torch import save_file
 import torch
 from torch import nn
 from torch import Tensor
 
 from eva_ros.errors import UserError
+from eva_ros.training.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class LinearCodec(nn.Module):
         """Read a codec back from the folder that save wrote."""
         config = CodecConfig(**json.loads((folder / 'config.json').read_text()))
         codec = cls(config)
-        codec.load_state_dict(load_file(folder / 'codec.safetensors'))
+        load_weights(codec, folder / 'codec.safetensors')
         return codec
 
 

@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 import re
 
-from safetensors.torch import load_file
 from safetensors.torch import save_file
 import torch
 from torch import nn
 from torch import Tensor
 
 from eva_ros.errors import UserError
+from eva_ros.training.weights import load_weights
 
 _PAD = 0
 
@@ -82,6 +82,5 @@ class WordEncoder(nn.Module):
     def load(cls, folder: Path) -> 'WordEncoder':
         """Read an encoder back from the folder that save wrote."""
         encoder = cls(**json.loads((folder / 'words.json').read_text()))
-        state = load_file(folder / 'text.safetensors')
-        encoder.load_state_dict({k: v.float() for k, v in state.items()})
+        load_weights(encoder, folder / 'text.safetensors')
         return encoder
