@@ -25,13 +25,18 @@ WORDS = ('touch', 'the', 'cube', 'with', 'left', 'right', 'arm')
 INSTRUCTION = 'touch the cube with the left arm'
 
 
-def small_world_model(folder, robot=ROBOT.name, steps=3):
-    """Write a world model whose dreams stand nearly still, and return its folder."""
+def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0):
+    """Write a world model whose dreams stand nearly still, and return its folder.
+
+    Args:
+        scale: of what the codec decodes; 3e38 makes dreams that are not finite of finite weights.
+    """
     torch.manual_seed(0)
     settings = WorldSettings(
         'small', robot, VIEW.name, VIEW.height, VIEW.width, VIEW.rate_hz, VIEW.frames, steps=steps
     )
     codec = LinearCodec(CodecConfig(VIEW.height, VIEW.width, channels=8))
+    codec.change_scale.fill_(scale)
     text = WordEncoder(WORDS)
     transformer = small_wan(8, text.width, width=64, layers=1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -39,13 +44,17 @@ def small_world_model(folder, robot=ROBOT.name, steps=3):
     return folder
 
 
-def small_idm(folder, pose, robot=ROBOT):
-    """Write a decoder that reads one pose [14] from whatever it sees, and return its folder."""
+def small_idm(folder, pose, robot=ROBOT, bias=0.0):
+    """Write a decoder that reads one pose [14] from whatever it sees, and return its folder.
+
+    Args:
+        bias: added to the pose; 3e38 and such a pose make an infinite reading of finite weights.
+    """
     shape = {'widths': (8, 16), 'keypoints': 4, 'values': 2, 'hidden': 16}
     model = InverseDynamics(IdmConfig.of(robot, VIEW, **shape))
     for head in model.heads.values():
         torch.nn.init.zeros_(head.joints.weight)
-        torch.nn.init.zeros_(head.joints.bias)
+        torch.nn.init.constant_(head.joints.bias, bias)
     model.mean.copy_(torch.tensor(pose, dtype=torch.float32))
     save_idm(model, folder, {}, view_fingerprint(VIEW))
     return folder

@@ -897,6 +897,16 @@ OTHERS = {
     'chunk, or going home, while a hold that was lost could still show':
         'test_nothing_begins_right_after_a_hold',
     'operator holds': 'test_the_operator_holds',
+    'weight of the world model or its adapter that is NaN':
+        'test_nodes_models.test_a_world_model_with_a_weight_that_is_nan_is_refused_at_configure',
+    'weight of the decoder that is NaN':
+        'test_nodes_models.test_an_idm_with_a_weight_that_is_nan_is_refused_at_configure',
+    'observation with a joint that is NaN':
+        'test_nodes_models.test_an_observation_with_a_joint_that_is_nan_is_said_and_not_dreamed_of',
+    'dream that is not finite':
+        'test_nodes_system.test_a_dream_that_is_not_finite_ends_the_task_and_the_arms_rest',
+    'reading of a dream that is not finite':
+        'test_nodes_models.test_a_reading_that_is_not_finite_makes_no_chunk_and_a_report',
     'camera lost': 'test_nothing_more_comes_from_upstream',
     'upstream node killed (SIGKILL) in mid-motion':
         'test_an_upstream_node_that_is_killed_in_mid_motion',

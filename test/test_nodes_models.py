@@ -3,12 +3,15 @@
 import threading
 
 from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticStatus
 import numpy as np
 import pytest
 from rclpy.action import ActionClient
 from ros_harness import Graph
 from ros_harness import TIMEOUT_S
 from ros_harness import wait
+from safetensors.torch import load_file
+from safetensors.torch import save_file
 from small_models import INSTRUCTION
 from small_models import renamed
 from small_models import ROBOT
@@ -19,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
 from eva_ros.episodes.ingest import Observation as Observed
@@ -226,6 +230,74 @@ def test_an_idm_of_another_robot_is_refused_at_configure(graph: Graph, tmp_path)
     assert "trained on robot 'other'" in thread.refusal
 
 
+def spoil(path, name):
+    """Plant a nan in a tensor of a safetensors file."""
+    tensors = load_file(path)
+    tensors[name].view(-1)[0] = np.nan
+    save_file(tensors, path)
+
+
+def test_a_world_model_with_a_weight_that_is_nan_is_refused_at_configure(graph: Graph, tmp_path):
+    folder = small_world_model(tmp_path / 'm')
+    spoil(folder / 'codec' / 'codec.safetensors', 'frame_mean')
+    thread = graph.start(RolloutGenerator, checkpoint=str(folder))
+    assert "codec.safetensors: 1 of 192 values of 'frame_mean' is not finite" in thread.refusal
+
+
+def test_an_idm_with_a_weight_that_is_nan_is_refused_at_configure(graph: Graph, tmp_path):
+    folder = small_idm(tmp_path / 'idm', ROBOT.home)
+    spoil(folder / 'model.safetensors', 'mean')
+    thread = graph.start(ActionDecoder, checkpoint=str(folder))
+    assert "model.safetensors: 1 of 14 values of 'mean' is not finite" in thread.refusal
+
+
+def errors_on(diagnostics, text):
+    """Return the errors among diagnostics whose message contains a text."""
+    return [
+        status
+        for array in diagnostics
+        for status in array.status
+        if status.level == DiagnosticStatus.ERROR and text in status.message
+    ]
+
+
+def test_a_dream_that_is_not_finite_ends_its_goal_and_is_not_published(graph: Graph, tmp_path):
+    heard = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    asker = Asker(graph, small_world_model(tmp_path / 'm', scale=3e38))
+    asker.show(an_observation(1 * S))
+    result = asker.result()
+    assert result.termination_reason == Result.NON_FINITE
+    assert 'not finite' in result.message
+    assert result.rollout_id == 0
+    graph.wait_for(lambda: errors_on(heard, result.message))
+    assert not asker.rollouts
+
+
+def test_an_observation_with_a_joint_that_is_nan_is_said_and_not_dreamed_of(
+    graph: Graph, world_model
+):
+    heard = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    asker = Asker(graph, world_model, observation_timeout_s=0.1)
+    message = an_observation(1 * S)
+    message.joint_state.position[2] = np.nan
+    asker.show(message)
+    graph.wait_for(lambda: errors_on(heard, f'{ROBOT.joint_names[2]} in the observation'))
+    assert asker.result().termination_reason == Result.NO_OBSERVATION
+
+
+def test_a_reading_that_is_not_finite_makes_no_chunk_and_a_report(graph: Graph, tmp_path):
+    reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
+    folder = small_idm(tmp_path / 'idm', np.full(14, 3e38), bias=3e38)
+    rollouts = Rollouts(graph, folder)
+    rollouts.send(rollout_id=7)
+    report = graph.wait_for(lambda: reports)[0]
+    assert (report.rollout_id, report.reason) == (7, ChunkReport.NON_FINITE)
+    assert not report.accepted and not report.sent
+    assert 'reads values that are not finite' in report.detail
+    graph.wait_for(lambda: errors_on(rollouts.diagnostics, report.detail))
+    assert not rollouts.chunks
+
+
 class Rollouts:
     """A source of rollouts for the decoder, and ears on its chunks."""
 
@@ -286,6 +358,7 @@ def test_a_rollout_becomes_a_chunk_with_its_executability(graph: Graph, idm):
         ({'joint_names': ('hip', *ROBOT.joint_names[1:])}, 'hip'),
         ({'frames': np.zeros((17, 32, 32, 3), np.uint8)}, '(32, 32)'),
         ({'dt': 0.2}, 'a frame every 0.2 s'),
+        ({'joint_positions': np.full(14, np.nan)}, 'in the rollout is not finite'),
     ],
 )
 def test_a_rollout_that_does_not_fit_is_said_and_makes_no_chunk(graph: Graph, idm, changes, said):

@@ -211,6 +211,19 @@ def test_an_instruction_outside_the_vocabulary_is_refused_with_the_list(start):
     assert not any(system.commands.values())
 
 
+@pytest.mark.slow
+def test_a_dream_that_is_not_finite_ends_the_task_and_the_arms_rest(start, models, tmp_path):
+    broken = small_world_model(tmp_path / 'm', scale=3e38)
+    system = start('--composed', '--no-dry-run', '--checkpoint', str(broken))
+    system.wait_until_ready()
+    system.arm()
+    result = wait(system.execute(max_duration_s=1000.0)).result
+    assert result.termination_reason == Result.NON_FINITE, result.message
+    assert 'not finite' in result.message
+    assert not system.reports
+    assert not any(system.commands.values())
+
+
 def test_a_checkpoint_of_another_robot_ends_eva_up_with_2_and_one_sentence(start, tmp_path):
     folder = small_world_model(tmp_path / 'm', robot='other')
     system = start('--nodes', topics.ROLLOUT_GENERATOR, '--checkpoint', str(folder))

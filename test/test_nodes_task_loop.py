@@ -100,6 +100,7 @@ class World:
 
 SENT = {'accepted': True, 'sent': True, 'detail': 'fine', 'duration_s': 1.0}
 REFUSED = {'reason': ChunkReport.START_DEVIATION, 'detail': 'moved'}
+UNREAD = {'reason': ChunkReport.NON_FINITE, 'detail': 'what was read is not finite'}
 DRY = {'accepted': True, 'reason': ChunkReport.DRY_RUN, 'detail': 'dry'}
 WAITS = {'accepted': True, 'reason': ChunkReport.AWAITING_APPROVAL, 'detail': 'look'}
 
@@ -295,6 +296,23 @@ def test_a_rollout_that_is_never_decoded_ends_the_task():
     assert end.reason == Result.NO_CHUNK
     assert 'action_decoder' in str(end)
     assert len(world.asked) == 2
+
+
+def test_a_dream_that_is_not_finite_ends_the_task_for_that_reason():
+    world = World()
+    world.answer = GenerateRollout.Result.NON_FINITE
+    end, loop = world.run()
+    assert (end.reason, str(end)) == (Result.NON_FINITE, 'no dream')
+    assert loop.feedback.chunks_executed == 0
+
+
+def test_a_rollout_that_no_chunk_is_made_of_is_refused_without_waiting_for_one():
+    world = World()
+    world.board.add_chunk = lambda number: world.judge(number, UNREAD)
+    end, loop = world.run()
+    assert end.reason == Result.CHUNK_REFUSED
+    assert 'not finite' in str(end)
+    assert loop.feedback.chunk_reason == ChunkReport.NON_FINITE
 
 
 def test_one_rollout_that_got_lost_is_dreamed_again():

@@ -17,6 +17,7 @@ from eva_ros.alignment.reward import RewardSettings
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.decode import decode_tensor
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.training.finite import require_finite
 
 
 class Judgement(NamedTuple):
@@ -67,7 +68,12 @@ class Judge:
         return fingerprint([*weights, *limits, repr((reward, floor))])
 
     def decode(self, frames: Tensor) -> Tensor:
-        """Return the joints [N, T, J] of frames [N, T, 3, H, W], 0 to 1."""
+        """Return the joints [N, T, J] of frames [N, T, 3, H, W], 0 to 1.
+
+        Raises:
+            NotFiniteError: the frames, or what is read from them, are not finite.
+        """
+        require_finite({'frames': frames}, 'A dream', 'it cannot be judged')
         with torch.autocast(frames.device.type, enabled=False):
             return decode_tensor(self.idm, frames.float().clamp(0, 1))
 

@@ -158,12 +158,15 @@ def _fingertips(robot: Any) -> Callable | None:
 
 def _codec_round_trip(folder: Path) -> Callable:
     """Return the corruption that a clip suffers on its way through a world model's codec."""
+    from eva_ros.training.finite import require_finite
     from eva_ros.world_model.checkpoint import load_world_model
 
     codec = load_world_model(folder).codec
 
     def round_trip(clips: Any) -> Any:
-        return codec.decode(codec.encode_changes(clips), clips[:, 0]).clamp(0, 1)
+        seen = codec.decode(codec.encode_changes(clips), clips[:, 0])
+        require_finite({'frames': seen}, f'The codec in {folder}', 'train its world model again')
+        return seen.clamp(0, 1)
 
     return round_trip
 
@@ -172,6 +175,7 @@ def _treatment(folder: Path) -> Callable:
     import numpy as np
 
     from eva_ros.idm.decode import frames_to_tensor
+    from eva_ros.world_model.pipeline import to_uint8
 
     corrupt = _codec_round_trip(folder)
 
@@ -183,7 +187,7 @@ def _treatment(folder: Path) -> Callable:
             missing = -(len(part) - 1) % 4
             padded = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
             seen = corrupt(frames_to_tensor(padded)[None])[0, : len(part)]
-            pixels = (seen * 255).round().byte().movedim(1, -1).numpy()
+            pixels = to_uint8(seen)
             whole.append(pixels if not whole else pixels[1:])
         return np.concatenate(whole)
 

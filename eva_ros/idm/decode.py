@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
+from eva_ros.errors import NotFiniteError
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.model import Reading
 from eva_ros.idm.smoothing import smooth
@@ -56,8 +57,13 @@ def decode_tensor(model: InverseDynamics, frames: Tensor) -> Tensor:
     Args:
         model: the inverse dynamics model.
         frames: [B, T, 3, H, W], 0 to 1, evenly spaced at the model's rate.
+
+    Raises:
+        NotFiniteError: what was read is not finite; names joint and frame.
     """
-    return read_tensor(model, frames).positions
+    reading = read_tensor(model, frames)
+    _require_finite(model, reading)
+    return reading.positions
 
 
 def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
@@ -66,10 +72,28 @@ def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
 
 
 def read(model: InverseDynamics, frames: NDArray[np.uint8]) -> Reading:
-    """Read a clip of uint8 RGB frames [T, H, W, 3]: positions and spread [T, J]."""
+    """Read a clip of uint8 RGB frames [T, H, W, 3]: positions and spread [T, J].
+
+    Raises:
+        NotFiniteError: what was read is not finite; names joint and frame.
+    """
     with torch.inference_mode():
         reading = read_tensor(model, frames_to_tensor(frames)[None])
+    _require_finite(model, reading)
     return Reading(reading.positions[0], reading.spread[0])
+
+
+def _require_finite(model: InverseDynamics, reading: Reading) -> None:
+    finite = torch.isfinite(reading.positions) & torch.isfinite(reading.spread)
+    if bool(finite.all()):
+        return
+    _, frame, joint = (int(index) for index in (~finite).nonzero()[0])
+    raise NotFiniteError(
+        f'The inverse dynamics model reads values that are not finite '
+        f'({int((~finite).sum())} of {finite.numel()}; the first is '
+        f'{model.config.joint_names[joint]} in frame {frame})',
+        'no joint path is made of it; check its checkpoint',
+    )
 
 
 def decode(model: InverseDynamics, frames: NDArray[np.uint8]) -> NDArray[np.float64]:

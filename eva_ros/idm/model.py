@@ -106,7 +106,9 @@ class InverseDynamics(nn.Module):
         """Join the features of three frames [B, 3, arms, hidden] to the middle one's joints."""
         arms = [head(features[:, :, i]) for i, head in enumerate(self.heads.values())]
         positions = torch.cat([positions for positions, _ in arms], -1).float()
-        spread = torch.cat([spread for _, spread in arms], -1).float().clamp(-8, 2).exp()
+        log_spread = torch.cat([spread for _, spread in arms], -1).float()
+        # A clamp alone would turn what is infinite into a spread like any other.
+        spread = torch.where(log_spread.isfinite(), log_spread.clamp(-8, 2), torch.nan).exp()
         return Reading(positions * self.std + self.mean, spread * self.std)
 
     def read(self, frames: Tensor) -> Reading:

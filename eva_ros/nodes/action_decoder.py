@@ -7,14 +7,18 @@ from typing import Any
 import torch
 
 from eva_msgs.msg import ActionChunk
+from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Rollout
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
+from eva_ros.control import reasons
 from eva_ros.episodes.views import load_view
+from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.decode import decode
 from eva_ros.idm.decode import decode_confident
+from eva_ros.idm.decode import DecodedPath
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.ros import qos
@@ -25,6 +29,7 @@ from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.observations import check_robot
 from eva_ros.ros.observations import joint_names
 from eva_ros.ros.parameters import Param
+from eva_ros.ros.reports import refusal_report
 from eva_ros.ros.rollouts import received_rollout
 from eva_ros.ros.rollouts import StampedRollout
 from eva_ros.ros.run import run
@@ -54,6 +59,7 @@ class ActionDecoder(EvaNode):
         self.diagnostics.report('idm', 'ok', 'loaded', checkpoint=self._label)
         self._publisher = self.publish_on(ActionChunk, topics.CHUNK, qos.PIPELINE)
         self._listener = FirstListener(self._publisher)
+        self._reports = self.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
         self._worker = Worker('decode', self.guarded('decode', self._decode))
         self.own(self._worker.close)
         self.listen_to(Rollout, topics.ROLLOUT, self._worker.submit, qos.PIPELINE)
@@ -63,7 +69,7 @@ class ActionDecoder(EvaNode):
         joint_names(message.joint_names, self.robot, 'rollout')
         rollout = received_rollout(message)
         self._check_view(rollout)
-        path = decode_confident(self._model, rollout.frames, rollout.dt)
+        path = self._read(message, rollout)
         chunk = chunk_message(
             rollout,
             self.robot.gripping(path.positions),
@@ -74,6 +80,21 @@ class ActionDecoder(EvaNode):
         )
         self._listener.wait()
         self._publisher.publish(chunk)
+
+    def _read(self, message: Rollout, rollout: StampedRollout) -> DecodedPath:
+        try:
+            return decode_confident(self._model, rollout.frames, rollout.dt)
+        except NotFiniteError as error:
+            # Whoever waits for the chunk waits in vain.
+            missing = ActionChunk(
+                observation_stamp=message.observation_stamp,
+                observation_id=rollout.observation_id,
+                rollout_id=rollout.rollout_id,
+            )
+            self._reports.publish(
+                refusal_report(missing, reasons.NON_FINITE, str(error), self.now_ns())
+            )
+            raise
 
     def _executability(self, rollout: StampedRollout) -> dict[str, float]:
         """Judge what was read from the dream as it was read: smoothing would hide the gap."""

@@ -20,6 +20,7 @@ from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
 from eva_ros.episodes.views import load_view
+from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
@@ -208,6 +209,9 @@ class RolloutGenerator(EvaNode):
             rollout = self._dreamed(dream)
         except NotDreamedError as end:
             dream.rollout.set_exception(end)
+        except NotFiniteError as error:
+            self.diagnostics.report('dream', 'error', str(error))
+            dream.rollout.set_exception(NotDreamedError(Result.NON_FINITE, str(error)))
         except Exception as error:
             self.report_unexpected('dream', error)
             failure = NotDreamedError(Result.ERROR, f'The dream failed: {error}')

@@ -22,6 +22,7 @@ _DREAM_REFUSED = {
     GenerateRollout.Result.REFUSED_INSTRUCTION: Result.REFUSED_INSTRUCTION,
     GenerateRollout.Result.NO_OBSERVATION: Result.NO_OBSERVATION,
     GenerateRollout.Result.CANCELED: Result.CANCELED,
+    GenerateRollout.Result.NON_FINITE: Result.NON_FINITE,
 }
 
 

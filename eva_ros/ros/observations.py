@@ -1,5 +1,6 @@
 """eva_msgs/Observation and the observation of eva_ros.episodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +54,12 @@ def received_observation(message: ObservationMessage, robot: Robot) -> ReceivedO
     """Return the observation in a message.
 
     Raises:
-        UserError: it is of another robot, or not well formed.
+        UserError: it is of another robot, not well formed, or a joint position is not finite.
     """
     check_robot(message.robot, robot, 'observation')
     state = message.joint_state
     joint_names(state.name, robot, 'observation')
+    require_finite_joints(state.name, state.position, 'observation')
     stamps = [to_ns(stamp) for stamp in message.image_stamps]
     velocities = (
         np.array(state.velocity) if len(state.velocity) else np.full(len(state.name), np.nan)
@@ -99,6 +101,20 @@ def joint_names(names: list[str], robot: Robot, what: str) -> None:
     extra = [name for name in names if name not in robot.joint_names]
     differ = f'lacks {missing}, has {extra}' if missing or extra else 'has another order'
     raise UserError(f'The joints of the {what} are not those of {robot.name}: it {differ}.')
+
+
+def require_finite_joints(names: Sequence[str], positions: Sequence[float], what: str) -> None:
+    """Refuse joint positions that are not finite.
+
+    Raises:
+        UserError: names the joints.
+    """
+    bad = [name for name, position in zip(names, positions) if not np.isfinite(position)]
+    if bad:
+        raise UserError(
+            f'The position of {", ".join(bad)} in the {what} is not finite: check the joint '
+            'states.'
+        )
 
 
 def _joint_state(observation: Observation, robot: Robot) -> JointState:

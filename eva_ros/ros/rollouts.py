@@ -9,6 +9,7 @@ from eva_msgs.msg import Rollout as RolloutMessage
 from eva_ros.errors import UserError
 from eva_ros.ros.images import to_frame
 from eva_ros.ros.images import to_image
+from eva_ros.ros.observations import require_finite_joints
 from eva_ros.ros.stamps import to_duration
 from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_seconds
@@ -102,3 +103,4 @@ def _check(message: RolloutMessage, frames: list[NDArray[np.uint8]]) -> None:
         raise UserError(f'{name} holds frames of different sizes: {sorted(sizes)}.')
     if to_ns(message.step_dt) <= 0:
         raise UserError(f'{name} has a step_dt of {to_seconds(message.step_dt)} s.')
+    require_finite_joints(message.joint_names, message.joint_positions, 'rollout')

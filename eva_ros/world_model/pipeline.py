@@ -15,6 +15,7 @@ from torch import nn
 from torch import Tensor
 
 from eva_ros.errors import UserError
+from eva_ros.training.finite import require_finite
 from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import noise_levels
@@ -172,8 +173,18 @@ class WorldModel(nn.Module):
         return x
 
     def decode(self, latents: Tensor, condition: Condition) -> Tensor:
-        """Return frames [B, T, 3, H, W], about 0..1, differentiable."""
-        return self.codec.decode(latents, condition.views)
+        """Return frames [B, T, 3, H, W], about 0..1, differentiable.
+
+        Raises:
+            NotFiniteError: the latents or the frames are not finite.
+        """
+        frames = self.codec.decode(latents, condition.views)
+        require_finite(
+            {'latents': latents, 'frames': frames},
+            f'A dream of the world model {self.settings.name}{self.adapter_name}',
+            'nothing of it is passed on; check the checkpoint and its adapter',
+        )
+        return frames
 
     def dream(
         self,
@@ -194,7 +205,8 @@ class WorldModel(nn.Module):
             on_step: called with the step done and the number of steps.
 
         Raises:
-            UserError: the view has another size, or the instruction unknown words.
+            UserError: the view has another size, the instruction unknown words, or the dream is
+                not finite (a NotFiniteError).
         """
         start = time.perf_counter()
         settings = self.settings
@@ -220,7 +232,12 @@ class WorldModel(nn.Module):
 
 
 def to_uint8(video: Tensor) -> np.ndarray:
-    """Return frames [T, 3, H, W] in 0..1 as uint8 [T, H, W, 3]."""
+    """Return frames [T, 3, H, W] in 0..1 as uint8 [T, H, W, 3].
+
+    Raises:
+        NotFiniteError: a value is not finite; as an integer it would look like any other.
+    """
+    require_finite({'frames': video}, 'A dream', 'no picture can be made of it')
     scaled = (video.detach().float() * 255.0).round().clamp(0, 255)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
