@@ -8,12 +8,18 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import os
 import socket
+import sys
 import threading
 import time
+from typing import Any
 
 import torch
 from torch import distributed
 from torch import Tensor
+from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing import ProcessRaisedException
+
+from eva_ros.errors import UserError
 
 
 def process_count() -> int:
@@ -40,6 +46,15 @@ def share_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         start += gradient.numel()
 
 
+def share_mean(value: Tensor) -> Tensor:
+    """Return the mean of a number over all processes."""
+    if process_count() == 1:
+        return value
+    total = value.clone()
+    distributed.all_reduce(total)
+    return total / process_count()
+
+
 def agree(stop: bool) -> bool:
     """Return what the first process says."""
     if process_count() == 1:
@@ -62,6 +77,9 @@ def run_processes(count: int, function: Callable[..., None], *arguments: object)
         count: processes; with one, the function is called here.
         function: importable by name.
         arguments: picklable.
+
+    Raises:
+        UserError: the function raised it in one of the processes; the others are ended.
     """
     if count == 1:
         function(*arguments)
@@ -69,13 +87,19 @@ def run_processes(count: int, function: Callable[..., None], *arguments: object)
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(
-        _member, (count, port, function, arguments), nprocs=count, join=True
-    )
+    said = torch.multiprocessing.get_context('spawn').SimpleQueue()
+    try:
+        torch.multiprocessing.spawn(
+            _member, (count, port, said, function, arguments), nprocs=count, join=True
+        )
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        if said.empty():
+            raise
+        raise UserError(said.get()) from error
 
 
 def _member(
-    rank: int, count: int, port: int, function: Callable[..., None], arguments: tuple
+    rank: int, count: int, port: int, said: Any, function: Callable[..., None], arguments: tuple
 ) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     os.environ['GLOO_SOCKET_IFNAME'] = 'lo'
@@ -85,6 +109,9 @@ def _member(
     )
     try:
         function(*arguments)
+    except UserError as error:
+        said.put(str(error))
+        sys.exit(1)
     finally:
         distributed.destroy_process_group()
 
