@@ -1,5 +1,6 @@
 """The world model: its codec, transformer, sampler, words, checkpoints and training."""
 
+from copy import deepcopy
 from dataclasses import replace
 from itertools import pairwise
 import json
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.world_model import training_run
 from eva_ros.world_model import transformer
@@ -23,6 +25,7 @@ from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.clips import mirror_instruction
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
+from eva_ros.world_model.pipeline import to_uint8
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import noise_levels
@@ -192,6 +195,37 @@ def test_dream_starts_with_the_observed_frame_and_repeats_with_its_seed(model, e
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
+def test_no_picture_is_made_of_what_is_not_finite(value):
+    video = torch.zeros(9, 3, 32, 32)
+    video[4, 1, 2, 3] = value
+    with pytest.raises(NotFiniteError, match="1 of 27648 values of 'frames' is not finite"):
+        to_uint8(video)
+
+
+@pytest.mark.parametrize('scale', [math.nan, 3e38])
+def test_a_dream_that_is_not_finite_is_not_given_out(model, episodes, scale):
+    # 3e38 is finite: the picture decoded with it is not.
+    broken = deepcopy(model)
+    broken.codec.change_scale.fill_(scale)
+    broken.transformer.proj_out.weight.data.mul_(1e3)
+    with pytest.raises(NotFiniteError, match=r'A dream of the world model tiny: .* not finite'):
+        broken.dream(episodes[0].frames[0], 'move the left square', seed=3)
+
+
+def test_a_checkpoint_that_is_not_finite_is_not_written(model, tmp_path):
+    save_world_model(model, tmp_path)
+    before = (tmp_path / 'text' / 'text.safetensors').read_bytes()
+    broken = deepcopy(model)
+    with torch.no_grad():
+        broken.text.position[0, 0] = math.nan
+        broken.transformer.proj_out.bias[0] = 1.0
+    with pytest.raises(NotFiniteError, match=r"text: 1 of .* 'position' is not finite"):
+        save_world_model(broken, tmp_path)
+    assert (tmp_path / 'text' / 'text.safetensors').read_bytes() == before
+    assert not load_world_model(tmp_path).transformer.proj_out.bias.any()
+
+
 def test_checkpoint_comes_back_and_knows_its_world(model, episodes, tmp_path):
     save_world_model(model, tmp_path / 'wm', dtype=torch.float32)
     again = load_world_model(tmp_path / 'wm', robot='aloha_sim')
@@ -302,6 +336,39 @@ def test_the_options_of_a_run_are_those_that_it_trains_with():
     settings = training_run._settings(options)
     assert (settings.steps, settings.batch) == (7, 3)
     assert (settings.learning_rate, settings.seed) == (3e-4, 5)
+
+
+def test_a_state_that_is_not_finite_or_cut_off_is_not_resumed(sampler, episodes, tmp_path):
+    settings = TrainSettings(steps=1, batch=2)
+
+    def trainer():
+        return Trainer(tiny_model(sampler, episodes), sampler, settings, tmp_path)
+
+    trainer().run()
+    path = tmp_path / 'state.pt'
+    whole = path.read_bytes()
+    state = torch.load(path)
+    state['average']['text.position'][0, 0] = math.nan
+    torch.save(state, path)
+    with pytest.raises(UserError, match=r"state\.pt: 1 of .* 'text\.position' is not finite"):
+        trainer().resume()
+    path.write_bytes(whole[:1000])
+    with pytest.raises(UserError, match=r'state\.pt cannot be read'):
+        trainer().resume()
+
+
+def test_one_arms_task_alone_can_be_trained_mirrored(tmp_path):
+    told = [moving_square(seed) for seed in range(4)]
+    for episode in told:
+        episode.instruction = 'move the left square'
+    options = RunOptions(name='tiny', steps=2, batch=4, width=64, layers=1)
+    assert options.mirror
+    assert training_run.train(told, 'aloha_sim', VIEW, tmp_path, options)
+    load_world_model(tmp_path).check_instruction('move the right square')
+    plain = replace(options, mirror=False)
+    assert training_run.train(told, 'aloha_sim', VIEW, tmp_path / 'plain', plain)
+    with pytest.raises(UserError, match='unknown words'):
+        load_world_model(tmp_path / 'plain').check_instruction('move the right square')
 
 
 def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):

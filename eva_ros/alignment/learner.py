@@ -12,6 +12,7 @@ from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.settings import AlignSettings
 from eva_ros.idm.decode import frames_to_tensor
+from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.sampler import noise_levels
 
@@ -24,6 +25,9 @@ class Learner:
         prompts: what to dream from.
         judge: of the dreams.
         settings: of the algorithm.
+
+    Attributes:
+        guard: watches the optimizer steps of the iteration that `guard.step` names.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Learner:
     ) -> None:
         self.policy, self.prompts, self.judge = policy, prompts, judge
         self.settings: Any = settings
+        self.guard = DivergenceGuard('align', 'iteration')
         self.levels = noise_levels(policy.model.scheduler, settings.steps)
         self.weights = policy.parameters()
         self.optimizer = torch.optim.AdamW(
@@ -73,6 +78,9 @@ class Learner:
         Args:
             backward: adds the algorithm's gradient and returns what to watch.
             rng: draws the recorded clips of the data anchor.
+
+        Raises:
+            NotFiniteError: what is watched or the gradient is not finite; the weights stay.
         """
         self.optimizer.zero_grad(set_to_none=True)
         watched = backward()
@@ -80,6 +88,9 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.weights.values()), self.settings.gradient_norm
         )
+        now = self.guard.step
+        self.guard.require_finite(now, watched)
+        self.guard.check(now, {'data loss': data, 'gradient norm': float(norm)})
         self.optimizer.step()
         return watched | {'data_loss': data, 'gradient': float(norm)}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.resume import write_json
+from eva_ros.training.finite import require_finite
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.train import draw_noise_levels
@@ -76,7 +77,12 @@ class WorldModelPolicy:
         return flow_loss(self.model, clips, instructions, sigma, noise)
 
     def save(self, folder: Path, training: dict[str, Any]) -> None:
-        """Write the adapter for `load_world_model(..., lora=folder)`."""
+        """Write the adapter for `load_world_model(..., lora=folder)`.
+
+        Raises:
+            NotFiniteError: a weight is not finite; nothing is written.
+        """
+        require_finite(self.parameters(), f'The adapter {folder}', 'it is not written')
         folder.mkdir(parents=True, exist_ok=True)
         self.model.transformer.save_lora_adapter(str(folder), adapter_name=ADAPTER)
         for weights in folder.glob('*.safetensors'):

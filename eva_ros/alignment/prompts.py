@@ -12,6 +12,7 @@ from torch import Tensor
 from eva_ros.alignment.motion import path_length
 from eva_ros.errors import UserError
 from eva_ros.idm.decode import frames_to_tensor
+from eva_ros.training.labels import require_finite_labels
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
 
@@ -55,8 +56,9 @@ def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[P
         rate_hz: of the frames.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or a recorded joint is not finite.
     """
+    require_finite_labels(episodes)
     settings = ClipSettings(frames, moving_weight=0.0, end_weight=0.0)
     found, last = [], (-1, -9)
     for clip in find_clips([episode.joints for episode in episodes], 1 / rate_hz, settings):

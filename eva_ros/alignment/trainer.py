@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import replace
 from pathlib import Path
-import sys
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,12 @@ class Aligner:
         }
 
     def run_iteration(self) -> dict[str, float]:
-        """Dream, judge, learn; return what to watch."""
+        """Dream, judge, learn; return what to watch.
+
+        Raises:
+            NotFiniteError: a dream, its reading, a loss or the gradient is not finite.
+        """
+        self.learner.guard.step = self.iteration + 1
         rng = np.random.default_rng([self.settings.seed, self.iteration])
         figures = ALGORITHMS[self.settings.ALGORITHM](self.learner, rng)
         self.iteration += 1
@@ -86,12 +90,14 @@ class Aligner:
             'world': self._world(),
         }
         resume.write_tensors(folder / STATE, tensors, facts)
+        self.learner.guard.saved_step = self.iteration
 
     def load_state(self, folder: Path) -> None:
         """Go on where `save_state` was.
 
         Raises:
-            UserError: that alignment had another model, other data or other settings.
+            UserError: that alignment had another model, other data or other settings, or its state
+                is damaged.
         """
         tensors, facts = resume.read_tensors(folder / STATE)
         refuse_another(folder / STATE, 'an alignment', facts['world'], self._world())
@@ -100,6 +106,7 @@ class Aligner:
                 self.learner.weights[name].copy_(value)
         resume.restore_optimizer(self.learner.optimizer, resume.unpack(tensors, 'optimizer'))
         self.iteration, self.history = facts['iteration'], facts['history']
+        self.learner.guard.saved_step = self.iteration
         # What was measured on the first dreams belongs to the state: measure once.
         judge = self.learner.judge
         self.learner.judge = replace(
@@ -143,7 +150,8 @@ def align(
         facts: for the model card.
 
     Raises:
-        UserError: the settings contradict each other, or the folder holds another alignment.
+        UserError: the settings contradict each other, the folder holds another alignment, or the
+            alignment diverges.
     """
     settings.check()
     scale = _measured_scale(policy, prompts, judge, out, settings)
@@ -156,16 +164,10 @@ def align(
     aligner = Aligner(policy, prompts, judge, settings)
     if (out / STATE).exists():
         aligner.load_state(out)
-        print(f'align: resumed at iteration {aligner.iteration}', file=sys.stderr)
-    progress = resume.Progress('align', aligner.budget)
-    saved_s = aligner.budget.spent_s
-    while aligner.budget.share(aligner.iteration) < 1:
-        figures = aligner.run_iteration()
-        progress.say(aligner.iteration, figures)
-        if aligner.budget.spent_s - saved_s > settings.save_every_s:
-            saved_s = aligner.budget.spent_s
-            aligner.save_state(out)
-    aligner.save_state(out)
+    guard = aligner.learner.guard
+    guard.say_resumed(out, aligner.iteration)
+    with guard.stopping(out):
+        _run(aligner, out)
     training = {
         **(facts or {}),
         'algorithm': settings.ALGORITHM,
@@ -178,6 +180,18 @@ def align(
     }
     policy.save(out, training)
     return aligner
+
+
+def _run(aligner: Aligner, out: Path) -> None:
+    progress = resume.Progress('align', aligner.budget)
+    saved_s = aligner.budget.spent_s
+    while aligner.budget.share(aligner.iteration) < 1:
+        figures = aligner.run_iteration()
+        progress.say(aligner.iteration, figures)
+        if aligner.budget.spent_s - saved_s > aligner.settings.save_every_s:
+            saved_s = aligner.budget.spent_s
+            aligner.save_state(out)
+    aligner.save_state(out)
 
 
 def _measured_scale(

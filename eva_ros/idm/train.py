@@ -7,7 +7,6 @@ from dataclasses import asdict
 from dataclasses import dataclass
 import math
 from pathlib import Path
-import sys
 from typing import Any
 
 import torch
@@ -27,6 +26,8 @@ from eva_ros.idm.data import label_statistics
 from eva_ros.idm.decode import read_tensor
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.model import Reading
+from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.labels import require_finite_labels
 
 STATE = 'training.safetensors'
 
@@ -127,6 +128,7 @@ class Trainer:
         self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
         torch.manual_seed(settings.seed)
         self.model = InverseDynamics(config)
+        require_finite_labels(episodes, config.joint_names)
         mean, std = label_statistics(episodes)
         self.model.mean.copy_(torch.from_numpy(mean))
         self.model.std.copy_(torch.from_numpy(std))
@@ -136,10 +138,15 @@ class Trainer:
         self.sampler = ClipSampler(episodes, settings.clip_frames, settings.seed, fingertips)
         self.corruptions = corruptions
         self.budget = resume.Budget(settings.steps, settings.minutes)
+        self.guard = DivergenceGuard('idm')
         self.step = 0
 
     def run_step(self) -> dict[str, float]:
-        """Take one optimizer step; return the terms of the loss."""
+        """Take one optimizer step; return the terms of the loss.
+
+        Raises:
+            NotFiniteError: a term or the gradient is not finite; the weights stay as they were.
+        """
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         clips = self.sampler.batch(self.step, self.settings.batch_clips)
         frames = augment(clips.frames, self.corruptions, self.settings.corrupted)
@@ -149,14 +156,17 @@ class Trainer:
         terms = losses(reading, clips, self.model.std, self.settings)
         self.model.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        figures = {name: term.item() for name, term in terms.items()}
+        watched = {f'loss ({name})': value for name, value in figures.items()}
+        self.guard.check(self.step + 1, {**watched, 'gradient norm': float(norm)})
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group['lr'] = self.settings.learning_rate * self._schedule()
             optimizer.step()
         self.step += 1
         self._update_average()
-        return {name: term.item() for name, term in terms.items()}
+        return figures
 
     def _schedule(self) -> float:
         warm = min(1.0, (self.step + 1) / self.settings.warmup_steps)
@@ -178,12 +188,14 @@ class Trainer:
         )
         facts = {'step': self.step, 'spent_s': self.budget.spent_s, 'world': self._world()}
         resume.write_tensors(folder / STATE, tensors, facts)
+        self.guard.saved_step = self.step
 
     def load_state(self, folder: Path) -> None:
         """Go on where `save_state` was.
 
         Raises:
-            UserError: that training had other data, another shape or other settings.
+            UserError: that training had other data, another shape or other settings, or its state
+                is damaged.
         """
         tensors, facts = resume.read_tensors(folder / STATE)
         if facts['world'] != self._world():
@@ -195,7 +207,7 @@ class Trainer:
         self.average.load_state_dict(resume.unpack(tensors, 'average'))
         resume.restore_optimizer(self.optimizers[0], resume.unpack(tensors, 'muon'))
         resume.restore_optimizer(self.optimizers[1], resume.unpack(tensors, 'adam'))
-        self.step = facts['step']
+        self.step = self.guard.saved_step = facts['step']
         self.budget = resume.Budget(self.settings.steps, self.settings.minutes, facts['spent_s'])
 
     def _world(self) -> dict[str, Any]:
@@ -237,20 +249,17 @@ def train(
 
     Returns:
         The average of the weights, ready for inference.
+
+    Raises:
+        UserError: the training diverges, a label is not finite, or the folder holds another
+            training.
     """
     trainer = Trainer(config, episodes, settings, corruptions=corruptions, fingertips=fingertips)
     if (out / STATE).exists():
         trainer.load_state(out)
-        print(f'idm: resumed at step {trainer.step}', file=sys.stderr)
-    progress = resume.Progress('idm', trainer.budget)
-    saved_s = trainer.budget.spent_s
-    while trainer.budget.share(trainer.step) < 1:
-        terms = trainer.run_step()
-        progress.say(trainer.step, {'loss': sum(terms.values()), **terms})
-        if trainer.budget.spent_s - saved_s > settings.save_every_s:
-            saved_s = trainer.budget.spent_s
-            trainer.save_state(out)
-    trainer.save_state(out)
+    trainer.guard.say_resumed(out, trainer.step)
+    with trainer.guard.stopping(out):
+        _run(trainer, out)
     training = {
         **(facts or {}),
         'settings': asdict(settings),
@@ -262,6 +271,18 @@ def train(
     }
     save_idm(trainer.average, out, training, view_hash)
     return trainer.average.eval()
+
+
+def _run(trainer: Trainer, out: Path) -> None:
+    progress = resume.Progress('idm', trainer.budget)
+    saved_s = trainer.budget.spent_s
+    while trainer.budget.share(trainer.step) < 1:
+        terms = trainer.run_step()
+        progress.say(trainer.step, {'loss': sum(terms.values()), **terms})
+        if trainer.budget.spent_s - saved_s > trainer.settings.save_every_s:
+            saved_s = trainer.budget.spent_s
+            trainer.save_state(out)
+    trainer.save_state(out)
 
 
 def _as_json(value: Any) -> Any:

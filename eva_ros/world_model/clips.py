@@ -130,6 +130,13 @@ class ClipSampler:
         self._device = torch.device(device)
         self._held = self._hold() if self._device.type == 'cuda' else None
 
+    @property
+    def instructions(self) -> list[str]:
+        """Return every instruction that a batch may hold, mirrored ones included."""
+        told = {self._episodes[clip.episode].instruction for clip in self._clips}
+        mirrored = {mirror_instruction(text) for text in told} if self._mirror else set()
+        return sorted(told.union(text for text in mirrored if text is not None))
+
     def _hold(self) -> tuple[Tensor, np.ndarray] | None:
         """Return all frames [N, H, W, 3] on the GPU, and where each episode's begin."""
         counts = [len(episode.frames) for episode in self._episodes]

@@ -6,22 +6,31 @@ be known comes out as the mean, and "nothing moves" is the easy answer, not nois
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
 import math
 import os
 from pathlib import Path
+import pickle
 import time
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from eva_ros.errors import UserError
+from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.finite import require_finite
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.parallel import agree
 from eva_ros.world_model.parallel import process_count
 from eva_ros.world_model.parallel import process_rank
 from eva_ros.world_model.parallel import share_gradients
+from eva_ros.world_model.parallel import share_mean
 from eva_ros.world_model.pipeline import WorldModel
+
+STATE = 'state.pt'
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class Trainer:
         self.folder = folder
         self.step = 0
         self.seconds = 0.0
+        self.guard = DivergenceGuard('world-model', quiet=process_rank() != 0)
         self._trainable = dict(self._named_parameters())
         self.average = {k: p.detach().clone() for k, p in self._trainable.items()}
         # AdamW: Muon's orthogonalisation costs more than a training step on two cores
@@ -137,6 +147,10 @@ class Trainer:
             report: called after every step with the step, smoothed loss and seconds so far. To
                 read the loss is to wait for the GPU.
             max_seconds: stop (with a checkpoint) after so long in this call.
+
+        Raises:
+            NotFiniteError: the loss, the gradient or a weight is not finite; the checkpoint of the
+                run stays as it was.
         """
         start = time.perf_counter()
         before = self.seconds
@@ -164,11 +178,14 @@ class Trainer:
         loss = self._loss()
         loss.backward()
         share_gradients(self._trainable.values())
-        torch.nn.utils.clip_grad_norm_(self._trainable.values(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), 1.0)
+        # The mean, and of gradients that are shared: all processes stop at the same step.
+        loss = share_mean(loss.detach())
+        self.guard.check(self.step + 1, {'loss': float(loss), 'gradient norm': float(norm)})
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._average()
-        return loss.detach()
+        return loss
 
     def _loss(self) -> Tensor:
         """Return the loss of this process' share of the batch."""
@@ -196,7 +213,18 @@ class Trainer:
         return self.model.eval().cpu()
 
     def save(self) -> None:
-        """Write the whole state of the run; a kill while writing leaves the old one."""
+        """Write the whole state of the run; a kill while writing leaves the old one.
+
+        Raises:
+            NotFiniteError: it holds a value that is not finite; the old one is left.
+        """
+        path = self.folder / STATE
+        optimizer = self._optimizer.state_dict()
+        weights = {k: p.detach() for k, p in self._trainable.items()}
+        moments = _flat(optimizer)
+        for part in (weights, self.average, moments):
+            require_finite(part, str(path), 'it is left as it was')
+        self.guard.saved_step = self.step
         if process_rank() != 0:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -204,27 +232,47 @@ class Trainer:
             'step': self.step,
             'seconds': self.seconds,
             'settings': asdict(self.settings),
-            'weights': {k: p.detach() for k, p in self._trainable.items()},
+            'weights': weights,
             'average': self.average,
-            'optimizer': self._optimizer.state_dict(),
+            'optimizer': optimizer,
         }
-        part = self.folder / 'state.pt.part'
-        torch.save(state, part)
-        os.replace(part, self.folder / 'state.pt')
+        draft = self.folder / f'{STATE}.part'
+        torch.save(state, draft)
+        os.replace(draft, path)
 
     def resume(self) -> bool:
-        """Continue from the folder's state, if there is one."""
-        path = self.folder / 'state.pt'
+        """Continue from the folder's state, if there is one.
+
+        Raises:
+            UserError: it is damaged, or holds a value that is not finite.
+        """
+        path = self.folder / STATE
         if not path.is_file():
             return False
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        advice = 'delete this file to train from the beginning'
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            raise UserError(f'{path} cannot be read: it is damaged; {advice}.') from error
+        for part in (state['weights'], state['average'], _flat(state['optimizer'])):
+            require_finite(part, str(path), advice)
         self.step, self.seconds = state['step'], state['seconds']
         with torch.no_grad():
             for name, parameter in self._trainable.items():
                 parameter.copy_(state['weights'][name])
         self.average = state['average']
         self._optimizer.load_state_dict(state['optimizer'])
+        self.guard.saved_step = self.step
         return True
+
+
+def _flat(optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the moments in an optimizer's state, by the number of the weight and their name."""
+    return {
+        f'optimizer {index} {name}': value
+        for index, entry in optimizer['state'].items()
+        for name, value in entry.items()
+    }
 
 
 def _rate(step: int, settings: TrainSettings) -> float:

@@ -16,6 +16,7 @@ from torch import Tensor
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.errors import UserError
+from eva_ros.training.labels import require_finite_labels
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
@@ -72,7 +73,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
         Whether the last step was reached.
 
     Raises:
-        UserError: as `check` does.
+        UserError: as `check` does, or the training diverges.
     """
     check(episodes, out, options)
     episodes = _told(episodes)
@@ -85,7 +86,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
         fresh = build_world_model(
             settings,
             sampler,
-            sorted({e.instruction for e in episodes}),
+            sampler.instructions,
             seed=options.seed,
             width=options.width,
             layers=options.layers,
@@ -94,11 +95,12 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     wait_for_all()
     model = load_world_model(start).requires_grad_(True)
     trainer = Trainer(model, sampler, _settings(options), out / 'run')
-    if trainer.resume() and process_rank() == 0:
-        print(f'resuming at step {trainer.step}', file=sys.stderr)
+    trainer.resume()
+    trainer.guard.say_resumed(out / 'run', trainer.step)
     if options.compiled:
         trainer.compile()
-    trainer.run(_reporter(options.steps), max_seconds=options.max_seconds or math.inf)
+    with trainer.guard.stopping(out / 'run'):
+        trainer.run(_reporter(options.steps), max_seconds=options.max_seconds or math.inf)
     seconds, step = trainer.seconds, trainer.step
     facts = _facts(episodes, options, step, seconds)
     if process_rank() == 0:
@@ -120,11 +122,12 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
     """Refuse what cannot be trained, before any process is started for it.
 
     Raises:
-        UserError: no episode has an instruction, the width does not fit, or the run in the folder
-            was begun with other episodes or other settings.
+        UserError: no episode has an instruction, a recorded joint is not finite, the width does
+            not fit, or the run in the folder was begun with other episodes or other settings.
     """
     if not _told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
+    require_finite_labels(_told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
     start, here = out / 'run' / 'start' / 'eva.json', _identity(_told(episodes), options)
