@@ -1,12 +1,17 @@
 """`eva evaluate`: pure JSON on stdout, one sentence for what is wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file
+from safetensors.torch import save_file
+import torch
 
 from eva_ros.cli.main import main
+from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.sim.tasks import find_task
 
 
@@ -70,3 +75,16 @@ def test_missing_checkpoint_is_named(capsys, tmp_path):
         assert main(['evaluate', '--variants', variant, '--models', str(tmp_path)]) == 2
         captured = capsys.readouterr()
         assert captured.out == '' and str(tmp_path) in captured.err
+
+
+@pytest.mark.slow
+def test_a_dream_that_is_not_finite_ends_the_evaluation_with_its_sentence(capfd, tmp_path):
+    models = shutil.copytree(checkpoint_dir(), tmp_path / 'models')
+    path = models / 'world_model' / 'codec' / 'codec.safetensors'
+    # Finite, but what is decoded with it is not.
+    save_file({**load_file(path), 'change_scale': torch.tensor(3e38)}, path)
+    chosen = ('--tasks', 'reach_left', '--variants', 'unaligned', '--episodes', '2')
+    assert main(['evaluate', *chosen, '--models', str(models), '--workers', '2']) == 2
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith('eva: A dream of the world model')
+    assert 'not finite' in said
