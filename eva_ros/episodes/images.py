@@ -1,13 +1,15 @@
 """Image messages of any usual encoding as RGB pictures; live, in the closed loop and from bags."""
 
 from dataclasses import dataclass
-import struct
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.episodes.image_format import ImageFormat
+from eva_ros.episodes.image_format import parse_format
+from eva_ros.episodes.picture_header import header_of
 from eva_ros.errors import UserError
 
 
@@ -56,6 +58,8 @@ _PNG_BEGIN = b'\x89PNG'
 _DIRECT = getattr(cv2, 'IMREAD_COLOR_RGB', None)
 # Drivers leave some bytes behind a JPEG's end.
 _TAIL = 256
+# Their headers end within this many bytes.
+_HEAD = 1 << 16
 # A picture of more pixels is not believed: its header is damaged.
 _MOST_PIXELS = 1 << 26
 
@@ -89,14 +93,15 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
         format: of sensor_msgs/CompressedImage: 'jpeg', or 'bgr8; jpeg compressed bgr8'.
 
     Returns:
-        [H, W, 3] uint8, RGB; grey pictures have three channels alike, as raw mono8 has.
+        [H, W, 3] uint8, RGB; grey pictures have three channels alike, as raw mono8 has, unless
+        the format says that they are a Bayer mosaic: that is demosaiced.
 
     Raises:
         UserError: another format, more than 8 bits a channel, or the bytes cannot be decoded or
             are cut off.
     """
-    words = format.lower().replace(';', ' ').split()
-    if not any(codec in words for codec in _CODECS):
+    promised = parse_format(format)
+    if not any(codec in promised.words for codec in _CODECS):
         raise UserError(f"Images of format '{format}' cannot be read: record JPEG or PNG.")
     stream = _bytes(data)
     _refuse_cut_off(stream)
@@ -109,7 +114,31 @@ def decode_compressed(data: Any, format: str = 'jpeg') -> NDArray[np.uint8]:  # 
         picture = None
     if picture is None:
         raise UserError(f"An image of format '{format}', {stream.size} bytes, cannot be decoded.")
-    return picture
+    return _demosaiced(picture, promised)
+
+
+def format_doubt(message: Any) -> str:
+    """Return how the colours promised by a compressed image differ from its picture's.
+
+    Args:
+        message: as decode_image takes it; those that are not compressed promise nothing twice.
+
+    Returns:
+        A sentence, '' where they agree.
+    """
+    if hasattr(message, 'encoding'):
+        return ''
+    found = header_of(_head(_bytes(message.data)))
+    return parse_format(message.format).doubt(found) if found else ''
+
+
+def _demosaiced(picture: NDArray[np.uint8], promised: ImageFormat) -> NDArray[np.uint8]:
+    """Return a picture [H, W, 3] in colour where its equal channels hold a mosaic."""
+    code = _BAYER.get(promised.mosaic)
+    grey = picture[..., 0]
+    if code is None or any(not np.array_equal(grey, picture[..., i]) for i in (1, 2)):
+        return picture
+    return cv2.cvtColor(np.ascontiguousarray(grey), code)
 
 
 def _decoded(stream: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
@@ -139,24 +168,10 @@ def _refuse_deep(stream: NDArray[np.uint8]) -> None:
 
 def _refuse_huge(stream: NDArray[np.uint8]) -> None:
     """Refuse a picture whose header asks for more memory than any camera's."""
-    height, width = _stated_size(stream)
-    if height * width > _MOST_PIXELS:
-        raise UserError(f'An image says that it has {height}x{width} pixels: it is damaged.')
-
-
-def _stated_size(stream: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return height and width by the header of a JPEG (its first frame) or PNG; else zeros."""
-    head = stream[: 1 << 16].tobytes()
-    if head[:4] == _PNG_BEGIN and len(head) >= 24:
-        width, height = struct.unpack_from('>II', head, 16)
-        return height, width
-    at = 2
-    while head[:2] == _JPEG_BEGIN and at + 9 <= len(head) and head[at] == 0xFF:
-        # SOF0 to SOF15, without the three other segments among these numbers.
-        if 0xC0 <= head[at + 1] <= 0xCF and head[at + 1] not in (0xC4, 0xC8, 0xCC):
-            return struct.unpack_from('>HH', head, at + 5)
-        at += 1 if head[at + 1] == 0xFF else 2 + struct.unpack_from('>H', head, at + 2)[0]
-    return 0, 0
+    found = header_of(_head(stream))
+    if found and found.height * found.width > _MOST_PIXELS:
+        size = f'{found.height}x{found.width}'
+        raise UserError(f'An image says that it has {size} pixels: it is damaged.')
 
 
 def _decode_raw(message: Any, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
@@ -213,6 +228,10 @@ def _shade(values: NDArray, value_range: tuple[float, float] | None) -> NDArray[
     low, high = value_range
     share = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
     return cv2.cvtColor(np.rint(share * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+
+
+def _head(stream: NDArray[np.uint8]) -> bytes:
+    return stream[:_HEAD].tobytes()
 
 
 def _bytes(data: Any) -> NDArray[np.uint8]:
