@@ -53,6 +53,9 @@ class Robot:
         graph.probe.create_timer(0.02, self.measure)
         graph.probe.create_timer(0.05, self.look)
 
+    def image_stamp(self):
+        return self.stamp()
+
     def stamp(self):
         return self.graph.probe.get_clock().now().to_msg()
 
@@ -64,11 +67,12 @@ class Robot:
         self.joints.publish(message)
 
     def look(self):
+        instant = self.image_stamp()
         for name, publisher in self.cameras.items():
             kind, data = self.images[name]
             message = CompressedImage(format=kind)
             message.data.frombytes(data)
-            message.header.stamp = self.stamp()
+            message.header.stamp = instant
             self.sent.append((name, message))
             publisher.publish(message)
 
@@ -299,6 +303,47 @@ def test_an_unknown_key_in_the_view_is_refused_with_file_and_key(graph: Graph, t
     thread = graph.start(CameraIngest, view=str(path))
     assert str(path) in thread.refusal
     assert 'rate_khz' in thread.refusal
+
+
+def test_a_camera_that_repeats_its_stamps_is_named_and_ends_the_observations(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    graph.wait_for(lambda: robot.observations)
+    looks = []
+
+    def image_stamp():
+        looks.append(robot.stamp() if len(looks) % 2 else looks[-1])
+        return looks[-1]
+
+    looks.append(robot.stamp())
+    robot.image_stamp = image_stamp
+    said = robot.hear("not made: of camera '")
+    assert 'pictures repeat the stamp before them; up to 10% may' in said
+    assert robot.hear('repeat the stamp', f'{ROBOT.cameras["top"].topic} stream')
+    count = len(robot.observations)
+    robot.hear("not made: of camera '")
+    assert len(robot.observations) == count
+
+
+def test_a_camera_whose_format_promises_other_colours_is_named(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    grey = cv2.imencode('.jpg', np.zeros((240, 320), np.uint8))[1].tobytes()
+    robot.images['top'] = ('yuv422_yuy2; jpeg compressed mono8', grey)
+    said = robot.hear('promises colours', f'{ROBOT.cameras["top"].topic} stream')
+    assert "Camera 'top'" in said and "'yuv422_yuy2; jpeg compressed mono8'" in said
+
+
+def test_an_encoder_that_wraps_is_named(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph)
+    names, values = robot.state
+    robot.state = (names, [*values[:3], 3.13, *values[4:]])
+    graph.wait_for(lambda: len(robot.observations) > 2)
+    robot.state = (names, [*values[:3], -3.13, *values[4:]])
+    assert (
+        'encoder of left_forearm_roll wraps (-6.26 rad' in robot.hear('wraps', 'encoders').lower()
+    )
 
 
 def test_a_late_stamp_is_taken_as_it_is(graph: Graph):

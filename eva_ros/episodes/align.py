@@ -24,6 +24,7 @@ from eva_ros.episodes.records import Record
 from eva_ros.episodes.records import TextRecord
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
+from eva_ros.episodes.stamp_repeats import Repeats
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
@@ -156,6 +157,7 @@ class _Aligner:
             on_clock_jump=self._jumped,
         )
         self._told = ''
+        self._doubted: set[str] = set()
         self._count, self._begun = 0, False
         self._piece: Piece | None = None
         self._pieces: list[Piece] = []
@@ -193,6 +195,10 @@ class _Aligner:
         self._heard_ns: int | None = None
         self._missing = self._late = f"there is no image of camera '{self._reference}'."
         self._skipped = self._builder.skipped()
+        self._repeats = self._builder.repeats()
+        self._heard: dict[str, Repeats] | None = None
+        # When the joints of the last tick were measured.
+        self._labelled_ns = 0
 
     def mark(self, record: EpisodeRecord) -> Iterator[Piece]:
         if record.robot not in ('', self._robot.name):
@@ -220,7 +226,7 @@ class _Aligner:
 
     def _end(self, record: EpisodeRecord) -> None:
         """End with what its marker's stamp says, or with what was received before it."""
-        self._end_ns = record.stamp_ns
+        self._end_ns, self._heard = record.stamp_ns, self._builder.repeats()
         newest_ns = self._builder.newest().get(self._reference)
         is_behind = self._anchor is not None and record.stamp_ns < self._anchor
         if newest_ns is None or not (self._foreign or is_behind):
@@ -269,7 +275,7 @@ class _Aligner:
         if self._anchor is None:
             self._on_problem(f'attempt {self._piece.number} has no usable image: {self._missing}')
         self._tell_skipped()
-        for piece in self._pieces:
+        for piece in [] if self._repeats_stamps() else self._pieces:
             if len(piece.ticks) >= _SHORTEST:
                 yield piece
             elif piece.ticks:
@@ -284,6 +290,18 @@ class _Aligner:
                     f"{new} video frames of camera '{camera}' cannot be used: no keyframe comes "
                     'before them.'
                 )
+
+    def _repeats_stamps(self) -> bool:
+        """Return whether a camera repeats so many stamps that the attempt is of no use."""
+        assert self._piece is not None
+        counts = self._heard or self._builder.repeats()
+        found = {name: count.since(self._repeats[name]) for name, count in counts.items()}
+        bad = {name: count for name, count in found.items() if count.is_too_many}
+        for name, count in bad.items():
+            self._on_problem(
+                f"attempt {self._piece.number} is left out: of camera '{name}', {count}."
+            )
+        return bool(bad)
 
     # Samples.
 
@@ -360,16 +378,40 @@ class _Aligner:
             observation = self._builder.latest(tick_ns)
             stamp_ns = observation.image_stamps[self._reference]
             joints = self._builder.joints_between(stamp_ns)
+            # Labels and inputs of one tick are on the same side of it.
+            self._refuse_wrap(stamp_ns, tick_ns)
         except NotReady as reason:
             self._skip(tick_ns, due_ns, reason)
             return
+        self._tell_doubts()
         if self._anchor is None:
             self._anchor = tick_ns
             self._candidates.clear()
             self._tell_late()
+        self._cut_at_wrap(tick_ns, stamp_ns)
         self._step += 1
         self._number(tick_ns)
         self._pieces[-1].ticks.append(self._kept(observation, joints))
+
+    def _refuse_wrap(self, since_ns: int, until_ns: int) -> None:
+        wrap = self._builder.wrap(since_ns, until_ns)
+        if wrap:
+            raise NotReady(f'{wrap}.')
+
+    def _cut_at_wrap(self, tick_ns: int, stamp_ns: int) -> None:
+        """Begin another piece where an encoder wrapped since the last tick."""
+        assert self._anchor is not None
+        wrap = self._pieces[-1].ticks and self._builder.wrap(self._labelled_ns, stamp_ns)
+        if wrap:
+            self._cut(f'cut at {spelled((tick_ns - self._anchor) * 1e-9)}: {wrap}.')
+        self._labelled_ns = stamp_ns
+
+    def _tell_doubts(self) -> None:
+        """Say once what is doubtful about the colours of a camera."""
+        for doubt in self._builder.doubts().values():
+            if doubt not in self._doubted:
+                self._doubted.add(doubt)
+                self._on_problem(doubt)
 
     def _tell_late(self) -> None:
         """Say it where the attempt's first seconds are lost."""

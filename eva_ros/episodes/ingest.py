@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.images import decode_image
+from eva_ros.episodes.images import format_doubt
 from eva_ros.episodes.joints import Floats
 from eva_ros.episodes.joints import JointReading
 from eva_ros.episodes.joints import JointTrack
@@ -21,11 +22,13 @@ from eva_ros.episodes.joints import NotReady as NotReady
 from eva_ros.episodes.joints import NotYet as NotYet
 from eva_ros.episodes.reasons import doubt
 from eva_ros.episodes.reasons import spelled
+from eva_ros.episodes.stamp_repeats import Repeats
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
 from eva_ros.episodes.video import is_video
 from eva_ros.episodes.video import VideoDecoder
 from eva_ros.episodes.views import ViewSpec
+from eva_ros.episodes.wraps import Wrap
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Camera
 from eva_ros.robot.spec import Robot
@@ -120,6 +123,9 @@ class ObservationBuilder:
         self._joints = JointTrack(robot, max_joint_age_s, ages_s)
         self._pictures: dict[str, tuple[Sample[Any], NDArray[np.uint8]]] = {}
         self._videos: dict[str, VideoDecoder] = {}
+        self._repeats = {name: Repeats() for name in view.camera_names}
+        self._last_ns: dict[str, int] = {}
+        self._doubts: dict[str, str] = {}
         self._on_clock_jump = on_clock_jump
         self.clock_jumps = 0
 
@@ -139,6 +145,7 @@ class ObservationBuilder:
         The message must not change afterwards.
         """
         if camera in self._images:
+            self._count(camera, stamp_ns)
             value = self._frame(camera, message) if is_video(message) else message
             self._note(camera, stamp_ns, self._images[camera].add(stamp_ns, value))
 
@@ -163,6 +170,18 @@ class ObservationBuilder:
     def skipped(self) -> dict[str, int]:
         """Return how many video frames of each camera came before a keyframe, where any did."""
         return {name: video.skipped for name, video in self._videos.items() if video.skipped}
+
+    def repeats(self) -> dict[str, Repeats]:
+        """Return how many pictures of each camera repeat the stamp before them."""
+        return dict(self._repeats)
+
+    def doubts(self) -> dict[str, str]:
+        """Return why the colours of a camera's latest picture are in doubt, where they are."""
+        return dict(self._doubts)
+
+    def wrap(self, since_ns: int, until_ns: int) -> Wrap | None:
+        """Return the first encoder that wraps between the joint states as of two instants."""
+        return self._joints.wrap(since_ns, until_ns)
 
     def next_fresh(self, camera: str, now_ns: int) -> int | None:
         """Return the first instant from `now_ns` on at which an image is there and not too old.
@@ -203,9 +222,16 @@ class ObservationBuilder:
         """Return the joints [J] interpolated at an instant in the past: labels, never inputs.
 
         Raises:
-            NotReady: no joint state before or after the instant, or a gap around it.
+            NotReady: no joint state before or after the instant, a gap around it, or an encoder
+                that wraps there.
         """
         return self._joints.interpolated(stamp_ns)
+
+    def _count(self, camera: str, stamp_ns: int) -> None:
+        before = self._repeats[camera]
+        again = bool(stamp_ns) and stamp_ns == self._last_ns.get(camera)
+        self._repeats[camera] = Repeats(before.repeated + again, before.heard + 1)
+        self._last_ns[camera] = stamp_ns
 
     def _note(self, stream: str, stamp_ns: int, jump_ns: int) -> None:
         """Forget the other streams when one of them jumps back."""
@@ -260,10 +286,17 @@ class ObservationBuilder:
         camera = self._robot.cameras[name]
         try:
             picture = self._shown(camera, sample.value)
+            self._doubt(camera, sample.value)
         except UserError as error:
             raise NotReady(f"Camera '{name}' on '{camera.topic}': {error}") from error
         self._pictures[name] = (sample, picture)
         return picture
+
+    def _doubt(self, camera: Camera, value: Any) -> None:
+        said = '' if isinstance(value, _Shown) else format_doubt(value)
+        self._doubts.pop(camera.name, None)
+        if said:
+            self._doubts[camera.name] = f"Camera '{camera.name}' on '{camera.topic}': {said}"
 
     def _shown(self, camera: Camera, value: Any) -> NDArray[np.uint8]:
         if isinstance(value, _Shown):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from eva_ros.episodes.joints import is_sentinel
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.streams import JUMP_NS
+from eva_ros.episodes.wraps import wrapped
 from eva_ros.robot.spec import Arm
 
 # A joint that stays within this moved no more than noise; rad, or a share of the opening.
@@ -50,6 +51,9 @@ class ArmCheck:
         self._outside, self._fast = np.zeros(count, int), np.zeros(count, int)
         self._frozen = np.zeros(count, int)
         self._rest_s = np.zeros(count)
+        # Full turns between two states, and when the first one was, from the first state on.
+        self._wraps, self._wrapped_ns = np.zeros(count, int), np.zeros(count, np.int64)
+        self._first_ns: int | None = None
         # As of each joint's last change: its speed, all joints' values, the longest rest before.
         self._speed, self._around = np.zeros(count), np.full((count, count), np.nan)
         self._rested_ns = np.zeros(count, np.int64)
@@ -96,6 +100,7 @@ class ArmCheck:
             # A clock was set: nothing rested that long.
             self._since[:] = stamp_ns
         self._last_ns = stamp_ns
+        self._first_ns = stamp_ns if self._first_ns is None else self._first_ns
         known = ~np.isnan(self._value[held])
         moved = known & (values != self._value[held])
         still_ns = stamp_ns - self._since[held]
@@ -103,13 +108,16 @@ class ArmCheck:
         step = np.abs(values - self._value[held])
         with np.errstate(invalid='ignore'):
             far = step > 2 * self._fastest[held] * step_s
-        self._frozen[held] += moved & far & (still_ns > _FROZEN_NS)
+            turned = wrapped(step, step_s) & (held < len(self._arm.joints))
+        self._wrap(stamp_ns, held[turned], values[turned])
+        self._frozen[held] += moved & far & ~turned & (still_ns > _FROZEN_NS)
         longest = np.where(known & ~moved, still_ns * 1e-9, 0)
         self._rest_s[held] = np.maximum(self._rest_s[held], longest)
         self._since[held] = np.where(moved | ~known, stamp_ns, self._since[held])
         self._value[held], self._stamp[held] = values, stamp_ns
         changed = held[moved]
-        self._speed[changed], self._around[changed] = (step / step_s)[moved], self._value
+        speed = np.where(turned, 0.0, step / step_s)
+        self._speed[changed], self._around[changed] = speed[moved], self._value
         self._rested_ns[changed] = np.maximum(self._rested_ns[changed], still_ns[moved])
         # Speeds over a little time: neighbours in time are too near for a clock's jitter.
         fresh = np.isnan(self._before[held]) | (self._before_ns[held] > stamp_ns)
@@ -120,6 +128,13 @@ class ArmCheck:
         self._fast[held] += due & ~fresh & fast
         renew = held[due | fresh]
         self._before[renew], self._before_ns[renew] = values[due | fresh], stamp_ns
+
+    def _wrap(self, stamp_ns: int, turned: NDArray, values: NDArray) -> None:
+        """Count joints that jumped by a full turn: it is no speed."""
+        new = turned[self._wraps[turned] == 0]
+        self._wrapped_ns[new] = stamp_ns - (self._first_ns or 0)
+        self._wraps[turned] += 1
+        self._before[turned], self._before_ns[turned] = values, stamp_ns
 
     def _gone(self) -> NDArray:
         """Return which joints froze for good: they stop in motion while others go on.
@@ -165,6 +180,12 @@ class ArmCheck:
         found += [f'{what} in {count} joint states' for what, count in self.bad.items()]
         if self.missing:
             found.append(f'no joint state holds {", ".join(self.missing)}')
+        for name, count, since_ns in zip(self._arm.joint_names, self._wraps, self._wrapped_ns):
+            if count:
+                found.append(
+                    f'the encoder of {name} wraps ({count} times, first at {since_ns * 1e-9:.2f} '
+                    's of its joint states): episodes are cut there'
+                )
         if self._frozen.any():
             names = ', '.join(self._names(self._frozen > 0))
             found.append(f'{names} repeat one value and then jump: a frozen encoder')

@@ -11,6 +11,8 @@ from eva_ros.episodes.reasons import doubt
 from eva_ros.episodes.reasons import spelled
 from eva_ros.episodes.sync import AsOfBuffer
 from eva_ros.episodes.sync import Sample
+from eva_ros.episodes.wraps import Wrap
+from eva_ros.episodes.wraps import wrapped
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Arm
 from eva_ros.robot.spec import Robot
@@ -106,6 +108,15 @@ class JointTrack:
         # The joints of each topic, and a buffer for each set of them that messages hold.
         self._joints: dict[str, tuple[str, ...]] = {
             topic: tuple(n for arm in self._arms(topic) for n in arm.state_joints)
+            for topic in robot.joint_state_topics
+        }
+        # Their names inside, and whether they turn; grippers open.
+        self._inside: dict[str, tuple[str, ...]] = {
+            topic: tuple(n for arm in self._arms(topic) for n in arm.joint_names)
+            for topic in robot.joint_state_topics
+        }
+        self._turns: dict[str, NDArray[np.bool_]] = {
+            topic: np.array([n in a.joints for a in self._arms(topic) for n in a.joint_names])
             for topic in robot.joint_state_topics
         }
         self._buffers: dict[str, dict[Joints, AsOfBuffer[NDArray[np.float64]]]] = {
@@ -256,10 +267,34 @@ class JointTrack:
         """Return the joints [J] at an instant, linear between the states before and after it.
 
         Raises:
-            NotReady: there is no state on one side, or the two are too far apart.
+            NotReady: there is no state on one side, the two are too far apart, or an encoder
+                wraps between them.
         """
         values = {topic: self._between(topic, stamp_ns) for topic in self._buffers}
         return self._all_joints(values)[0]
+
+    def wrap(self, since_ns: int, until_ns: int) -> Wrap | None:
+        """Return the first jump by a full turn between the states as of two instants."""
+        found = [
+            self._first_wrap(topic, held, buffer.span(since_ns, until_ns))
+            for topic, buffers in self._buffers.items()
+            for held, buffer in buffers.items()
+        ]
+        return min((w for w in found if w), key=lambda wrap: wrap.stamp_ns, default=None)
+
+    def _first_wrap(
+        self, topic: str, held: Joints, samples: Sequence[Sample[NDArray[np.float64]]]
+    ) -> Wrap | None:
+        if len(samples) < 2:
+            return None
+        steps = np.diff([sample.value[0] for sample in samples], axis=0)
+        seconds = np.diff([sample.stamp_ns for sample in samples])[:, None] * 1e-9
+        turned = np.argwhere(wrapped(steps, seconds) & self._turns[topic][list(held)])
+        if not len(turned):
+            return None
+        row, column = turned[0]
+        name = self._inside[topic][held[column]]
+        return Wrap(name, samples[row + 1].stamp_ns, float(steps[row, column]))
 
     def at_rest(self, now_ns: int) -> bool:
         """Return whether every joint moved slower than the robot's rest velocity just now.
@@ -329,7 +364,7 @@ class JointTrack:
         """Return the topic's joints [2, joints] at an instant between two samples of each."""
         self._found(topic, stamp_ns)
         samples = {
-            held: Sample(newest.stamp_ns, self._line(topic, buffer, stamp_ns))
+            held: Sample(newest.stamp_ns, self._line(topic, held, buffer, stamp_ns))
             for held, buffer in self._buffers[topic].items()
             if (newest := buffer.at(stamp_ns))
             and stamp_ns - newest.stamp_ns <= self._max_age_ns[topic]
@@ -339,7 +374,7 @@ class JointTrack:
         return merged.value
 
     def _line(
-        self, topic: str, buffer: AsOfBuffer[NDArray[np.float64]], stamp_ns: int
+        self, topic: str, held: Joints, buffer: AsOfBuffer[NDArray[np.float64]], stamp_ns: int
     ) -> NDArray[np.float64]:
         before, after = buffer.at(stamp_ns), buffer.after(stamp_ns)
         assert before is not None
@@ -352,6 +387,9 @@ class JointTrack:
             raise NotReady(
                 f"The joint states on '{topic}' have a gap of {spelled(gap_ns * 1e-9)}."
             )
+        wrap = self._first_wrap(topic, held, (before, after))
+        if wrap:
+            raise NotReady(f'{wrap}: labels are not interpolated across it.')
         share = (stamp_ns - before.stamp_ns) / gap_ns
         return before.value + share * (after.value - before.value)
 

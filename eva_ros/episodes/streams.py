@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from eva_ros.episodes.reasons import spelled
+from eva_ros.episodes.records import IMAGES
+from eva_ros.episodes.stamp_repeats import Repeats
 
 # Stamps before the year 2000 count from the start of a machine or of a simulation.
 _EPOCH_NS = 946_684_800 * 1_000_000_000
@@ -57,6 +59,7 @@ class Stream:
     last_received_ns: int = 0
     zero: int = 0
     backward: int = 0
+    repeated: int = 0
     _intervals: array = field(default_factory=lambda: array('d'))
     _longest: list[tuple[float, float]] = field(default_factory=list)
     _lags: array = field(default_factory=lambda: array('d'))
@@ -93,6 +96,7 @@ class Stream:
                 self._spans.append(_Span(stamp_ns, stamp_ns, span.until_ns() + waited_ns))
             return
         span.last_ns = max(span.last_ns, stamp_ns)
+        self.repeated += step_ns == 0
         if step_ns < 0:
             self.backward += 1
         else:
@@ -142,6 +146,9 @@ class Stream:
             found.append(f'{self.zero} of {self.count} stamps are zero')
         if self.backward:
             found.append(f'stamps go back {self.backward} times')
+        # Joint states of one instant may come in parts.
+        if self.repeated and self.type in IMAGES:
+            found.append(str(Repeats(self.repeated, self.count)))
         found += self._set_clocks()
         if not simulated and self.zero < self.count:
             found += self._foreign_clock()

@@ -66,6 +66,11 @@ class AsOfBuffer(Generic[ValueT]):
         index = bisect_right(self._stamps, stamp_ns)
         return self._samples[index - 1] if index else None
 
+    def span(self, since_ns: int, until_ns: int) -> list[Sample[ValueT]]:
+        """Return the samples from the one as of an instant to the one as of a later one."""
+        first = max(0, bisect_right(self._stamps, since_ns) - 1)
+        return self._samples[first : bisect_right(self._stamps, until_ns)]
+
     def after(self, stamp_ns: int) -> Sample[ValueT] | None:
         """Return the oldest sample that is later than an instant."""
         index = bisect_right(self._stamps, stamp_ns)

@@ -3,6 +3,7 @@
 Listens to the very streams that are recorded, and makes of them what is made of recordings.
 """
 
+from collections import deque
 from functools import partial
 import sys
 from typing import Any
@@ -12,8 +13,10 @@ from sensor_msgs.msg import JointState
 from eva_msgs.msg import Observation
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.reasons import sentence
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
+from eva_ros.episodes.stamp_repeats import Repeats
 from eva_ros.episodes.views import load_view
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -24,6 +27,11 @@ from eva_ros.ros.observations import observation_message
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.run import run
 from eva_ros.ros.stamps import to_ns
+
+# Stamps are judged by the pictures of this time, and of fewer pictures they are not.
+_JUDGED_S, _FEWEST = 10.0, 20
+# Joint states may come in another order than they were stamped, so late at most.
+_LATE_NS = 250_000_000
 
 
 class CameraIngest(EvaNode):
@@ -67,6 +75,9 @@ class CameraIngest(EvaNode):
         for topic in self.robot.joint_state_topics:
             self._follow(JointState, topic, partial(self._on_joint_state, topic))
         rate_hz = self.param('publish_rate_hz') or self._view.rate_hz
+        self._counts: deque[dict[str, Repeats]] = deque(maxlen=round(_JUDGED_S * rate_hz) + 1)
+        self._counts.append(self._builder.repeats())
+        self._looked_ns = 0
         self.call_every(1.0 / rate_hz, self._publish)
 
     def _follow(self, kind: type, topic: str, callback: Any) -> None:
@@ -98,9 +109,15 @@ class CameraIngest(EvaNode):
         self.get_logger().warning(sentence)
 
     def _publish(self) -> None:
+        self._counts.append(self._builder.repeats())
+        self._watch_encoders()
         silent = [topic for topic, age_s in self._ages().items() if self._is_silent(age_s)]
         if silent:
             self.diagnostics.report('observation', 'error', f'not made: {_nothing(silent[0])}')
+            return
+        repeating = [said for name in self._view.camera_names if (said := self._repeating(name))]
+        if repeating:
+            self.diagnostics.report('observation', 'error', f'not made: {repeating[0]}')
             return
         try:
             observation = self._builder.latest(self.now_ns())
@@ -113,7 +130,35 @@ class CameraIngest(EvaNode):
         self._publisher.publish(observation_message(observation, self._count, self.robot))
         self.diagnostics.report('observation', 'ok', 'published', count=self._count)
 
+    def _watch_encoders(self) -> None:
+        """Report an encoder that wrapped; the report stays until the node is set up again."""
+        since_ns, self._looked_ns = self._looked_ns - _LATE_NS, self.now_ns()
+        wrap = self._builder.wrap(since_ns, self._looked_ns)
+        if wrap:
+            self.diagnostics.report(
+                'encoders', 'warn', sentence(f'{wrap}: restart its driver within the right turn')
+            )
+
     # Health.
+
+    def _recent(self, camera: str) -> Repeats:
+        return self._counts[-1][camera].since(self._counts[0][camera])
+
+    def _repeating(self, camera: str) -> str:
+        """Return that a camera repeats too many stamps, '' where it does not."""
+        recent = self._recent(camera)
+        if recent.heard < _FEWEST or not recent.is_too_many:
+            return ''
+        return f"of camera '{camera}', {recent}: does its driver stamp each picture?"
+
+    def _doubt(self, topic: str) -> str:
+        """Return what is doubtful about a camera that is heard, '' where nothing is."""
+        for name in self._view.camera_names:
+            if self.robot.cameras[name].topic == topic:
+                recent = self._recent(name)
+                repeats = f'{recent}.' if recent.repeated else ''
+                return self._builder.doubts().get(name, repeats)
+        return ''
 
     def _ages(self) -> dict[str, float]:
         """Return how long ago each stream was heard, or else the node was started, s."""
@@ -132,7 +177,8 @@ class CameraIngest(EvaNode):
         age_s = self._ages()[topic]
         if not self._is_silent(age_s):
             said = 'received' if topic in self._heard_ns else 'awaited'
-            return Health('ok', said, {'age_s': round(age_s, 3)})
+            doubt = self._doubt(topic)
+            return Health('warn' if doubt else 'ok', doubt or said, {'age_s': round(age_s, 3)})
         publishers = self.count_publishers(topic)
         return Health('error', _nothing(topic), {'publishers': publishers, 'age_s': age_s})
 
