@@ -480,9 +480,9 @@ def test_robotwin_files_without_a_number_of_their_own_are_named(tmp_path, capsys
     ('states', 'key', 'words'),
     [
         (np.zeros((6, 7)), 'joint_action/vector', 'has the shape (6, 7)'),
-        (np.zeros((5, 14)), 'joint_action/vector', 'not one picture for each row'),
-        (np.full((6, 14), np.nan), 'joint_action/vector', 'no numbers'),
-        (np.zeros((6, 14)), 'action', 'no joint_action/vector'),
+        (np.zeros((5, 14)), 'joint_action/vector', 'has 6 pictures for 5 rows of joints'),
+        (np.full((6, 14), np.nan), 'joint_action/vector', 'not finite'),
+        (np.zeros((6, 14)), 'action', 'nor joint_action/vector'),
     ],
 )
 def test_a_robotwin_file_that_deviates_is_named(tmp_path, capsys, states, key, words):

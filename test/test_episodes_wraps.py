@@ -7,9 +7,14 @@ from episode_bags import write_bag
 import numpy as np
 import pytest
 
+from eva_ros.episodes.bag_import import write_bags
 from eva_ros.episodes.check import check_bag
+from eva_ros.episodes.import_map import map_by_order
+from eva_ros.episodes.imported import DataSet
+from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.robotwin_reader import JOINTS
 from eva_ros.episodes.views import load_view
 from eva_ros.robot.spec import load_robot
 
@@ -84,6 +89,21 @@ def test_a_jump_of_about_a_full_turn_alone_is_a_wrap(steps, wraps):
     with pytest.raises(NotReady, match=r'encoder of left_forearm_roll wraps \([+-]6\.20 rad'):
         builder.joints_between(middle_ns)
     np.testing.assert_allclose(builder.joints_between(SECOND)[JOINT], steps[0])
+
+
+def test_an_import_says_which_encoders_wrap_in_which_episodes(tmp_path):
+    states = np.tile(ROBOT.home, (20, 1))
+    jumps = states.copy()
+    jumps[:, JOINT] = np.where(np.arange(20) < 12, 3.13, -3.13)
+    episodes = [
+        ImportedEpisode(index, 'reach', np.arange(20) / 10, values, None, {})
+        for index, values in enumerate([states, jumps, jumps])
+    ]
+    data = DataSet(tmp_path / 'set', 'RoboTwin', 10.0, JOINTS, episodes)
+    how = map_by_order(data, ROBOT)
+    findings = write_bags(data, tmp_path / 'bags', robot=ROBOT, found=how).findings
+    name = 'left_forearm_roll wraps in episode 1 (at 1.20 s), 2 (at 1.20 s)'
+    assert findings == [f'The encoder of {name}: training cuts it there.']
 
 
 def test_a_gripper_does_not_wrap(tmp_path):

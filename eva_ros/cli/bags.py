@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     bring.add_argument('--robot', help='robot whose names, units and topics the bags get (none)')
     bring.add_argument('--map', type=Path, help='YAML that says which joint is which')
     bring.add_argument(
-        '--rate', type=arguments.rate_hz, help='frames a second, where the data do not say it'
+        '--rate',
+        type=arguments.rate_hz,
+        help='frames a second, where RoboTwin files do not say it',
     )
     bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
     bring.add_argument('--json', action='store_true', help='print one JSON object')
@@ -196,11 +198,6 @@ def _data_set(args: argparse.Namespace, found: Any) -> Any:
         raise UserError(
             f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '
             'files (RoboTwin).'
-        )
-    if not args.rate:
-        raise UserError(
-            'RoboTwin files hold no time: give the frames a second with --rate (the rate of the '
-            "simulation over the settings' save_freq)."
         )
     return read_robotwin(args.source, args.rate)
 

@@ -24,7 +24,9 @@ from eva_ros.episodes.imported import copied_actions
 from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.imported import PictureWatch
+from eva_ros.episodes.reasons import listed
 from eva_ros.episodes.storage import brief
+from eva_ros.episodes.wraps import wrapped
 from eva_ros.robot.spec import Robot
 
 # The data sets count time from the beginning of an episode; a stamp of zero would mean none.
@@ -96,12 +98,34 @@ def write_bags(
     findings = [*grouped(faults), *watch.findings()]
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
+    copied = copied_actions(data)
     if robot and found:
         acted = any(episode.actions is not None for episode in data.episodes)
-        notes = [*left_out(found, data), *copied_actions(data)]
+        notes = [*left_out(found, data), *copied]
         notes += ['The actions are left out: bags of a robot hold what was measured.'] * acted
-        return Written(bags, there, findings, notes)
-    return Written(bags, there, [*findings, *_misshapen(data), *copied_actions(data)], [])
+        return Written(bags, there, [*findings, *_wraps(data, robot, found)], notes)
+    findings += _misshapen(data)
+    # RoboTwin's layout has it so.
+    if data.kind == 'RoboTwin':
+        return Written(bags, there, findings, copied)
+    return Written(bags, there, [*findings, *copied], [])
+
+
+def _wraps(data: DataSet, robot: Robot, found: ImportMap) -> list[str]:
+    """Say which of a robot's joints jump by a full turn, and where."""
+    turning = [name for arm in robot.arms.values() for name in arm.joints]
+    columns = [robot.joint_names.index(name) for name in turning]
+    said: dict[str, list[str]] = {}
+    for episode in data.episodes:
+        steps = np.diff(mapped(episode.states, found, data, robot)[:, columns], axis=0)
+        turned = wrapped(steps, np.diff(episode.stamps_s)[:, None])
+        for column in np.flatnonzero(turned.any(axis=0)):
+            since_s = episode.stamps_s[turned[:, column].argmax() + 1]
+            said.setdefault(turning[column], []).append(f'{episode.index} (at {since_s:.2f} s)')
+    return [
+        f'The encoder of {name} wraps in episode {listed(places)}: training cuts it there.'
+        for name, places in said.items()
+    ]
 
 
 def _misshapen(data: DataSet) -> list[str]:

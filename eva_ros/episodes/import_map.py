@@ -56,7 +56,10 @@ def map_by_order(data: DataSet, robot: Robot) -> ImportMap:
             f'{data.path} names its joints {", ".join(data.joint_names[:3])} ...: say in a YAML '
             f'(--map) which of them are the joints of {robot.name}, and in which units they are.'
         )
-    usual = {'head_camera': 'top', 'left_camera': 'left_wrist', 'right_camera': 'right_wrist'}
+    usual = {
+        'head_camera': 'top', 'left_camera': 'left_wrist', 'right_camera': 'right_wrist',
+        'cam_head': 'top', 'cam_left_wrist': 'left_wrist', 'cam_right_wrist': 'right_wrist',
+    }  # fmt: skip
     cameras = {usual.get(name, name): name for name in data.cameras}
     return ImportMap(
         joints={

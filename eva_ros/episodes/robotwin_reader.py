@@ -1,28 +1,33 @@
-"""RoboTwin 2.0 episodes: an HDF5 file each, pictures as JPEG bytes."""
+"""RoboTwin 2.0 data sets: an HDF5 file an episode."""
 
-from collections.abc import Iterator
-from functools import partial
-import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 import re
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from eva_ros.episodes.images import decode_compressed
+from eva_ros.episodes.episode_faults import episodes as episodes_named
 from eva_ros.episodes.imported import DataSet
-from eva_ros.episodes.imported import Frames
 from eva_ros.episodes.imported import ImportedEpisode
+from eva_ros.episodes.reasons import sentence
+from eva_ros.episodes.robotwin_file import read_file
+from eva_ros.episodes.robotwin_file import RoboTwinFile
 from eva_ros.errors import UserError
 
-_VECTOR = 'joint_action/vector'
 _SUFFIXES = ('.hdf5', '.h5')
 JOINTS = tuple(
     f'{arm}_{name}'
     for arm in ('left', 'right')
     for name in (*(f'joint_{i}' for i in range(6)), 'gripper')
 )
+# What RoboTwin's own conversion calls the cameras of the older layout.
+_CAMERAS = {
+    'head_camera': 'cam_head',
+    'left_camera': 'cam_left_wrist',
+    'right_camera': 'cam_right_wrist',
+    'front_camera': 'cam_third_view',
+}
 
 
 def is_robotwin(path: Path) -> bool:
@@ -30,36 +35,111 @@ def is_robotwin(path: Path) -> bool:
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
-def read_robotwin(path: Path, rate_hz: float) -> DataSet:
+def read_robotwin(path: Path, rate_hz: float | None = None) -> DataSet:
     """Open the episodes in a file, or in all files below a folder.
 
     An episode has the number in its file's name, so that it keeps it when files are added.
 
     Args:
         path: the file or folder.
-        rate_hz: frames a second, which the files do not say (the simulator's rate over the
-            `save_freq` of the task's settings).
+        rate_hz: frames a second; needed for files from before August 2026, which do not say it
+            (the simulator's rate over the `save_freq` of the task's settings), and believed more
+            than the files that do.
 
     Raises:
-        UserError: h5py is not installed, no file can be read, or two are the same episode.
+        UserError: h5py is not installed, no file can be read, none says its rate and none is
+            given, or two are the same episode.
     """
     findings: list[str] = []
-    episodes = []
+    files = _same_cameras(_opened(path, findings))
+    timeless = [index for index, file in files.items() if not (rate_hz or file.rate_hz)]
+    if timeless and len(timeless) == len(files):
+        raise UserError(
+            'These RoboTwin files hold no time: give the frames a second with --rate (the rate of '
+            "the simulation over the settings' save_freq)."
+        )
+    if timeless:
+        findings.append(
+            f'What holds no time is left out: {episodes_named(timeless)}; give --rate.'
+        )
+    files = {index: file for index, file in files.items() if index not in timeless}
+    findings += [*_contradictions(files, rate_hz), *_lacking(files)]
+    if not files:
+        raise UserError(findings[0] if findings else f'There is no HDF5 file in {path}.')
+    rates = [rate_hz or file.rate_hz or 0.0 for file in files.values()]
+    episodes = [_episode(index, file, rate) for (index, file), rate in zip(files.items(), rates)]
+    usual = Counter(rates).most_common(1)[0][0]
+    return DataSet(path, 'RoboTwin', usual, JOINTS, episodes, findings)
+
+
+def _episode(index: int, file: RoboTwinFile, rate_hz: float) -> ImportedEpisode:
+    stamps = np.arange(len(file.states)) / rate_hz
+    return ImportedEpisode(index, file.instruction, stamps, file.states, file.actions, file.frames)
+
+
+def _opened(path: Path, findings: list[str]) -> dict[int, RoboTwinFile]:
+    """Return the files that can be read, by number; the others are said."""
+    found = {}
     for index, file in _numbered(path, findings):
         try:
-            episodes.append(_episode(file, index, rate_hz))
+            found[index] = read_file(file)
         except UserError as error:
             findings.append(str(error))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             # What HDF5 and a layout that is not RoboTwin's do to look-ups.
             reason = ' '.join(str(error).split())[:150]
             findings.append(f'{file} cannot be read: {reason}.')
-    silent = [str(e.index) for e in episodes if not e.instruction]
+    return found
+
+
+def _same_cameras(files: dict[int, RoboTwinFile]) -> dict[int, RoboTwinFile]:
+    """Return the files with the newer names of cameras where files of both layouts are there."""
+    names = {name for file in files.values() for name in file.frames}
+    if names.isdisjoint(_CAMERAS) or names.isdisjoint(_CAMERAS.values()):
+        return files
+    return {
+        index: replace(
+            file, frames={_CAMERAS.get(name, name): get for name, get in file.frames.items()}
+        )
+        for index, file in files.items()
+    }
+
+
+def _contradictions(files: dict[int, RoboTwinFile], rate_hz: float | None) -> list[str]:
+    """Return what files say twice and differently, each kind once with its episodes."""
+    said: dict[str, list[int]] = {}
+    stated = [file.rate_hz for file in files.values() if file.rate_hz]
+    usual = Counter(stated).most_common(1)[0][0] if stated else None
+    for index, file in files.items():
+        doubts = list(file.doubts)
+        if file.rate_hz and rate_hz and file.rate_hz != rate_hz:
+            doubts.append(
+                f'additional_info/frequency says {file.rate_hz:g} frames a second and --rate '
+                f'{rate_hz:g}, which is taken'
+            )
+        elif file.rate_hz and file.rate_hz != usual:
+            doubts.append(
+                f'additional_info/frequency says {file.rate_hz:g} frames a second and most '
+                f'episodes say {usual:g}'
+            )
+        for doubt in doubts:
+            said.setdefault(doubt, []).append(index)
+    return [sentence(f'{episodes_named(indices)}: {doubt}') for doubt, indices in said.items()]
+
+
+def _lacking(files: dict[int, RoboTwinFile]) -> list[str]:
+    """Return which episodes lack an instruction, or a camera that others have."""
+    found = []
+    silent = [index for index, file in files.items() if not file.instruction]
     if silent:
-        findings.append(f'No instruction lies beside episode {", ".join(silent)}.')
-    if not episodes:
-        raise UserError(findings[0] if findings else f'There is no HDF5 file in {path}.')
-    return DataSet(path, 'RoboTwin', rate_hz, JOINTS, episodes, findings)
+        found.append(f'No instruction is in or beside {episodes_named(silent)}.')
+    for camera in dict.fromkeys(name for file in files.values() for name in file.frames):
+        without = [index for index, file in files.items() if camera not in file.frames]
+        if without:
+            found.append(f"Camera '{camera}' is not in {episodes_named(without)}.")
+    if files and not any(file.frames for file in files.values()):
+        found.append('No episode holds pictures.')
+    return found
 
 
 def _files(folder: Path) -> list[Path]:
@@ -92,51 +172,3 @@ def _number(file: Path) -> int | None:
     """Return the last number in a file's name, if a marker in a bag can hold it."""
     numbers = [int(digits) for digits in re.findall(r'[0-9]+', file.stem)]
     return numbers[-1] if numbers and numbers[-1] < 1 << 32 else None
-
-
-def _open(file: Path) -> Any:
-    import h5py
-
-    try:
-        return h5py.File(file, 'r')
-    except OSError as error:
-        raise UserError(f'{file} cannot be read: {" ".join(str(error).split())[:150]}.') from None
-
-
-def _episode(file: Path, index: int, rate_hz: float) -> ImportedEpisode:
-    with _open(file) as data:
-        if _VECTOR not in data:
-            raise UserError(f'{file} has no {_VECTOR}: it is no RoboTwin episode.')
-        joints = np.asarray(data[_VECTOR], np.float64)
-        if joints.ndim != 2 or joints.shape[1] != len(JOINTS):
-            raise UserError(
-                f'{file}: {_VECTOR} has the shape {joints.shape}, and not [T, {len(JOINTS)}].'
-            )
-        if not len(joints) or not np.isfinite(joints).all():
-            raise UserError(f'{file}: {_VECTOR} is empty or holds values that are no numbers.')
-        cameras = data.get('observation', {})
-        names = [name for name in cameras if 'rgb' in cameras[name]]
-        short = [name for name in names if len(cameras[name]['rgb']) != len(joints)]
-        if short:
-            raise UserError(f'{file}: {", ".join(short)} have not one picture for each row.')
-    frames: dict[str, Frames] = {name: partial(_decode, file, name) for name in names}
-    stamps = np.arange(len(joints)) / rate_hz
-    return ImportedEpisode(index, _instruction(file), stamps, joints, None, frames)
-
-
-def _decode(file: Path, camera: str) -> Iterator[NDArray[np.uint8]]:
-    with _open(file) as data:
-        for packed in data['observation'][camera]['rgb']:
-            # Fixed-length strings, filled up with zeros. RoboTwin gives OpenCV's encoder RGB for
-            # BGR, so that red and blue have changed places in the JPEG.
-            yield decode_compressed(bytes(packed).rstrip(b'\0'), 'jpeg')[..., ::-1].copy()
-
-
-def _instruction(file: Path) -> str:
-    """Return the first instruction that lies beside the data, '' where there is none."""
-    path = file.parent.parent / 'instructions' / f'{file.stem}.json'
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-        return str(next(iter(found.get('seen') or found.get('unseen') or ['']), ''))
-    except (OSError, ValueError, AttributeError):
-        return ''
