@@ -24,7 +24,7 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
-_FORMAT = 3
+_FORMAT = 4
 _META = 'meta.json'
 _ARRAYS = ('frames', 'joints', 'observed_joints', 'stamps', 'image_stamps')
 _HASHED = 1 << 16
