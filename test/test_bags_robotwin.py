@@ -229,7 +229,7 @@ def set_to(file, name, value):
         ),
         (
             new_file, lambda f: [set_rows(f, f'action/{n}_joint_states', 11) for n in PARTS],
-            'action has 11 rows and state 12',
+            'action has 11 rows of 14 and state 12 rows of 14',
         ),
         (
             new_file, lambda f: set_rows(f, 'vision/cam_left_wrist/colors', 9),
@@ -237,7 +237,11 @@ def set_to(file, name, value):
         ),
         (
             new_file, lambda f: set_to(f, 'state/left_arm_joint_states', np.zeros((12, 7))),
-            'state/left_arm_joint_states has the shape (12, 7), and not [T, 6]',
+            'action has 12 rows of 14 and state 12 rows of 15',
+        ),
+        (
+            new_file, lambda f: set_to(f, 'state/left_ee_joint_states', np.zeros((12, 2))),
+            'state/left_ee_joint_states has the shape (12, 2), and not [T, 1]',
         ),
         (
             new_file, lambda f: set_to(f, 'state/left_ee_joint_states', np.full((12, 1), np.nan)),
@@ -268,6 +272,28 @@ def test_a_file_that_contradicts_itself_is_left_out_and_named(
     said = [finding for finding in about['findings'] if words in finding]
     assert code == 1 and about['episodes'] == 1
     assert len(said) == 1 and str(bad) in said[0]
+
+
+def seven_joints(file):
+    for group in ('state', 'action'):
+        for side in ('left', 'right'):
+            name = f'{group}/{side}_arm_joint_states'
+            set_to(file, name, np.pad(file[name][:], ((0, 0), (0, 1))))
+
+
+def test_arms_of_seven_joints_are_read_apart_from_those_of_six(tmp_path):
+    data = read_robotwin(new_file(tmp_path / 'a/episode0.hdf5', change=seven_joints))
+    assert len(data.joint_names) == 16 and data.joint_names[7] == 'left_gripper'
+    assert data.joint_names[6] == 'left_joint_6' and data.joint_names[-1] == 'right_gripper'
+    np.testing.assert_allclose(data.episodes[0].states[:, 7], STATES[:-1, 6], atol=1e-6)
+    for number in (1, 2):
+        new_file(tmp_path / f'a/episode{number}.hdf5')
+    data = read_robotwin(tmp_path / 'a')
+    assert [episode.index for episode in data.episodes] == [1, 2]
+    assert data.findings == [
+        'What has not 14 joints, as most episodes have, is left out: episode 0; import it by '
+        'itself.'
+    ]
 
 
 def test_contradictions_that_leave_the_rows_alone_are_said_once_with_their_episodes(

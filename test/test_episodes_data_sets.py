@@ -14,7 +14,8 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
-SOURCES = tuple(f'joint_{index}' for index in range(14))
+SOURCES = tuple('left_gripper' if i == 6 else 'right_gripper' if i == 13 else f'joint_{i}'
+                for i in range(14))  # fmt: skip
 
 
 def data_set(**changes):
@@ -66,6 +67,12 @@ def test_robotwins_cameras_are_the_robots_and_its_others_are_left_out():
     own = map_by_order(data_set(kind='RoboTwin', cameras=cameras[3:]), ROBOT)
     assert own.cameras == {'top': 'top'}
     assert [source.source for source in own.joints.values()] == list(SOURCES)
+
+
+def test_robotwin_joints_that_are_not_the_robots_in_order_need_a_map():
+    franka = tuple(f'{arm}_{n}' for arm in ('left', 'right') for n in (*range(7), 'gripper'))
+    with pytest.raises(UserError, match=r'are not those of aloha_sim in order .*\(--map\)'):
+        map_by_order(data_set(kind='RoboTwin', joint_names=franka), ROBOT)
 
 
 def with_box(height, width):

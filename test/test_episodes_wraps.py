@@ -14,13 +14,13 @@ from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.robotwin_reader import JOINTS
 from eva_ros.episodes.views import load_view
 from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 MS = 1_000_000
 JOINT = ROBOT.joint_names.index('left_forearm_roll')
+GRIPPERS = ROBOT.gripper_mask
 NAMES, HOME = ROBOT.to_joint_state(ROBOT.home)
 
 
@@ -99,7 +99,8 @@ def test_an_import_says_which_encoders_wrap_in_which_episodes(tmp_path):
         ImportedEpisode(index, 'reach', np.arange(20) / 10, values, None, {})
         for index, values in enumerate([states, jumps, jumps])
     ]
-    data = DataSet(tmp_path / 'set', 'RoboTwin', 10.0, JOINTS, episodes)
+    names = tuple('gripper' if is_one else f'joint_{i}' for i, is_one in enumerate(GRIPPERS))
+    data = DataSet(tmp_path / 'set', 'RoboTwin', 10.0, names, episodes)
     how = map_by_order(data, ROBOT)
     findings = write_bags(data, tmp_path / 'bags', robot=ROBOT, found=how).findings
     name = 'left_forearm_roll wraps in episode 1 (at 1.20 s), 2 (at 1.20 s)'

@@ -45,7 +45,7 @@ def load_map(path: Path) -> ImportMap:
 def map_by_order(data: DataSet, robot: Robot) -> ImportMap:
     """Return the map for a data set whose joints are the robot's, in order and in its units.
 
-    That is RoboTwin's layout: six joints and the gripper (0 closed, 1 open) of the left arm, then
+    That is RoboTwin's layout: the joints and the gripper (0 closed, 1 open) of the left arm, then
     of the right one. Cameras that the robot has by name are taken, and RoboTwin's by its names.
 
     Raises:
@@ -55,6 +55,12 @@ def map_by_order(data: DataSet, robot: Robot) -> ImportMap:
         raise UserError(
             f'{data.path} names its joints {", ".join(data.joint_names[:3])} ...: say in a YAML '
             f'(--map) which of them are the joints of {robot.name}, and in which units they are.'
+        )
+    if [name.endswith('gripper') for name in data.joint_names] != robot.gripper_mask.tolist():
+        raise UserError(
+            f'The joints of {data.path} ({", ".join(data.joint_names)}) are not those of '
+            f'{robot.name} in order ({", ".join(robot.joint_names)}): say in a YAML (--map) which '
+            'is which.'
         )
     usual = {
         'head_camera': 'top', 'left_camera': 'left_wrist', 'right_camera': 'right_wrist',

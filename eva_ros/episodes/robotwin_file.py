@@ -18,7 +18,7 @@ from eva_ros.episodes.picture_header import comments_of
 from eva_ros.episodes.picture_header import header_of
 from eva_ros.errors import UserError
 
-# Columns of the two arms and grippers, in the order of their parts.
+# Columns of a vector without parts that say whose they are: of the two arms and grippers.
 _WIDTHS = (6, 1, 6, 1)
 # A JPEG with this comment is like any other; red and blue are exchanged in one without.
 _STANDARD = b'XPL-RGB1'
@@ -60,7 +60,8 @@ class RoboTwinFile:
     """What a file says.
 
     Attributes:
-        states: joints [T, 14]: six joints and the gripper of the left arm, then of the right one.
+        joint_names: the left arm's joints and gripper, then the right one's [J].
+        states: joints [T, J].
         actions: as many, or None.
         frames: gives each camera's pictures.
         rate_hz: frames a second, None where it does not say.
@@ -68,6 +69,7 @@ class RoboTwinFile:
         doubts: what it says twice and differently, a phrase each.
     """
 
+    joint_names: tuple[str, ...]
     states: NDArray[np.float64]
     actions: NDArray[np.float64] | None
     frames: dict[str, Frames]
@@ -86,13 +88,14 @@ def read_file(path: Path) -> RoboTwinFile:
     with _open(path) as data:
         layout = _layout(path, data)
         states = _joints(path, data, layout, layout.states)
-        assert states is not None
-        actions = _joints(path, data, layout, layout.actions) if layout.actions else None
-        if actions is not None and len(actions) != len(states):
+        has_actions = layout.actions in data
+        actions = _joints(path, data, layout, layout.actions) if has_actions else None
+        if actions is not None and actions.shape != states.shape:
             raise UserError(
-                f'{path}: {layout.actions} has {len(actions)} rows and {layout.states} '
-                f'{len(states)}.'
+                f'{path}: {layout.actions} has {_size(actions)} and {layout.states} '
+                f'{_size(states)}.'
             )
+        names = _names(data, layout)
         cameras = _cameras(path, data, layout, len(states))
         instruction, doubts = _instruction(data, path)
         doubts += [text for name in cameras if (text := _odd_shape(data, layout, name))]
@@ -101,7 +104,7 @@ def read_file(path: Path) -> RoboTwinFile:
         name: partial(_decode, path, f'{layout.cameras}/{name}/{layout.pictures}')
         for name in cameras
     }
-    return RoboTwinFile(states, actions, frames, rate_hz, instruction, doubts)
+    return RoboTwinFile(names, states, actions, frames, rate_hz, instruction, doubts)
 
 
 def _open(file: Path) -> Any:
@@ -127,40 +130,55 @@ def _layout(path: Path, data: Any) -> _Layout:
 # Joints.
 
 
-def _joints(path: Path, data: Any, layout: _Layout, group: str) -> NDArray[np.float64] | None:
-    """Return the joints [T, 14] of a group, None where it is not there."""
-    if group not in data:
-        return None
+def _joints(path: Path, data: Any, layout: _Layout, group: str) -> NDArray[np.float64]:
+    """Return the joints [T, J] of a group."""
     there = [name for name in layout.parts if name in data[group]]
     vector = _vector(path, data, f'{group}/{layout.vector}')
     lacking = [name for name in layout.parts if name not in there]
-    if lacking and (there or vector is None):
+    if vector is not None and not there:
+        if vector.shape[1] != sum(_WIDTHS):
+            raise UserError(
+                f'{path}: {group}/{layout.vector} has the shape {vector.shape}, and not '
+                f'[T, {sum(_WIDTHS)}].'
+            )
+        return vector
+    if lacking:
         raise UserError(f'{path}: {group} has no {", ".join(lacking)}.')
-    parts = _joined(path, data, [f'{group}/{name}' for name in there]) if there else vector
-    assert parts is not None
+    parts = _joined(path, data, [f'{group}/{name}' for name in there])
     if vector is not None:
         _compare(path, f'{group}/{layout.vector}', vector, parts)
     return parts
+
+
+def _names(data: Any, layout: _Layout) -> tuple[str, ...]:
+    """Return the names of the joints that `_joints` returns."""
+    arms = [data[layout.states].get(layout.parts[index]) for index in (0, 2)]
+    widths = [_WIDTHS[0] if arm is None else arm.shape[1] for arm in arms]
+    return tuple(
+        f'{side}_{name}'
+        for side, width in zip(('left', 'right'), widths)
+        for name in (*(f'joint_{index}' for index in range(width)), 'gripper')
+    )
 
 
 def _vector(path: Path, data: Any, name: str) -> NDArray[np.float64] | None:
     if name not in data:
         return None
     values = np.asarray(data[name], np.float64)
-    if values.ndim != 2 or values.shape[1] != sum(_WIDTHS):
-        raise UserError(
-            f'{path}: {name} has the shape {values.shape}, and not [T, {sum(_WIDTHS)}].'
-        )
+    if values.ndim != 2:
+        raise UserError(f'{path}: {name} has the shape {values.shape}, and not [T, J].')
     return _finite(path, name, values)
 
 
 def _joined(path: Path, data: Any, names: list[str]) -> NDArray[np.float64]:
     parts = []
-    for name, width in zip(names, _WIDTHS):
+    for index, name in enumerate(names):
         values = np.asarray(data[name], np.float64)
-        values = values[:, None] if values.ndim == 1 else values
-        if values.ndim != 2 or values.shape[1] != width:
-            raise UserError(f'{path}: {name} has the shape {values.shape}, and not [T, {width}].')
+        is_gripper = index % 2 == 1
+        values = values[:, None] if values.ndim == 1 and is_gripper else values
+        if values.ndim != 2 or (is_gripper and values.shape[1] != 1):
+            wanted = '[T, 1]' if is_gripper else '[T, J]'
+            raise UserError(f'{path}: {name} has the shape {values.shape}, and not {wanted}.')
         parts.append(_finite(path, name, values))
     if len({len(part) for part in parts}) > 1:
         rows = ', '.join(f'{name} {len(part)}' for name, part in zip(names, parts))
@@ -177,10 +195,16 @@ def _finite(path: Path, name: str, values: NDArray[np.float64]) -> NDArray[np.fl
     return values
 
 
+def _size(values: NDArray) -> str:
+    return f'{values.shape[0]} rows of {values.shape[1]}'
+
+
 def _compare(path: Path, name: str, vector: NDArray, parts: NDArray) -> None:
     """Refuse a vector that is not what its parts are."""
     if vector.shape != parts.shape:
-        raise UserError(f'{path}: {name} has {len(vector)} rows and its parts {len(parts)}.')
+        raise UserError(
+            f'{path}: {name} has {_size(vector)} and the joints of the arms {_size(parts)}.'
+        )
     rows = np.flatnonzero(np.abs(vector - parts).max(axis=1) > _SAME)
     if len(rows):
         raise UserError(

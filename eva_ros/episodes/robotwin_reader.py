@@ -16,11 +16,6 @@ from eva_ros.episodes.robotwin_file import RoboTwinFile
 from eva_ros.errors import UserError
 
 _SUFFIXES = ('.hdf5', '.h5')
-JOINTS = tuple(
-    f'{arm}_{name}'
-    for arm in ('left', 'right')
-    for name in (*(f'joint_{i}' for i in range(6)), 'gripper')
-)
 # What RoboTwin's own conversion calls the cameras of the older layout.
 _CAMERAS = {
     'head_camera': 'cam_head',
@@ -51,7 +46,7 @@ def read_robotwin(path: Path, rate_hz: float | None = None) -> DataSet:
             given, or two are the same episode.
     """
     findings: list[str] = []
-    files = _same_cameras(_opened(path, findings))
+    files, joints = _same_joints(_same_cameras(_opened(path, findings)), findings)
     timeless = [index for index, file in files.items() if not (rate_hz or file.rate_hz)]
     if timeless and len(timeless) == len(files):
         raise UserError(
@@ -69,7 +64,7 @@ def read_robotwin(path: Path, rate_hz: float | None = None) -> DataSet:
     rates = [rate_hz or file.rate_hz or 0.0 for file in files.values()]
     episodes = [_episode(index, file, rate) for (index, file), rate in zip(files.items(), rates)]
     usual = Counter(rates).most_common(1)[0][0]
-    return DataSet(path, 'RoboTwin', usual, JOINTS, episodes, findings)
+    return DataSet(path, 'RoboTwin', usual, joints, episodes, findings)
 
 
 def _episode(index: int, file: RoboTwinFile, rate_hz: float) -> ImportedEpisode:
@@ -90,6 +85,21 @@ def _opened(path: Path, findings: list[str]) -> dict[int, RoboTwinFile]:
             reason = ' '.join(str(error).split())[:150]
             findings.append(f'{file} cannot be read: {reason}.')
     return found
+
+
+def _same_joints(
+    files: dict[int, RoboTwinFile], findings: list[str]
+) -> tuple[dict[int, RoboTwinFile], tuple[str, ...]]:
+    """Return the files that have the joints of most, and these; the others are said."""
+    counts = Counter(file.joint_names for file in files.values())
+    usual = counts.most_common(1)[0][0] if counts else ()
+    other = [index for index, file in files.items() if file.joint_names != usual]
+    if other:
+        findings.append(
+            f'What has not {len(usual)} joints, as most episodes have, is left out: '
+            f'{episodes_named(other)}; import it by itself.'
+        )
+    return {index: file for index, file in files.items() if index not in other}, usual
 
 
 def _same_cameras(files: dict[int, RoboTwinFile]) -> dict[int, RoboTwinFile]:
