@@ -32,7 +32,7 @@ from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
 NOW = 1_700_000_000 * SECOND
-KEYS = ['path', 'verdict', 'reasons', 'topics', 'episodes', 'lost_messages']
+KEYS = ['path', 'verdict', 'reasons', 'notes', 'topics', 'episodes', 'lost_messages']
 
 
 def run(capsys, *arguments):

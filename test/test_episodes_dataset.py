@@ -120,7 +120,7 @@ def test_an_episode_is_cut_where_a_stream_is_missing_and_never_padded(
     tmp_path, load, stream, words
 ):
     pieces, report = load(record(tmp_path / 'bag', keeps=gap(stream, 1.0, 1.8), duration_s=3.0))
-    assert len(pieces) == 2 and words in report and 'cut at 1.' in report
+    assert len(pieces) == 2 and words in report and 'is cut at 1.' in report
     first, second = pieces
     assert first.number == second.number and second.success is True
     assert first.stamps_ns[-1] <= SECOND * 2.2 and second.stamps_ns[0] >= SECOND * 2.7

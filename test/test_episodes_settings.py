@@ -121,7 +121,7 @@ def test_seconds_without_images_behind_a_text_are_told(tmp_path, load, shift_s):
     texts = [(begin + SECOND, 'open the box')]
     path = write(tmp_path / 'bag', content, texts=texts, shift_ns=round(shift_s * SECOND))
     _, said = load(path, settings=AlignSettings(task_topic='/task'))
-    assert 'attempt 0 begins 1.5 s late' in said
+    assert 'Attempt 0 begins 1.5 s late' in said
 
 
 def test_a_long_gap_begins_another_attempt_where_nothing_else_says_so(tmp_path, load):

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from eva_ros.episodes.check import BagCheck
+from eva_ros.episodes.reasons import grouped
 
 _COLOURS = {'usable': 'green', 'partial': 'yellow', 'unusable': 'red'}
 _WIDTH = 140
@@ -20,8 +21,10 @@ def print_checks(checks: Sequence[BagCheck]) -> None:
     for check in checks:
         colour = _COLOURS[check.verdict]
         console.print(f'{escape(check.path)}: [{colour}]{check.verdict}[/]', soft_wrap=True)
-        for reason in check.reasons:
+        for reason in grouped(check.reasons):
             console.print(f'  - {escape(reason)}', soft_wrap=True)
+        for note in grouped(check.notes):
+            console.print(f'  note: {escape(note)}', soft_wrap=True)
         if check.topics:
             console.print(_topics(check))
         for line in _episodes(check):
@@ -37,14 +40,15 @@ def print_checks(checks: Sequence[BagCheck]) -> None:
 def _topics(check: BagCheck) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column('  topic', no_wrap=True)
-    for name in ('messages', 'Hz', 'declared Hz', 'gaps', 'longest s', 'about'):
-        table.add_column(name, justify='left' if name == 'about' else 'right')
+    for name in ('messages', 'Hz', 'declared Hz', 'gaps', 'longest s'):
+        table.add_column(name, justify='right', no_wrap=True)
+    table.add_column('about', overflow='fold')
     for name, facts in check.topics.items():
         longest = max((seconds for _, seconds in facts['gaps']), default=0.0)
         table.add_row(
             f'  {escape(name)}',
             str(facts['messages']),
-            str(facts['rate_hz'] or ''),
+            _rate(facts),
             str(facts.get('declared_rate_hz', '')),
             str(len(facts['gaps']) or ''),
             f'{longest:.2f}' if longest else '',
@@ -53,13 +57,20 @@ def _topics(check: BagCheck) -> Table:
     return table
 
 
+def _rate(facts: dict) -> str:
+    """Return the usual rate; of messages that come in bursts, how many come in a second."""
+    if facts['bursts']:
+        return f'{facts["mean_rate_hz"]} in bursts'
+    return str(facts['rate_hz'] or '')
+
+
 def _about(facts: dict) -> str:
     if facts.get('resolution'):
         height, width = facts['resolution']
         age = facts.get('age_at_ticks_ms')
         late = f', {age["mean"]} ms old at the ticks ({age["max"]} at most)' if age else ''
         return f'{facts["camera"]}, {height}x{width}{late}'
-    if 'joints' in facts:
+    if 'joints' in facts and facts['messages']:
         return '; '.join(_arm(name, arm) for name, arm in facts['joints'].items())
     return facts['type']
 

@@ -248,7 +248,7 @@ class _Aligner:
     def _tell_clocks(self, how: str) -> None:
         assert self._piece is not None
         self._on_problem(
-            f'attempt {self._piece.number}: its marker is not stamped by the clock of the images, '
+            f'Attempt {self._piece.number}: its marker is not stamped by the clock of the images, '
             f'so it {how}.'
         )
 
@@ -273,13 +273,16 @@ class _Aligner:
             return
         self._advance(final=True)
         if self._anchor is None:
-            self._on_problem(f'attempt {self._piece.number} has no usable image: {self._missing}')
+            self._on_problem(f'Attempt {self._piece.number} has no usable image: {self._missing}')
         self._tell_skipped()
         for piece in [] if self._repeats_stamps() else self._pieces:
             if len(piece.ticks) >= _SHORTEST:
                 yield piece
             elif piece.ticks:
-                self._on_problem(f'a piece of {len(piece.ticks)} ticks is too short to use.')
+                self._on_problem(
+                    f'A piece of {len(piece.ticks)} ticks of attempt {piece.number} is too short '
+                    'to use.'
+                )
         self._piece, self._pieces = None, []
 
     def _tell_skipped(self) -> None:
@@ -421,7 +424,7 @@ class _Aligner:
         if late_ns > _LATE_BEGIN_NS:
             number = self._piece.number
             late = spelled(late_ns * 1e-9, 1)
-            self._on_problem(f'attempt {number} begins {late} late: {self._late}')
+            self._on_problem(f'Attempt {number} begins {late} late: {self._late}')
 
     def _kept(self, observation: Observation, joints: NDArray[np.float64]) -> Tick:
         if self._keep is None:
@@ -444,7 +447,8 @@ class _Aligner:
             self._candidates.pop(0)
             return
         self._step += 1
-        self._cut(f'cut at {spelled((tick_ns - self._anchor) * 1e-9)}: {reason}')
+        at = spelled((tick_ns - self._anchor) * 1e-9)
+        self._cut(f'Attempt {self._pieces[-1].number} is cut at {at}: {reason}')
         self._leap(due_ns)
 
     def _leap(self, due_ns: int) -> None:

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from eva_ros.episodes.align import align
 from eva_ros.episodes.align import Piece
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.contradictions import ContradictionError
+from eva_ros.episodes.contradictions import Contradictions
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.views import ViewSpec
+from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
 
@@ -27,6 +31,9 @@ def attempts(
 ) -> Iterator[Piece]:
     """Yield the attempts in a bag as `align` finds them, by what the bag says of itself.
 
+    None is yielded before the whole bag was read: joint states that contradict each other
+    anywhere leave it unknown which of them are the robot's.
+
     Args:
         reader: the bag, open.
         robot: whose joints and topics.
@@ -37,13 +44,15 @@ def attempts(
         records: the bag's, where whoever asks looks at them too; read from it where None.
 
     Raises:
+        ContradictionError: joint states contradict each other.
         UserError: the settings name a stream that the robot lacks.
     """
     settings = settings or AlignSettings()
     if records is None:
         records = reader.records(_topics(reader, robot, view, settings))
-    return align(
-        records,
+    watch = Contradictions(robot, by_reception(settings, robot))
+    found = align(
+        watch.through(records),
         robot,
         view,
         on_problem,
@@ -52,6 +61,17 @@ def attempts(
         facts=reader.facts,
         keep=keep,
     )
+    pieces: list[Piece] = []
+    failure: UserError | None = None
+    try:
+        pieces.extend(found)
+    except UserError as error:  # what was read before it is kept
+        failure = error
+    if sentences := watch.sentences():
+        raise ContradictionError(sentences)
+    yield from pieces
+    if failure:
+        raise failure
 
 
 def _topics(reader: BagReader, robot: Robot, view: ViewSpec, settings: AlignSettings) -> list[str]:

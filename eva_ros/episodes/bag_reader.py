@@ -82,6 +82,8 @@ class BagReader:
             topic of which neither says so is missing.
         declared_s: how long the metadata say that the bag is, s; 0 where they do not.
         facts: what the bag says about itself (custom data in its metadata).
+        found: how many messages of each topic were met, whether they can be read or not.
+        unreadable: why the messages of a topic cannot be read, where they cannot.
         losses: complete when the messages have been read.
     """
 
@@ -99,6 +101,7 @@ class BagReader:
             raise UserError(f'There is no bag {path}.')
         self.path = path
         self.losses = Losses()
+        self.found = Counter[str]()
         self._on_problem = on_problem
         # Whether messages are gone that only the metadata could count.
         self._gone = False
@@ -111,7 +114,7 @@ class BagReader:
         self._counted = bool(stated)
         self.promised = stated or _indexed(self._parts)
         self._texts = _texts(self._parts)
-        self._formats = _formats(about)
+        self.unreadable = self._unreadable(_formats(about))
         for kind, text in self._texts.items():
             if deviates(kind, text):
                 on_problem(
@@ -143,49 +146,42 @@ class BagReader:
         wanted = set(self.topics) if topics is None else {t.lstrip('/') for t in topics}
         if topics is not None:
             wanted = {topic for topic in wanted if self.topics.get(topic) in KINDS}
-        broken: dict[str, tuple[int, str]] = {}
+        unread = Unread(self)
         for topic, received_ns, data in self.messages(wanted):
+            if topic in self.unreadable:
+                unread.leave_out(topic)
+                continue
             if topic.type not in KINDS:
                 continue
             try:
                 yield self.decode(topic, received_ns, data)
             except Exception as error:  # damaged bytes fail in any way
-                count, first = broken.get(topic.name, (0, ''))
-                first = first or f'the first, received at {received_ns} ns: {brief(error)}'
-                broken[topic.name] = (count + 1, first)
-        for name, (count, first) in broken.items():
-            self.losses.messages += count
-            what = 'a message' if count == 1 else f'{count} messages'
-            self._on_problem(f"{self.path}: {what} on '{name}' cannot be read: {first}.")
+                unread.fail(topic, received_ns, error)
+        self.losses.messages += unread.count()
+        for text in unread.sentences().values():
+            self._on_problem(text)
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Yield topic, time received and bytes of each message of a known type, as received.
+        """Yield topic, time received and bytes of each message, as received.
 
-        Those of types that nobody knows, or that are not serialized as CDR, are counted and said.
+        Those on topics in `unreadable` are among them; `decode` is not for them.
         """
         wanted = set(self.topics if topics is None else topics)
-        unreadable = self._unreadable()
-        left_out, read, broken = Counter[StoredTopic](), Counter[str](), Counter[str]()
+        self.found.clear()
+        broken = Counter[str]()
         for part in self._parts:
             for topic, received_ns, data in part.messages(wanted, self._on_problem):
-                read[topic.name] += 1
-                if not 0 <= received_ns < _LATEST_NS:
-                    broken[topic.name] += 1
-                elif topic in unreadable:
-                    left_out[topic] += 1
-                else:
+                self.found[topic.name] += 1
+                if 0 <= received_ns < _LATEST_NS:
                     yield topic, received_ns, data
+                else:
+                    broken[topic.name] += 1
         for name, count in broken.items():
             self._on_problem(
                 f"{self.path}: {count} messages on '{name}' are left out: the times when they "
                 'were received are damaged.'
             )
-        for topic, count in left_out.items():
-            what = 'a message is' if count == 1 else f'{count} messages are'
-            self._on_problem(
-                f"{self.path}: {what} left out on '{topic.name}': {unreadable[topic]}."
-            )
-        self._count_losses(wanted, read, left_out.total() + broken.total())
+        self._count_losses(wanted, broken.total())
 
     def decode(self, topic: StoredTopic, received_ns: int, data: bytes) -> Record:
         """Return a message of one of the types in KINDS as a record.
@@ -263,26 +259,64 @@ class BagReader:
         self._gone = self._gone or bool(errors)
         return parts
 
-    def _unreadable(self) -> dict[StoredTopic, str]:
+    def _unreadable(self, formats: dict[str, str]) -> dict[StoredTopic, str]:
         """Return why the messages of a topic cannot be read."""
         reasons = {}
         for topic in (topic for part in self._parts for topic in part.topics):
-            form = self._formats.get(topic.name, topic.format)
-            if {form, topic.format} != {CDR}:
+            form = formats.get(topic.name, topic.format)
+            form = topic.format if form == CDR else form
+            if form != CDR:
                 reasons[topic] = f"they are serialized as '{form}', and only CDR can be read"
             elif topic.type not in self._texts and store_for(topic.type, _NONE) is None:
                 reasons[topic] = f"neither the bag nor this package knows the type '{topic.type}'"
         return reasons
 
-    def _count_losses(self, wanted: set[str], read: Counter[str], unread: int) -> None:
-        """Compare what was read with what was promised; `unread` was there and of no use."""
+    def _count_losses(self, wanted: set[str], broken: int) -> None:
+        """Compare what was found with what was promised; `broken` was there and of no use."""
         self.losses.bytes = sum(part.lost_bytes for part in self._parts)
         promised = {name: count for name, count in self.promised.items() if name in wanted}
-        lost = sum(max(0, count - read[name]) for name, count in promised.items())
+        lost = sum(max(0, count - self.found[name]) for name, count in promised.items())
         known = sum(part.lost_messages for part in self._parts)
-        self.losses.messages = max(lost, known) + unread
+        self.losses.messages = max(lost, known) + broken
         hidden = self._gone or any(part.uncounted for part in self._parts)
         self.losses.uncounted = hidden and not self._counted
+
+
+class Unread:
+    """Counts messages that are in a bag and cannot be read, by topic."""
+
+    def __init__(self, reader: BagReader) -> None:
+        self._reader = reader
+        self._left_out = Counter[tuple[str, str]]()
+        self._broken: dict[str, tuple[int, str]] = {}
+
+    def leave_out(self, topic: StoredTopic) -> None:
+        """Take in a message on one of the reader's unreadable topics."""
+        self._left_out[topic.name, self._reader.unreadable[topic]] += 1
+
+    def fail(self, topic: StoredTopic, received_ns: int, error: Exception) -> None:
+        """Take in a message that cannot be decoded."""
+        count, first = self._broken.get(topic.name, (0, ''))
+        first = first or f'the first, received at {received_ns} ns: {brief(error)}'
+        self._broken[topic.name] = (count + 1, first)
+
+    def count(self, topics: Collection[str] | None = None) -> int:
+        """Return how many messages they are on some topics, or on all."""
+        counts = Counter({name: count for name, (count, _) in self._broken.items()})
+        for (name, _), count in self._left_out.items():
+            counts[name] += count
+        return sum(n for name, n in counts.items() if topics is None or name in topics)
+
+    def sentences(self) -> dict[tuple[str, str], str]:
+        """Return a sentence for each topic and cause."""
+        path, found = self._reader.path, {}
+        for name, (count, first) in self._broken.items():
+            what = 'a message' if count == 1 else f'{count} messages'
+            found[name, first] = f"{path}: {what} on '{name}' cannot be read: {first}."
+        for (name, why), count in self._left_out.items():
+            what = 'a message is' if count == 1 else f'{count} messages are'
+            found[name, why] = f"{path}: {what} left out on '{name}': {why}."
+        return found
 
 
 def _in_place_of_metadata(files: list[Path]) -> str:

@@ -1,6 +1,7 @@
 """Look through a bag: what is in it, what is wrong with it, how much of it can be used."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 from eva_ros.episodes.align import Piece
 from eva_ros.episodes.attempts import attempts
 from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.bag_reader import Unread
+from eva_ros.episodes.contradictions import ContradictionError
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.joint_check import ArmCheck
 from eva_ros.episodes.picture_check import PictureCheck
+from eva_ros.episodes.reasons import Hurt
 from eva_ros.episodes.reasons import listed
 from eva_ros.episodes.reasons import Notes
 from eva_ros.episodes.reasons import sentence
+from eva_ros.episodes.records import EPISODE
 from eva_ros.episodes.records import EpisodeRecord
 from eva_ros.episodes.records import ImageRecord
 from eva_ros.episodes.records import IMAGES
@@ -28,7 +33,6 @@ from eva_ros.episodes.records import TEXT
 from eva_ros.episodes.records import TextRecord
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
-from eva_ros.episodes.storage import brief
 from eva_ros.episodes.streams import Stream
 from eva_ros.episodes.video import Pictures
 from eva_ros.episodes.views import ViewSpec
@@ -47,7 +51,8 @@ class BagCheck:
 
     Attributes:
         verdict: usable (episodes and no findings), partial (both), unusable (no episode).
-        reasons: the findings, a sentence each.
+        reasons: the findings, a sentence each, what hurts most first.
+        notes: what may be of interest and is no finding.
         topics: what each topic holds, by name.
         episodes: the pieces that training would get.
         lost_messages: that are lost, or were left out; None where nobody knows how many.
@@ -57,6 +62,7 @@ class BagCheck:
     path: str
     verdict: str = UNUSABLE
     reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     topics: dict[str, dict[str, Any]] = field(default_factory=dict)
     episodes: list[dict[str, Any]] = field(default_factory=list)
     lost_messages: int | None = 0
@@ -73,6 +79,7 @@ class BagCheck:
             'path': self.path,
             'verdict': self.verdict,
             'reasons': self.reasons,
+            'notes': self.notes,
             'topics': self.topics,
             'episodes': self.episodes,
             'lost_messages': self.lost_messages,
@@ -97,12 +104,12 @@ def check_bag(
     """
     notes = Notes()
     if guess:
-        notes.add(guess)
+        notes.add(guess, Hurt.DOUBT)
     try:
         with BagReader(path, notes.add) as reader:
             return _Look(reader, robot, view, settings or AlignSettings(), notes).result()
     except UserError as error:
-        notes.add(str(error))
+        notes.add(str(error), Hurt.NOTHING_USABLE)
         reasons = notes.sentences()
         return BagCheck(str(path), reasons=reasons, lost_messages=None, opened=False)
 
@@ -123,13 +130,16 @@ class _Look:
         self._streams = {name: Stream(kind) for name, kind in reader.topics.items()}
         self._cameras = {robot.cameras[name].topic.lstrip('/'): name for name in view.camera_names}
         self._wanted = [*self._cameras, *robot.joint_state_topics]
+        self._needed = {*self._wanted, (self._settings.task_topic or '').lstrip('/')}
+        self._needed |= {name for name, kind in reader.topics.items() if kind == EPISODE}
         self._pictures = {topic: PictureCheck() for topic in self._cameras}
         self._looked_ns: dict[str, int] = {}
         self._decoder = Pictures()
         self._arms = {name: _arm_check(robot, name) for name in robot.arms}
-        self._texts: dict[str, set[str]] = {}
         self._spread = _Spread(view)
-        self._broken: dict[str, int] = {}
+        self._unread = Unread(reader)
+        # What the attempts lack; of an empty bag that says nothing.
+        self._cuts: list[str] = []
 
     def result(self) -> BagCheck:
         reader = self._reader
@@ -140,18 +150,21 @@ class _Look:
                 reader,
                 self._robot,
                 self._view,
-                self._notes.add,
+                self._cuts.append,
                 settings=self._settings,
                 keep=self._spread.add,
                 records=records,
             ):
                 pieces.append(piece)
+        except ContradictionError as error:
+            for contradiction in error.sentences:
+                self._notes.add(contradiction, Hurt.NOTHING_USABLE)
         except UserError as error:
             self._notes.add(str(error))
         for _ in records:  # what is left is counted too
             pass
         self._judge()
-        check = BagCheck(str(reader.path), topics=self._topics())
+        check = BagCheck(str(reader.path), topics=self._topics(), notes=self._tell_unread())
         check.episodes = [self._episode(piece) for piece in pieces]
         check.lost_messages = self._lost()
         check.reasons = self._notes.sentences()
@@ -166,15 +179,16 @@ class _Look:
     def _records(self) -> Iterator[Record]:
         for topic, received_ns, data in self._reader.messages():
             stream = self._streams[topic.name]
-            if topic.type not in KINDS:
+            if topic in self._reader.unreadable:
+                self._unread.leave_out(topic)
+            if topic.type not in KINDS or topic in self._reader.unreadable:
                 stream.stamped = False
                 stream.add(received_ns, received_ns, len(data))
                 continue
             try:
                 record = self._reader.decode(topic, received_ns, data)
             except Exception as error:  # damaged bytes fail in any way
-                self._broken[topic.name] = self._broken.get(topic.name, 0) + 1
-                self._notes.add(f"A message on '{topic.name}' cannot be read: {brief(error)}.")
+                self._unread.fail(topic, received_ns, error)
                 continue
             stream.stamped = topic.type != TEXT
             stream.add(record.stamp_ns, received_ns, len(data))
@@ -185,7 +199,7 @@ class _Look:
     def _lost(self) -> int | None:
         """Return how many messages are lost, None if that is not known, and say so."""
         losses = self._reader.losses
-        count = losses.messages + sum(self._broken.values())
+        count = losses.messages + self._unread.count(self._needed)
         if losses.uncounted:
             least = f'at least {count}' if count else 'perhaps none'
             self._notes.add(f'It is not known how many messages are lost: {least}.')
@@ -193,6 +207,16 @@ class _Look:
         if count:
             self._notes.add(f'{count} messages are lost or left out.')
         return count
+
+    def _tell_unread(self) -> list[str]:
+        """Say what cannot be read, and return it where it is on topics that are not needed."""
+        others = []
+        for (topic, _), text in self._unread.sentences().items():
+            if topic in self._needed:
+                self._notes.add(text)
+            else:
+                others.append(f'{text[:-1]} (it is not needed).')
+        return others
 
     def _is_wanted(self, record: Record) -> bool:
         """Return whether training would read it."""
@@ -217,7 +241,7 @@ class _Look:
         try:
             picture = self._decoder.decode(record.topic, record.message, camera.value_range)
         except UserError as error:
-            self._notes.add(f"An image on '{record.topic}': {error}")
+            self._notes.add(f"An image on '{record.topic}': {error}", Hurt.WRONG)
             return
         if due and picture is not None:
             self._looked_ns[record.topic] = record.received_ns
@@ -226,10 +250,15 @@ class _Look:
     # Judging.
 
     def _judge(self) -> None:
+        if not self._reader.found.total():
+            self._notes.add('The bag is empty: it holds no message.', Hurt.NOTHING_USABLE)
+            return
+        for cut in self._cuts:
+            self._notes.add(cut, Hurt.CUT)
         wanted = self._wanted
-        missing = [topic for topic in wanted if not self._count(topic)]
-        for topic in missing:
-            self._notes.add(sentence(f"there is no message on '{topic}'{self._instead(topic)}"))
+        for fault in map(self._absence, wanted):
+            if fault:
+                self._notes.add(fault, Hurt.NOTHING_USABLE)
         simulated = self._robot.simulated or any(
             stream.type == _CLOCK and stream.count for stream in self._streams.values()
         )
@@ -238,11 +267,22 @@ class _Look:
             faults = self._streams[topic].faults(simulated=simulated)
             hint = ' (align it by the time of reception: clock: receive)' if faults else ''
             for fault in faults:
-                self._notes.add(f"On '{topic}', {fault}{hint}.")
+                self._notes.add(f"On '{topic}', {fault}{hint}.", Hurt.WRONG)
         for topic, pictures in self._pictures.items():
-            for fault in pictures.faults():
-                self._notes.add(sentence(f"camera '{self._cameras[topic]}': {fault}"))
+            camera = self._robot.cameras[self._cameras[topic]]
+            for fault in pictures.faults((camera.height, camera.width)):
+                self._notes.add(sentence(f"camera '{camera.name}': {fault}"), Hurt.WRONG)
         self._judge_joints()
+
+    def _absence(self, topic: str) -> str:
+        """Return why nothing on a topic that is needed can be used; '' where something can."""
+        kinds = IMAGES if topic in self._cameras else (JOINT_STATE,)
+        kind = self._reader.topics.get(topic, '')
+        if not self._reader.found[topic]:
+            return sentence(f"there is no message on '{topic}'{self._instead(topic, kinds)}")
+        if kind not in kinds:
+            return f"The messages on '{topic}' are of type '{kind}', not {' or '.join(kinds)}."
+        return ''
 
     def _received(self) -> set[str]:
         """Return the topics that are aligned by the time of reception."""
@@ -252,27 +292,32 @@ class _Look:
     def _judge_joints(self) -> None:
         heard = [name for name in self._arms if self._arms[name].messages]
         for name in heard:
-            for fault in self._arms[name].faults():
-                self._notes.add(sentence(f'{name} arm: {fault}'))
+            for fault in self._arms[name].faults(self._names_of_others(name)):
+                self._notes.add(sentence(f'{name} arm: {fault}'), Hurt.WRONG)
         found = [joint for name in heard for joint in self._arms[name].found]
         still = [joint for name in heard for joint in self._arms[name].motionless]
         if found and len(still) == len(found):
-            self._notes.add(f'No joint moves: all {len(found)} stay where they are.')
+            text = f'No joint moves: all {len(found)} stay where they are.'
+            self._notes.add(text, Hurt.WRONG)
+
+    def _names_of_others(self, arm: str) -> set[str]:
+        """Return the names that the other arms have in joint states of an arm's topic."""
+        arms, topic = self._robot.arms.values(), self._robot.arms[arm].state_topic
+        return {n for other in arms if other.state_topic == topic for n in other.state_joints}
 
     def _count(self, topic: str) -> int:
         return self._streams[topic].count if topic in self._streams else 0
 
-    def _instead(self, topic: str) -> str:
+    def _instead(self, topic: str, kinds: Sequence[str]) -> str:
         """Return which topics might be meant."""
-        used, images = set(self._wanted), topic in self._cameras
-        kinds = IMAGES if images else (JOINT_STATE,)
+        used = set(self._wanted)
         other = [n for n, kind in self._reader.topics.items() if n not in used and kind in kinds]
         return f'; the bag has {listed(other)}: is the robot YAML right?' if other else ''
 
     def _topics(self) -> dict[str, dict[str, Any]]:
         found = {}
         for name, stream in sorted(self._streams.items()):
-            facts = stream.facts()
+            facts = stream.facts() | {'messages': self._reader.found[name]}
             promised = self._reader.promised.get(name)
             if promised is not None:
                 facts['declared_messages'] = promised

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from dataclasses import field
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from eva_ros.episodes.bags_page import pill
 from eva_ros.episodes.check import BagCheck
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.joint_curves import joint_curves
+from eva_ros.episodes.reasons import grouped
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
@@ -79,7 +81,8 @@ def _judged(piece: Piece) -> str:
 
 
 def _reasons(check: BagCheck) -> str:
-    items = ''.join(f'<li>{escape(reason)}' for reason in check.reasons)
+    notes = [f'note: {note}' for note in grouped(check.notes)]
+    items = ''.join(f'<li>{escape(text)}' for text in [*grouped(check.reasons), *notes])
     return f'<ul>{items}</ul>' if items else ''
 
 
@@ -104,7 +107,7 @@ def _topics(check: BagCheck) -> str:
         return ''
     rows = ''.join(
         f'<tr><td>{escape(name)}<td class="words">{escape(facts["type"])}'
-        f'<td data-unit="messages">{facts["messages"]}<td data-unit="Hz">{facts["rate_hz"]}'
+        f'<td data-unit="messages">{facts["messages"]}<td data-unit="Hz">{_rate(facts)}'
         f'<td data-unit="gaps">{len(facts["gaps"]) or ""}'
         for name, facts in check.topics.items()
     )
@@ -113,6 +116,10 @@ def _topics(check: BagCheck) -> str:
         '<table class="stacked"><tr><th>topic<th class="words">type<th>messages<th>Hz<th>gaps'
         f'{rows}</table></div></details>'
     )
+
+
+def _rate(facts: dict[str, Any]) -> float:
+    return facts['mean_rate_hz'] if facts['bursts'] else facts['rate_hz']
 
 
 def _strip(piece: Piece, jpegs: _Jpegs, view: ViewSpec) -> str:

@@ -167,11 +167,12 @@ class JointTrack:
         except UserError as error:
             self._complaints[topic] = str(error)
             return 0
-        buffers = self._buffers[topic]
-        jump_ns = buffers.setdefault(held, AsOfBuffer()).add(stamp_ns, value)
+        buffer = self._buffers[topic].setdefault(held, AsOfBuffer())
+        jump_ns = buffer.add(stamp_ns, value)
         if jump_ns:
-            for other in [other for other in buffers if other != held]:
-                del buffers[other]
+            # The other topics' as well: one that fell silent would come back to life later.
+            self.clear()
+            self._buffers[topic][held] = buffer
         return jump_ns
 
     def _whole(

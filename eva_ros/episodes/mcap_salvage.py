@@ -26,7 +26,10 @@ from eva_ros.episodes.unpack import unpack_zstd
 Names = Collection[tuple[str, str]]
 
 _MAGIC = b'\x89MCAP0\r\n'
-_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 0x02, 0x03, 0x04, 0x05, 0x06, 0x0F
+# What files of ROS 2 are written in; tools of other systems write others beside them.
+_PROFILE, _ENCODINGS, _FORMAT = 'ros2', ('ros2msg', 'ros2idl', 'omgidl', ''), 'cdr'
+_HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK = 0x01, 0x02, 0x03, 0x04, 0x05, 0x06
+_DATA_END = 0x0F
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class McapSalvage:
     be read, or None where the file ends as it should; `broken` has the offsets of damaged chunks
     that were passed over, `broken_bytes` their size; `cut_messages` counts the messages that are
     known to be lost, at least one for each damaged chunk. `index_damaged` says whether the index
-    at the end of the file is.
+    at the end of the file is, `foreign` whether the file holds what ROS 2 does not write.
     """
 
     def __init__(self, path: Path, named: Names = frozenset()) -> None:
@@ -70,6 +73,7 @@ class McapSalvage:
         self._channels: dict[int, tuple[str, str, int]] = {}
         self.size = path.stat().st_size
         self.damaged_at: int | None = None
+        self.foreign = False
         self.cut_messages = 0
         self.broken: list[int] = []
         self.broken_bytes = 0
@@ -151,16 +155,21 @@ class McapSalvage:
         return at == len(data)
 
     def _take(self, code: int, body: bytes) -> Iterator[SalvagedMessage]:
-        if code == _SCHEMA:
+        if code == _HEADER:
+            self.foreign |= _string(body, 0)[0] != _PROFILE
+        elif code == _SCHEMA:
             name, at = _string(body, 2)
             encoding, at = _string(body, at)
+            self.foreign |= encoding not in _ENCODINGS
             (size,) = struct.unpack_from('<I', body, at)
             text = body[at + 4 : at + 4 + size].decode()
             self._schemas[struct.unpack_from('<H', body)[0]] = (name, encoding, text)
         elif code == _CHANNEL:
             number, schema = struct.unpack_from('<HH', body)
             topic, at = _string(body, 4)
-            self._channels[number] = (topic, _string(body, at)[0], schema)
+            form = _string(body, at)[0]
+            self.foreign |= form != _FORMAT
+            self._channels[number] = (topic, form, schema)
         elif code == _MESSAGE:
             number, _, received_ns = struct.unpack_from('<HIQ', body)
             if number not in self._channels:

@@ -56,14 +56,23 @@ class PictureCheck:
             return 0.0
         return float(((change < _CHANGE) & (detail < _DETAIL)).mean())
 
-    def faults(self) -> list[str]:
-        """Return what is wrong, a phrase each."""
+    def faults(self, declared: tuple[int, int] | None = None) -> list[str]:
+        """Return what is wrong, a phrase each.
+
+        Args:
+            declared: height and width that its pictures should have, px.
+        """
         if not self.looks:
             return []
         found = []
+        sizes = ', '.join(f'{h}x{w}' for h, w in self.sizes)
         if len(self.sizes) > 1:
-            sizes = ', '.join(f'{h}x{w}' for h, w in self.sizes)
             found.append(f'its pictures have several sizes: {sizes}')
+        if declared and set(self.sizes) != {declared}:
+            found.append(
+                f'its pictures are {sizes} pixels, and the robot YAML says '
+                f'{declared[0]}x{declared[1]} (height x width): correct the one that is wrong'
+            )
         brightness = float(self._sum.mean() / self.looks)
         if not _DARK <= brightness <= _BRIGHT:
             found.append(f'its pictures are {"black" if brightness < _DARK else "white"}')

@@ -1,39 +1,63 @@
-"""Many sentences about a bag as a few: each kind once, with how often it was said."""
+"""Sentences about a bag: all of them for programs, grouped for people."""
 
 from collections import Counter
 from collections.abc import Sequence
+from enum import IntEnum
 import re
 
-# How many kinds are listed; the rest is counted.
-_MOST = 20
+# Of sentences that differ in numbers alone, people see this many; programs get them all.
+_SHOWN = 6
+# A number that stands for itself, not one that is part of a name such as joint1 or bag_0.mcap.
+_NUMBER = re.compile(r"(?<![\w/.'-])-?\d[\d.]*(?![\w/'])")
 _DAY_S = 86400.0
 
 
+class Hurt(IntEnum):
+    """How much a finding hurts, worst first."""
+
+    NOTHING_USABLE = 0
+    WRONG = 1  # labels, pictures or times cannot be trusted
+    LOST = 2  # files or messages are gone
+    CUT = 3  # attempts begin late, end early or fall to pieces
+    DOUBT = 4  # it may be otherwise than it was read
+
+
 class Notes:
-    """Collects sentences; of each kind the first is kept, and the number of all."""
+    """Collects sentences; none is dropped, and one that was said before is counted."""
 
     def __init__(self) -> None:
-        self._first: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[Hurt, Counter[str]] = {hurt: Counter() for hurt in Hurt}
 
-    def add(self, sentence: str) -> None:
-        """Take in a sentence; those that differ in numbers alone are of one kind."""
-        kind = re.sub(r'\d[\d.]*', '#', sentence)
-        self._counts[kind] += 1
-        if len(self._first) < 10 * _MOST:
-            self._first.setdefault(kind, sentence)
+    def add(self, sentence: str, hurt: Hurt = Hurt.LOST) -> None:
+        """Take in a sentence."""
+        self._counts[hurt][sentence] += 1
 
     def sentences(self) -> list[str]:
-        """Return the first of each kind, in order, with their numbers where there are more."""
-        kinds = list(self._first)[:_MOST]
-        found = [
-            f'{self._first[kind]} ({self._counts[kind]} times in all)'
-            if self._counts[kind] > 1
-            else self._first[kind]
-            for kind in kinds
+        """Return each sentence once, what hurts most first, with how often it was said."""
+        return [
+            f'{text} ({count} times in all)' if count > 1 else text
+            for hurt in Hurt
+            for text, count in self._counts[hurt].items()
         ]
-        rest = sum(self._counts.values()) - sum(self._counts[kind] for kind in kinds)
-        return [*found, f'And {rest} more.'] if rest else found
+
+
+def kind_of(sentence: str) -> str:
+    """Return a sentence without its numbers; names keep theirs."""
+    return _NUMBER.sub('#', sentence)
+
+
+def grouped(sentences: Sequence[str]) -> list[str]:
+    """Return sentences for people: those of a kind together, and of many the first few."""
+    kinds: dict[str, list[str]] = {}
+    for text in sentences:
+        kinds.setdefault(kind_of(text), []).append(text)
+    found = []
+    for same in kinds.values():
+        rest = len(same) - _SHOWN
+        found += same[:_SHOWN] if rest > 1 else same
+        if rest > 1:
+            found.append(f'... and {rest} more like this one; --json lists them all.')
+    return found
 
 
 def sentence(text: str) -> str:

@@ -16,6 +16,7 @@ from eva_ros.episodes.bag_files import storage_name
 from eva_ros.episodes.mcap_salvage import McapSalvage
 from eva_ros.episodes.mcap_salvage import Names
 from eva_ros.episodes.mcap_salvage import SalvagedMessage
+from eva_ros.episodes.mcap_summary import has_end
 from eva_ros.episodes.mcap_summary import is_summary_damaged
 from eva_ros.episodes.sqlite_salvage import SavedTopic
 from eva_ros.episodes.sqlite_salvage import SqliteSalvage
@@ -99,6 +100,8 @@ def open_part(path: Path, say: Say, named: Names = frozenset()) -> Part:
     Raises:
         UserError: nothing of it can be read; names the file.
     """
+    if not path.stat().st_size:
+        raise UserError(f'{path} is empty: it has 0 bytes.')
     if not is_packed(path):
         return _open(path, path, say, named)
     folder, inside, damage = unpack_file(path)
@@ -215,20 +218,27 @@ def _topic(connection: object) -> StoredTopic:
 
 
 class _SalvagedMcap(Part):
-    """An MCAP file that cannot be opened: read from front to back."""
+    """An MCAP file that cannot be opened: read from front to back.
+
+    It may be whole: the library opens none that holds what ROS 2 does not write.
+    """
 
     def __init__(self, path: Path, shown: Path, reason: str, named: Names) -> None:
         self.path, self._file, self._first_ns, self._named = shown, path, 1 << 64, named
+        self._last_ns = 0
         found: dict[tuple[str, str], StoredTopic] = {}
-        for message in McapSalvage(path, named).messages():
+        salvage = McapSalvage(path, named)
+        for message in salvage.messages():
             found.setdefault((message.topic, message.type), _salvaged(message))
             self._first_ns = min(self._first_ns, message.received_ns)
+            self._last_ns = max(self._last_ns, message.received_ns)
+        self._whole = salvage.foreign and has_end(path) and salvage.damaged_at is None
         self.topics = list(found.values())
         if not self.topics:
             raise UserError(f'{reason} Nothing of it can be read.')
 
     def span(self) -> tuple[int, int | None] | None:
-        return self._first_ns, None
+        return self._first_ns, self._last_ns if self._whole else None
 
     def messages(self, wanted: Collection[str], say: Say) -> Iterator[RawMessage]:
         salvage, count = McapSalvage(self._file, self._named), 0
@@ -239,14 +249,16 @@ class _SalvagedMcap(Part):
             topic = known.get(key) or known.setdefault(key, _salvaged(found))
             if topic.name in wanted:
                 yield topic, found.received_ns, found.data
-        end = 'has a damaged index at its end' if salvage.index_damaged else 'has no index'
+        damaged = salvage.index_damaged or has_end(self._file)
+        end = 'has a damaged index at its end' if damaged else 'has no index'
         if salvage.damaged_at is not None:
             end = f'is cut off or damaged at byte {salvage.damaged_at} of {salvage.size}'
             self.lost_bytes = salvage.size - salvage.damaged_at
         self.uncounted = salvage.damaged_at is not None or bool(salvage.broken)
         self.lost_messages = salvage.cut_messages
         self.lost_bytes += salvage.broken_bytes
-        say(f'{self.path} {end}: {count} messages before that were read.')
+        if salvage.index_damaged or not self._whole:
+            say(f'{self.path} {end}: {count} messages before that were read.')
         if salvage.broken:
             say(
                 f'{self.path}: {len(salvage.broken)} damaged chunks were passed over, the first '

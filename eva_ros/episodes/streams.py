@@ -19,7 +19,9 @@ _CLOCKS_NS = 2_000_000_000
 # An interval this many times the usual one, and at least so long, is a gap.
 _GAP = 3.0
 _SHORTEST_GAP_S = 0.1
-_INTERVALS = 200_000
+# Messages come in bursts where this share of the intervals is that much longer than usual.
+_PAUSES = 0.05
+_INTERVALS, _FEWEST = 200_000, 3
 _GAPS = 50
 # Stamps so far apart, of messages that were received one soon after the other, show that a clock
 # was set. Less may be a pause in a bag that was converted: its times of reception are made up.
@@ -126,6 +128,14 @@ class Stream:
         return 1.0 / self.median_s if self.median_s > 0 else 0.0
 
     @property
+    def bursts(self) -> bool:
+        """Return whether messages come several at once: the usual interval is within a burst."""
+        if len(self._intervals) < _FEWEST:
+            return False
+        pause_s = float(np.quantile(self._intervals, 1 - _PAUSES))
+        return pause_s > _GAP * self.median_s and self.mean_hz > 0
+
+    @property
     def mean_hz(self) -> float:
         """Return messages over the whole time."""
         seconds = self._spans[-1].until_ns() * 1e-9 if self._spans else 0.0
@@ -133,8 +143,9 @@ class Stream:
 
     def gaps(self) -> list[tuple[float, float]]:
         """Return when gaps begin, in s from the first stamp, and how long they are, in order."""
-        least = max(_GAP * self.median_s, _SHORTEST_GAP_S)
-        found = [(since, s) for s, since in self._longest if s > least and self.median_s > 0]
+        usual_s = 1 / self.mean_hz if self.bursts else self.median_s
+        least = max(_GAP * usual_s, _SHORTEST_GAP_S)
+        found = [(since, s) for s, since in self._longest if s > least and usual_s > 0]
         return sorted(found)
 
     def faults(self, *, simulated: bool) -> list[str]:
@@ -186,6 +197,7 @@ class Stream:
             'messages': self.count,
             'rate_hz': round(self.rate_hz, 2),
             'mean_rate_hz': round(self.mean_hz, 2),
+            'bursts': self.bursts,
             'gaps': [[round(at, 3), round(seconds, 3)] for at, seconds in gaps],
             'bytes': self.bytes,
         }

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-import re
 from typing import Any
+
+from eva_ros.episodes.reasons import kind_of
 
 _HEAD = ('task', 'bags', 'episodes', 'succeeded', 'ticks', 'minutes')
 # How many reasons are listed; the rest is counted.
@@ -48,7 +49,7 @@ def _problems(metas: Mapping[Path, dict]) -> list[str]:
     counts: Counter[str] = Counter()
     for bag, meta in metas.items():
         for text in meta['problems']:
-            kind = re.sub(r'[\d.]+', '#', text.replace(str(bag), ''))
+            kind = kind_of(text.replace(str(bag), ''))
             counts[kind] += 1
             examples.setdefault(kind, (bag, text))
     lines = []
@@ -59,4 +60,5 @@ def _problems(metas: Mapping[Path, dict]) -> list[str]:
     empty = sum(not meta['episodes'] for meta in metas.values())
     head = [f'{empty} bags without a usable episode; left out or damaged:'] if lines else []
     rest = sum(counts.values()) - sum(count for _, count in counts.most_common(_MOST))
-    return [*head, *lines, *([f'  and {rest} more'] if rest else [])]
+    more = [f"  and {rest} more: 'eva bags check --json' lists each bag's"] if rest else []
+    return [*head, *lines, *more]

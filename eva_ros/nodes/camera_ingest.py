@@ -66,6 +66,7 @@ class CameraIngest(EvaNode):
         self._count = 0
         self._by_reception = by_reception(AlignSettings(), self.robot)
         self._heard_ns: dict[str, int] = {}
+        self._start_ns = self._latest_ns = 0
         self._publisher = self.publish_on(Observation, topics.OBSERVATION, qos.PIPELINE)
         self._streams = [self.robot.cameras[name].topic for name in self._view.camera_names]
         self._streams += self.robot.joint_state_topics
@@ -84,14 +85,23 @@ class CameraIngest(EvaNode):
         """Listen to a stream and watch that it goes on."""
 
         def on_message(message: Any) -> None:
-            self._heard_ns[topic] = self.now_ns()
+            self._heard_ns[topic] = self._time_ns()
             callback(message)
 
         self.listen_to(kind, topic, on_message, qos.SENSOR_INPUT)
         self.diagnostics.add_check(f'{topic} stream', partial(self._stream_health, topic))
 
     def _start(self) -> None:
-        self._start_ns = self.now_ns()
+        self._start_ns = self._time_ns()
+
+    def _time_ns(self) -> int:
+        """Return the ROS time; where it was set back, streams are waited for as at the start."""
+        now_ns = self.now_ns()
+        if now_ns < self._latest_ns:
+            self._heard_ns.clear()
+            self._start_ns = now_ns
+        self._latest_ns = now_ns
+        return now_ns
 
     def _on_image(self, camera: str, message: Any) -> None:
         # foxglove's video messages have a time instead of a header.
@@ -162,7 +172,7 @@ class CameraIngest(EvaNode):
 
     def _ages(self) -> dict[str, float]:
         """Return how long ago each stream was heard, or else the node was started, s."""
-        now_ns = self.now_ns()
+        now_ns = self._time_ns()
         # A simulated clock stands at zero until the first message on /clock.
         self._start_ns = self._start_ns or now_ns
         return {
