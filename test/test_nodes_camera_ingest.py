@@ -8,6 +8,7 @@ from episode_bags import write_bag
 import numpy as np
 import pytest
 from ros_harness import Graph
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import JointState
 
@@ -233,6 +234,39 @@ def test_a_camera_that_falls_silent_ends_the_observations(graph: Graph):
     count = len(robot.observations)
     robot.hear('not made')
     assert len(robot.observations) == count
+
+
+def test_a_camera_that_falls_silent_in_the_second_round_of_a_looped_bag_is_noticed(graph: Graph):
+    graph.start(CameraIngest, use_sim_time=True, stale_after_s=0.5)
+    robot, clock = Robot(graph), graph.publisher(Clock, topics.CLOCK)
+    now_s = [100.0]
+
+    def go_on():
+        now_s[0] += 0.02
+        clock.publish(Clock(clock=to_time(round(now_s[0] * 1e9))))
+
+    robot.stamp = lambda: to_time(round(now_s[0] * 1e9))
+    graph.probe.create_timer(0.02, go_on)
+    graph.wait_for(lambda: robot.observations)
+    now_s[0] += 30.0
+    graph.wait_for(lambda: to_ns(robot.observations[-1].header.stamp) > 130 * 10**9)
+    topic = ROBOT.cameras['top'].topic
+    del robot.cameras['top']
+    now_s[0] = 100.0
+    robot.diagnostics.clear()
+
+    def said(component):
+        return [
+            status.message
+            for array in robot.diagnostics
+            if to_ns(array.header.stamp) < 120 * 10**9
+            for status in array.status
+            if status.name.endswith(component)
+        ]
+
+    silent = f"nothing is heard on '{topic}'"
+    graph.wait_for(lambda: any(silent in text for text in said(f'{topic} stream')))
+    graph.wait_for(lambda: any(silent in text for text in said('observation')))
 
 
 @pytest.mark.parametrize(
