@@ -11,6 +11,7 @@ from eva_ros.episodes.images import decode_compressed
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
 
@@ -209,6 +210,25 @@ def test_labels_are_not_made_up_across_a_gap(builder, robot):
     feel(builder, robot, 2 * SECOND)
     with pytest.raises(NotReady, match=r'gap of 1\.00 s'):
         builder.joints_between(SECOND + 100 * MS)
+
+
+def test_an_arm_that_falls_silent_when_the_clock_is_set_back_does_not_come_back_to_life():
+    robot = load_robot('piper_dual')
+    builder = ObservationBuilder(robot, view_of(robot))
+    left, right = robot.arms['left'], robot.arms['right']
+
+    def say(arm, stamp_ns):
+        builder.add_joint_state(
+            stamp_ns, arm.state_joints, np.full(7, 0.05), topic=arm.state_topic
+        )
+
+    for arm in (left, right):
+        say(arm, 30 * SECOND)
+    assert builder.joints(30 * SECOND).stamp_ns == 30 * SECOND
+    for at_s in range(10, 31):
+        say(left, at_s * SECOND)
+    with pytest.raises(NotReady, match=right.state_topic):
+        builder.joints(30 * SECOND)
 
 
 def test_arms_with_a_topic_each_are_put_together():
