@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.arm_states import ArmStates
+from eva_ros.episodes.reasons import figure
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.streams import JUMP_NS
@@ -118,14 +119,14 @@ class _ArmWatch:
         held, values = found
         waited_s, elapsed_s = self._elapsed_s(record, held)
         step = values - self._value[held]
-        with np.errstate(invalid='ignore'):
+        with np.errstate(invalid='ignore', over='ignore'):
             reach = self._fastest[held] * elapsed_s + self._noise[held]
             leaps = np.abs(step) > reach
             # An encoder that wraps contradicts nothing.
             leaps &= np.abs(np.abs(step) - 2 * pi) > reach
             # Messages that were held up and sent at once go on as they did before.
             last = self._step[held]
-            leaps &= ~((step * last > 0) & (np.abs(step) < _SUDDEN * np.abs(last)))
+            leaps &= ~((np.sign(step) == np.sign(last)) & (np.abs(step) < _SUDDEN * np.abs(last)))
         for place in np.flatnonzero(leaps):
             self._leap(int(held[place]), values[place], step[place], elapsed_s[place])
         self._alternate(held, values, step, waited_s, leaps)
@@ -148,7 +149,11 @@ class _ArmWatch:
         now_s, rested = self._clock_s[joint], bool(self._repeats[joint])
         before = self._leaps.get(joint)
         self._leaps[joint] = _Leap(self._value[joint], step, now_s, rested)
-        if not before or now_s + elapsed_s - before.at_s > _LONGEST_S or step * before.step > 0:
+        if (
+            not before
+            or now_s + elapsed_s - before.at_s > _LONGEST_S
+            or (step > 0) == (before.step > 0)
+        ):
             return
         off = abs(value - before.start)
         if off > min(abs(step), abs(before.step)) / 2:
@@ -168,9 +173,9 @@ class _ArmWatch:
     ) -> None:
         """Note joints that alternate between two places."""
         last = self._step[held]
-        with np.errstate(invalid='ignore'):
+        with np.errstate(invalid='ignore', over='ignore'):
             least = np.minimum(np.abs(step), np.abs(last))
-            swings = (step * last < 0) & (np.abs(step + last) < least / 4)
+            swings = (np.sign(step) == -np.sign(last)) & (np.abs(step + last) < least / 4)
             swings &= (least > _ALTERNATION * self._noise[held]) & (waited_s <= _SWING_S)
         self._alternations[held] = np.where(swings, self._alternations[held] + 1, 0)
         for place in np.flatnonzero((self._alternations[held] >= _ALTERNATIONS) & ~leaps):
@@ -190,8 +195,8 @@ class _ArmWatch:
             return ''
         first_s = min(finding.at_s for finding in self._found.values())
         joints = '; '.join(
-            '{} goes from {:.3f} to {:.3f} and back to {:.3f} ({} times)'.format(
-                self._arm.joint_names[joint], *finding.places, finding.count
+            '{} goes from {} to {} and back to {} ({} times)'.format(
+                self._arm.joint_names[joint], *map(figure, finding.places), finding.count
             )
             for joint, finding in sorted(self._found.items())
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.arm_states import ArmStates
+from eva_ros.episodes.reasons import figure
 from eva_ros.episodes.reasons import listed
 from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.streams import JUMP_NS
@@ -124,7 +125,8 @@ class ArmCheck:
         self._since[held] = np.where(moved | ~known, stamp_ns, self._since[held])
         self._value[held], self._stamp[held] = values, stamp_ns
         changed = held[moved]
-        speed = np.where(turned, 0.0, step / step_s)
+        with np.errstate(over='ignore'):
+            speed = np.where(turned, 0.0, step / step_s)
         self._speed[changed], self._around[changed] = speed[moved], self._value
         self._rested_ns[changed] = np.maximum(self._rested_ns[changed], still_ns[moved])
         self._changes[:, changed, :-1] = self._changes[:, changed, 1:]
@@ -134,10 +136,10 @@ class ArmCheck:
         due = stamp_ns - self._before_ns[held] >= _WINDOW_NS
         seconds = np.maximum(stamp_ns - self._before_ns[held], 1) * 1e-9
         due &= ~fresh
-        with np.errstate(invalid='ignore'):
+        with np.errstate(invalid='ignore', over='ignore'):
             moved = np.abs(values - self._before[held])
-            excess = moved - self._fastest[held] * seconds
-        self._fast.add(held[due], excess[due], (moved / seconds)[due])
+            excess, speed = moved - self._fastest[held] * seconds, moved / seconds
+        self._fast.add(held[due], excess[due], speed[due])
         renew = due | fresh
         self._before[held[renew]], self._before_ns[held[renew]] = values[renew], stamp_ns
 
@@ -251,7 +253,7 @@ class ArmCheck:
             if excess:
                 step, rest_s = excess.worst
                 found.append(
-                    f'{name} repeats one value for {rest_s:.2f} s and then jumps by {step:.3f} '
+                    f'{name} repeats one value for {rest_s:.2f} s and then jumps by {figure(step)} '
                     f'({excess.count} times): a frozen encoder'
                 )
         gone, silent_s = self._gone(), (self._stamp - self._since) * 1e-9
@@ -271,14 +273,14 @@ class ArmCheck:
             if count:
                 worst = lowest if low - lowest > highest - high else highest
                 found.append(
-                    f'{name} reaches {worst:.3f}, outside its limits of {low:.3f} to {high:.3f} '
+                    f'{name} reaches {figure(worst)}, outside its limits of {low:.3f} to {high:.3f} '
                     f'({count} times): is its unit or name mapped wrongly?'
                 )
         limits = self._fastest / (1 + _VELOCITY_SLACK)
         for name, excess, limit in zip(self._arm.joint_names, self._fast.over(self._step), limits):
             if excess:
                 found.append(
-                    f'{name} goes at {excess.worst[0]:.2f} a second, faster than its limit of '
+                    f'{name} goes at {figure(excess.worst[0])} a second, faster than its limit of '
                     f'{limit:.2f} ({excess.count} times)'
                 )
         return found

@@ -74,6 +74,11 @@ def spelled(seconds: float, digits: int = 2) -> str:
     return f'{seconds:.{digits}f} s'
 
 
+def figure(value: float) -> str:
+    """Return a number with three decimals; damage gives numbers of hundreds of digits."""
+    return f'{value:.3f}' if abs(value) < 1e6 else f'{value:.3g}'
+
+
 def doubt(seconds: float, usual: str) -> str:
     """Return the question behind an age or a lead: no camera is silent for days in a bag."""
     return 'was a clock set?' if seconds >= _DAY_S else usual
