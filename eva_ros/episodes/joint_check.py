@@ -253,8 +253,8 @@ class ArmCheck:
             if excess:
                 step, rest_s = excess.worst
                 found.append(
-                    f'{name} repeats one value for {rest_s:.2f} s and then jumps by {figure(step)} '
-                    f'({excess.count} times): a frozen encoder'
+                    f'{name} repeats one value for {rest_s:.2f} s and then jumps by '
+                    f'{figure(step)} ({excess.count} times): a frozen encoder'
                 )
         gone, silent_s = self._gone(), (self._stamp - self._since) * 1e-9
         for name, is_gone, since_s in zip(self._arm.joint_names, gone, silent_s):
@@ -273,8 +273,8 @@ class ArmCheck:
             if count:
                 worst = lowest if low - lowest > highest - high else highest
                 found.append(
-                    f'{name} reaches {figure(worst)}, outside its limits of {low:.3f} to {high:.3f} '
-                    f'({count} times): is its unit or name mapped wrongly?'
+                    f'{name} reaches {figure(worst)}, outside its limits of {low:.3f} to '
+                    f'{high:.3f} ({count} times): is its unit or name mapped wrongly?'
                 )
         limits = self._fastest / (1 + _VELOCITY_SLACK)
         for name, excess, limit in zip(self._arm.joint_names, self._fast.over(self._step), limits):
