@@ -241,9 +241,7 @@ class ArmCheck:
         return [
             f'the encoder of {name} wraps ({count} times, first at {since_ns * 1e-9:.2f} s of its '
             'joint states): episodes are cut there'
-            for name, count, since_ns in zip(
-                self._arm.joint_names, self._wraps, self._wrapped_ns
-            )
+            for name, count, since_ns in zip(self._arm.joint_names, self._wraps, self._wrapped_ns)
             if count
         ]
 
