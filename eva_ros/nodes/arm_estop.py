@@ -4,12 +4,12 @@ from collections.abc import Callable
 from functools import partial
 import time
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from std_msgs.msg import Bool
 
 from eva_ros.nodes.arm_watchers import Heartbeat
 from eva_ros.ros import qos
 from eva_ros.ros import topics
+from eva_ros.ros.compat import SubscriptionEventCallbacks
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.publishers import publisher_names
 

@@ -11,6 +11,7 @@ from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
 
 from eva_ros.errors import UserError
+from eva_ros.ros.compat import with_message_info
 from eva_ros.ros.definitions import learn_type
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.qos import as_recorded
@@ -125,7 +126,11 @@ class HeardTopics:
             hear(topic, data, info)
 
         topic.subscription = self._node.create_subscription(
-            self._classes[topic.name], topic.name, on_message, profile, raw=True
+            self._classes[topic.name],
+            topic.name,
+            with_message_info(on_message),
+            profile,
+            raw=True,
         )
 
     def _on_message(self, topic: HeardTopic, data: bytes, info: dict[str, Any]) -> None:
