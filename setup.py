@@ -44,9 +44,9 @@ def shared_files():
 
 def node_executables():
     """Return a console script for each file in eva_ros/nodes that has a main."""
-    nodes = sorted((ROOT / NAME / 'nodes').glob('*.py'))
+    nodes = sorted((ROOT / NAME / 'nodes').glob('[!_]*.py'))
     names = [path.stem for path in nodes if '\ndef main(' in path.read_text(encoding='utf-8')]
-    return [f'{name} = {NAME}.nodes.{name}:main' for name in names]
+    return [f'{name} = {NAME}.nodes.__main__:main' for name in names]
 
 
 setup(

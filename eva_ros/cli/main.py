@@ -22,6 +22,7 @@ from typing import NoReturn
 
 import eva_ros.cli
 from eva_ros.errors import UserError
+from eva_ros.ros.installed import missing
 
 DONE = 0
 FINDINGS = 1
@@ -99,19 +100,8 @@ def _help_line(path: Path) -> str | None:
 def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(f'eva_ros.cli.{name.replace("-", "_")}')
-    except ModuleNotFoundError as error:
-        raise _missing(name, error) from error
-
-
-def _missing(name: str, error: ModuleNotFoundError) -> UserError:
-    package = (error.name or '').partition('.')[0]
-    if package in ('', 'eva_ros'):
-        raise error
-    return UserError(
-        f"eva {name} needs the Python package '{package}', which is not installed here: "
-        "run `make setup` in a checkout, or `pip install '.[sim,train]'` for everything that "
-        'works without ROS.'
-    )
+    except ImportError as error:
+        raise UserError(missing(error)) from error
 
 
 def build_parser(chosen: str | None) -> Parser:
@@ -163,8 +153,8 @@ def _run(args: argparse.Namespace) -> int:
         code = _import(args.command).run(args)
         sys.stdout.flush()
         return code
-    except ModuleNotFoundError as error:
-        raise _missing(args.command, error) from error
+    except ImportError as error:
+        raise UserError(missing(error)) from error
 
 
 if __name__ == '__main__':

@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Iterable
 import ctypes
-import importlib.util
 import os
 from pathlib import Path
 import queue
@@ -14,7 +13,6 @@ import tempfile
 import threading
 from typing import Any
 
-from eva_ros.errors import UserError
 from eva_ros.ros import topics
 from eva_ros.ros.bringup import ALL_NODES
 from eva_ros.ros.bringup import Argument
@@ -26,6 +24,7 @@ from eva_ros.ros.bringup import READY
 from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import remarks
 from eva_ros.ros.bringup import STACK
+from eva_ros.ros.installed import check_ros
 
 HELP = 'start the nodes of a robot, or of the simulated one (--sim), until Ctrl-C'
 DONE = 0
@@ -75,11 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the processes, wait for the first that ends or for a signal, and stop them all."""
-    if importlib.util.find_spec('rclpy') is None:
-        raise UserError(
-            'eva up needs ROS 2 (rclpy), which is not installed here: run `make setup` in a '
-            'checkout, or source a ROS 2 installation.'
-        )
+    check_ros()
     nodes, settings = _nodes(args), _settings(args)
     for sentence in remarks(nodes, settings):
         print(f'eva up: {sentence}', file=sys.stderr, flush=True)
@@ -124,8 +119,8 @@ class Family:
             self._stop()
 
     def _start(self, process: Process) -> None:
-        module = f'eva_ros.nodes.{process.executable}'
-        command = [sys.executable, '-m', module, *process.command_line()]
+        node = ['-m', 'eva_ros.nodes', process.executable]
+        command = [sys.executable, *node, *process.command_line()]
         # A session of its own: Ctrl-C reaches the nodes through `_stop`, in order.
         child = subprocess.Popen(
             command,
