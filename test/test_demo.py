@@ -92,6 +92,21 @@ def test_a_missing_gl_library_is_named_with_its_remedy(monkeypatch, capsys, tmp_
     assert 'apt-get install libegl1' in errors and errors.count('\n') == 1
 
 
+@pytest.mark.parametrize('distro, localhost_only', [('humble', '1'), ('jazzy', None)])
+def test_the_demo_stays_on_this_machine_by_the_variables_of_the_distribution(
+    monkeypatch, tmp_path, distro, localhost_only
+):
+    for name in ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE', 'ROS_LOCALHOST_ONLY'):
+        monkeypatch.setenv(name, '0')
+    monkeypatch.setenv('ROS_DISTRO', distro)
+    # It ends where it first needs ROS; by then the variables are set.
+    monkeypatch.setitem(sys.modules, 'rclpy', None)
+    monkeypatch.delitem(sys.modules, 'eva_ros.ros.demo_client', raising=False)
+    assert main(['demo', '--out', str(tmp_path)]) == 2
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert os.environ.get('ROS_LOCALHOST_ONLY') == localhost_only
+
+
 def test_wrong_use_is_refused_before_anything_starts(capsys, tmp_path):
     for wrong, word in (
         (('--tasks', 'juggle'), 'juggle'),

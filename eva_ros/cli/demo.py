@@ -135,6 +135,8 @@ def _stay_on_this_machine(domain: int) -> None:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ.pop('ROS_LOCALHOST_ONLY', None)
     os.environ.pop('ROS_STATIC_PEERS', None)
+    if os.environ.get('ROS_DISTRO') == 'humble':  # which knows this variable alone
+        os.environ['ROS_LOCALHOST_ONLY'] = '1'
 
 
 def _up_arguments(args: argparse.Namespace) -> list[str]:
