@@ -17,7 +17,16 @@ def test_the_gate_and_the_recorder_run_where_rclpy_is_humbles():
         'test_nodes_episode_recorder.py'
         '::test_an_episode_is_one_bag_that_holds_every_message_and_says_what_it_is',
     )
-    command = [sys.executable, '-m', 'pytest', '-q', '-p', 'humble_rclpy', '-p', 'no:cacheprovider']
+    command = [
+        sys.executable,
+        '-m',
+        'pytest',
+        '-q',
+        '-p',
+        'humble_rclpy',
+        '-p',
+        'no:cacheprovider',
+    ]
     environment = {**os.environ, 'PYTHONPATH': str(HERE)}
     done = subprocess.run(
         [*command, *tests], cwd=HERE, env=environment, capture_output=True, text=True
