@@ -155,14 +155,14 @@ def test_a_node_that_is_interrupted_while_it_imports_leaves_no_traceback(tmp_pat
     assert (result.returncode, result.stderr) == (130, '')
 
 
-def test_what_ros2_launch_itself_imports_is_on_every_ros_installation(tmp_path):
-    # `ros2` runs on the system's Python, which has neither a new pydantic nor torch.
-    environment = without('pydantic', tmp_path / 'hidden')
-    without('torch', tmp_path / 'hidden')
-    without('rich', tmp_path / 'hidden')
-    program = (
-        'import pathlib; from eva_ros.ros.bringup import NODES, plan; '
-        f'print(len(plan(NODES, {{"robot": "piper_dual"}}, pathlib.Path({str(tmp_path)!r}))))'
-    )
-    result = run(sys.executable, '-c', program, env=environment)
+def test_ros2_on_the_systems_python_finds_what_the_launch_files_import(tmp_path):
+    readme = (ROOT / 'README.md').read_text(encoding='utf-8')
+    (line,) = re.findall(r'^export PYTHONPATH=.*$', readme, re.M)
+    python = Path(sys.base_prefix) / 'bin' / 'python3'
+    program = 'from eva_ros.robot.spec import load_robot; from eva_ros.ros import bringup'
+    # What setup.bash leaves, and the active environment.
+    path = os.pathsep.join([str(BIN), os.environ['PATH']])
+    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PATH': path}
+    script = f'{line}; {python} -c "{program}"'
+    result = run('bash', '-c', script, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
