@@ -159,10 +159,15 @@ def test_ros2_on_the_systems_python_finds_what_the_launch_files_import(tmp_path)
     readme = (ROOT / 'README.md').read_text(encoding='utf-8')
     (line,) = re.findall(r'^export PYTHONPATH=.*$', readme, re.M)
     python = Path(sys.base_prefix) / 'bin' / 'python3'
-    program = 'from eva_ros.robot.spec import load_robot; from eva_ros.ros import bringup'
+    program = (
+        'import pydantic; from eva_ros.robot.spec import load_robot; '
+        'from eva_ros.ros import bringup; print(pydantic.__file__)'
+    )
     # What setup.bash leaves, and the active environment.
     path = os.pathsep.join([str(BIN), os.environ['PATH']])
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'PATH': path}
     script = f'{line}; {python} -c "{program}"'
     result = run('bash', '-c', script, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
+    # The system's own is not taken before it.
+    assert Path(result.stdout).is_relative_to(sys.prefix)
