@@ -109,6 +109,10 @@ class Bench:
         state.header.stamp = to_time(now_ns)
         self.states.publish(state)
 
+    def publishers(self, topic):
+        """Return the nodes that publish on a topic, as the node under test sees them."""
+        return [info.node_name for info in self.node.get_publishers_info_by_topic(f'/{topic}')]
+
     def ask(self, name):
         return self.graph.call(Trigger, topics.of(NODE, name))
 

@@ -23,6 +23,7 @@ from robot_files import robot_content
 from robot_files import write_robot
 from ros_harness import Graph
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 import yaml
@@ -145,6 +146,22 @@ def begins_at_the_measured_joints(bench):
     bench.graph.add(controller)
 
 
+def contradict(bench):
+    """One message of another node that has the left waist elsewhere."""
+    stray = Node('stray', context=bench.graph.context)
+    bench.graph.add(stray)
+    publisher = stray.create_publisher(JointState, 'joint_states', 10)
+    bench.graph.wait_for(
+        lambda: publisher.get_subscription_count() and len(bench.publishers('joint_states')) > 1
+    )
+    values = np.concatenate(bench.values)
+    values[0] += 0.5
+    message = JointState(name=bench.names, position=values.tolist())
+    message.header.stamp = to_time(bench.now_ns())
+    publisher.publish(message)
+    bench.graph.wait_for(lambda: bench.node._joints.contradiction())
+
+
 UNARMED = [
     Row('joints were never measured', 'was ever measured', unmeasured),
     Row('joint state with an empty name[]', 'was ever measured', nameless),
@@ -152,6 +169,9 @@ UNARMED = [
     Row('a measured joint is NaN', 'was ever measured', not_a_number),
     Row('e-stop pressed before arming', 'release it first', press),
     Row('second publisher before arming', '/probe publishes', second_publisher),
+    Row('second publisher of joint states that contradicts the driver before arming',
+        "/probe and /stray publish 'joint_states' and contradict each other: left_waist leaps by "
+        '0.50 rad', contradict),
     Row('robot file changed before arming', 'has changed', change_limits),
     Row('clock of another machine is ahead', 'synchronise the clocks', other_clock(30.0)),
     Row('clock of another machine is behind', 'old', other_clock(-30.0)),
@@ -413,6 +433,8 @@ IN_MOTION = [
         {'max_tracking_error': 5.0}),
     Row('an arm pushed away', 'TRACKING', push),
     Row('second publisher in mid-motion', 'SECOND_PUBLISHER', second_publisher),
+    Row('second publisher of joint states that contradicts the driver in mid-motion',
+        'JOINT_STATES_CONTRADICT', contradict),
     Row('robot file changed in mid-motion', 'LIMITS_CHANGED', change_limits),
     Row('gate file changed in mid-motion', 'LIMITS_CHANGED', change_gate),
     Row('URDF changed in mid-motion', 'LIMITS_CHANGED', change_urdf),

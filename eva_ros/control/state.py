@@ -147,6 +147,7 @@ class ArmingFacts:
         joint_state_ahead_s: how far the newest joint state lies ahead of now.
         at_measured_joints: arms whose controller begins a trajectory at the measured joints.
         estop_publishers: names of the nodes that publish the e-stop.
+        contradiction: the sentence on joint state publishers that contradict each other.
     """
 
     joint_state_age_s: float | None
@@ -161,6 +162,7 @@ class ArmingFacts:
     joint_state_ahead_s: float = 0.0
     at_measured_joints: Sequence[str] = ()
     estop_publishers: Sequence[str] = ()
+    contradiction: str = ''
 
 
 def arming_refusal(
@@ -190,6 +192,8 @@ def arming_refusal(
     if facts.stopping_s > 0.0:
         detail = f'The arms were stopped just now: arm them again in {facts.stopping_s:.1f} s.'
         return reasons.BUSY, detail
+    if facts.contradiction:
+        return reasons.JOINT_STATES_CONTRADICT, facts.contradiction
     if facts.joint_state_age_s is None:
         return reasons.NO_JOINT_STATE, 'Not every joint of both arms was ever measured.'
     if not facts.joint_state_age_s <= max_joint_state_age_s:

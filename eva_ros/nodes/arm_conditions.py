@@ -59,6 +59,7 @@ class ArmConditions:
             joint_state_ahead_s=self._joints.ahead_s(now_ns),
             at_measured_joints=self._surroundings.at_measured_joints(),
             disabled_arms=self._surroundings.disabled_arms(),
+            contradiction=self._joints.contradiction(),
         )
 
     def on_armed(self) -> None:
@@ -71,6 +72,8 @@ class ArmConditions:
         To be called once a tick: what takes a while to tell or to look at is counted in looks.
         """
         self._looks += 1
+        if contradiction := self._joints.contradiction():
+            return reasons.JOINT_STATES_CONTRADICT, contradiction
         fault = self._lost(now_ns)
         if fault is None and (found := self.astray(now_ns)):
             fault = found[1]

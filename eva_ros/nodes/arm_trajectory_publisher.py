@@ -33,6 +33,7 @@ from eva_ros.nodes.arm_reports import ArmReports
 from eva_ros.nodes.arm_stopping import ArmStopping
 from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.arm_watchers import FileWatch
+from eva_ros.nodes.arm_watchers import publisher_names
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
@@ -120,13 +121,14 @@ class ArmTrajectoryPublisher(EvaNode):
         self.call_every(_TICK_S, self._tick, clock=STEADY)
         self.diagnostics.add_check('arms', self._reports.health)
         self.diagnostics.add_check('controllers', self._surroundings.starts.health)
+        self.diagnostics.add_check('joint states', self._joints.health)
         unchecked = unchecked_space(self.robot, settings)
         if unchecked is not None:
             self.diagnostics.report('collision', 'warn', unchecked)
 
     def _compose(self, files: FileWatch) -> None:
         guard, settings = self._guard, self._guard.settings
-        joints = self._joints = MeasuredJoints(self.robot)
+        joints = self._joints = MeasuredJoints(self.robot, self._joint_publishers)
         self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self._outputs = ArmOutputs(
             self, self.robot, settings, self.guarded('outputs', self._on_fault)
@@ -175,7 +177,9 @@ class ArmTrajectoryPublisher(EvaNode):
     def _stop(self) -> None:
         self._estop.forget()
         try:
-            self._stopping.leave(Event.FAULT, 'The node was stopped.', reasons.DEACTIVATED)
+            self._stopping.leave(
+                Event.FAULT, f'{self.get_name()} was stopped.', reasons.DEACTIVATED
+            )
         finally:
             # An arm that cannot be reached takes nothing away from the other.
             self._outputs.finish()
@@ -205,6 +209,9 @@ class ArmTrajectoryPublisher(EvaNode):
             guard.settings = guard.settings.model_copy(update={name: factor})
 
     # What is heard.
+
+    def _joint_publishers(self, topic: str) -> list[str]:
+        return publisher_names(self, self.resolve_topic_name(topic))
 
     def _joint_listener(self, topic: str) -> Callable[[JointState], None]:
         return lambda message: self._joints.add(topic, message, self.now_ns())
