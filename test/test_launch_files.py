@@ -21,8 +21,11 @@ from eva_ros.ros.bringup import parse
 from eva_ros.ros.bringup import plan
 from eva_ros.ros.bringup import RECORDERS
 from eva_ros.ros.bringup import remarks
+from eva_ros.ros.bringup import RESPAWN
+from eva_ros.ros.bringup import respawning
 from eva_ros.ros.bringup import STACK
 from eva_ros.ros.lifecycle import COMMON_PARAMS
+from eva_ros.ros.qos import LEASED
 
 ROOT = Path(__file__).resolve().parents[1]
 NODES_YAML = ROOT / 'config' / 'nodes.yaml'
@@ -212,6 +215,15 @@ def test_arguments_are_read_as_their_kind_or_refused():
         parse(argument('dry_run'), 'maybe')
 
 
+def test_nodes_are_started_again_where_somebody_asks_for_it_and_by_launch_alone():
+    assert RESPAWN.default is False and RESPAWN not in ARGUMENTS
+    assert respawning({'respawn': parse(RESPAWN, 'true')})['respawn'] is True
+    for settings in ({}, {'respawn': None}, {'respawn': False}):
+        assert respawning(settings)['respawn'] is False
+    lease_s = LEASED.liveliness_lease_duration.nanoseconds * 1e-9
+    assert respawning({})['respawn_delay'] > lease_s
+
+
 def test_dry_run_is_the_default_everywhere():
     assert argument('dry_run').default is True
     assert declared(topics.ARM_TRAJECTORY_PUBLISHER)['dry_run'].default is True
@@ -262,5 +274,5 @@ def test_the_page_on_the_nodes_names_every_parameter_topic_and_argument():
             )
     for name in [value for key, value in vars(topics).items() if key.isupper()]:
         assert name.removeprefix('~/') in page or name in NOT_ON_THE_PAGE, name
-    for argument in ARGUMENTS:
+    for argument in (*ARGUMENTS, RESPAWN):
         assert argument.name in page

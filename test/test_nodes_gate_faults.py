@@ -932,6 +932,19 @@ OTHERS = {
     'camera lost': 'test_nothing_more_comes_from_upstream',
     'upstream node killed (SIGKILL) in mid-motion':
         'test_an_upstream_node_that_is_killed_in_mid_motion',
+    **{
+        f'{name} killed (SIGKILL) during a task':
+            'test_nodes_dead_servers.test_a_server_that_is_killed_aborts_the_goal_and_is_named'
+            f'[{node}-EXECUTING]'
+        for name, node in (('rollout generator', topics.ROLLOUT_GENERATOR),
+                           ('action decoder', topics.ACTION_DECODER),
+                           ('publisher', topics.ARM_TRAJECTORY_PUBLISHER))
+    },
+    'one of these deactivated during a task':
+        'test_nodes_dead_servers.test_a_server_that_is_deactivated_aborts_the_goal_until_it_is_'
+        f'active_again[{topics.ARM_TRAJECTORY_PUBLISHER}]',
+    'publisher killed and started again':
+        'test_nodes_dead_servers.test_a_gate_that_was_killed_comes_back_disarmed_and_moves_nothing',
     'nobody approves a chunk':
         'test_a_chunk_that_is_not_approved[nobody approves a chunk]',
     'somebody rejects a chunk':

@@ -60,6 +60,7 @@ class World:
     def dream(self, sighting, seed, on_step, check):
         self.asked.append((sighting.stamp_ns, seed))
         on_step(1, 2)
+        check()
         number = len(self.asked)
         if self.answer != GenerateRollout.Result.SUCCEEDED:
             return GenerateRollout.Result(termination_reason=self.answer, message='no dream')
@@ -84,6 +85,13 @@ class World:
             self.be(SafetyState.ARMED)
             self.rest()
 
+    def in_a_thread(self):
+        """Run in a thread; return it and the list that its end will be in."""
+        ends: list[TaskEndedError] = []
+        thread = threading.Thread(target=lambda: ends.append(self.run()[0]))
+        thread.start()
+        return thread, ends
+
     def run(self, task='reach_left', settings=SETTINGS):
         loop = TaskLoop(
             self.board,
@@ -98,6 +106,7 @@ class World:
         return loop.run(), loop
 
 
+PHASES = ['observation', 'dreaming', 'decoding', 'checking', 'approval', 'executing']
 SENT = {'accepted': True, 'sent': True, 'detail': 'fine', 'duration_s': 1.0}
 REFUSED = {'reason': ChunkReport.START_DEVIATION, 'detail': 'moved'}
 UNREAD = {'reason': ChunkReport.NON_FINITE, 'detail': 'what was read is not finite'}
@@ -256,6 +265,53 @@ def test_being_disarmed_or_stopped_in_mid_task_ends_it_with_the_reason(state, es
     assert end.reason == reason
     assert 'said so' in str(end)
     assert loop.feedback.chunks_executed == 1
+
+
+@pytest.mark.parametrize('phase', range(6), ids=PHASES)
+def test_a_node_that_is_lost_in_any_phase_ends_the_task_and_is_named(phase):
+    world = World([WAITS if phase == Feedback.AWAITING_APPROVAL else SENT] * 3)
+    before = world.show
+
+    def show(feedback):
+        if feedback.state == phase:
+            world.board.set_node('action_decoder', 'action_decoder has died.')
+            # It is back before anybody looks.
+            world.board.set_node('action_decoder', '')
+        else:
+            before(feedback)
+
+    world.show = show
+    end, loop = world.run()
+    assert (end.reason, str(end)) == (Result.NODE_LOST, 'action_decoder has died.')
+    assert loop.feedback.state == phase
+    # The next task goes on with the one that is back.
+    world.show = before
+    world.reports.append(SENT)
+    world.rest()
+    assert world.run()[0].reason != Result.NODE_LOST
+
+
+def test_a_task_does_not_begin_without_a_node_that_it_needs():
+    world = World([SENT])
+    world.board.expect(['action_decoder', 'camera_ingest'])
+    world.board.set_node('camera_ingest', '')
+    thread, ends = world.in_a_thread()
+    for _ in range(1000):
+        world.now_ns += S
+        threading.Event().wait(0.01)
+        world.board.wake()
+        if not thread.is_alive():
+            break
+    assert ends[0].reason == Result.NODE_LOST
+    assert str(ends[0]) == 'action_decoder cannot be found: start what is not running.'
+    assert not world.asked
+
+
+def test_a_node_that_was_never_active_ends_the_task_at_once():
+    world = World([SENT])
+    world.board.set_node('rollout_generator', 'rollout_generator is inactive.')
+    end, _ = world.run()
+    assert (end.reason, str(end)) == (Result.NODE_LOST, 'rollout_generator is inactive.')
 
 
 def test_refused_chunks_in_a_row_end_the_task_with_the_last_detail():

@@ -35,7 +35,7 @@ class ArmReports:
         self._joints = joints
         self._preview = node.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._chunks = node.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
-        self._safety = node.publish_on(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
+        self._safety = node.publish_on(SafetyState, topics.SAFETY_STATE, qos.LEASED)
 
     def publish_report(self, report: ChunkReport) -> None:
         """Publish the report on a chunk."""

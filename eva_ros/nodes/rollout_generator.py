@@ -130,7 +130,7 @@ class RolloutGenerator(EvaNode):
         self.diagnostics.report('world model', 'ok', 'loaded', checkpoint=self._label)
 
     def _close_worker(self) -> None:
-        self._refuse(self._worker.close(), 'the node stops')
+        self._refuse(self._worker.close(), f'{self.get_name()} was stopped')
 
     def _on_observation(self, message: Observation) -> None:
         self._recent.add(received_observation(message, self.robot))
@@ -258,7 +258,9 @@ class RolloutGenerator(EvaNode):
 
     def _on_step(self, dream: Dream, step: int, steps: int) -> None:
         if not self.is_active:
-            raise NotDreamedError(Result.REFUSED_BUSY, 'Not dreamed: the node stops.')
+            raise NotDreamedError(
+                Result.REFUSED_BUSY, f'Not dreamed: {self.get_name()} was stopped.'
+            )
         if dream.goal is None:
             return
         if dream.goal.is_cancel_requested:

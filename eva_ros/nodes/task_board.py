@@ -1,6 +1,7 @@
 """What the task executor knows at this moment, and a way to wait until it changes."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 import threading
 import time
@@ -68,6 +69,10 @@ class TaskBoard:
         self._reports: dict[int, ChunkReport] = {}
         self.safety: SafetyState | None = None
         self.success: Success | None = None
+        # Of the nodes that a task needs: those not heard of yet, and what is wrong with others.
+        self.unheard: set[str] = set()
+        self._problems: dict[str, str] = {}
+        self._lost = ''
         # When the scene was drawn anew; what was seen before is of another one.
         self.scene_ns = 0
 
@@ -104,6 +109,26 @@ class TaskBoard:
             self.safety = state
             self._changed.notify_all()
 
+    def expect(self, nodes: Iterable[str]) -> None:
+        """Wait to hear of the nodes that a task needs."""
+        with self._changed:
+            self.unheard = set(nodes)
+
+    def set_node(self, name: str, problem: str) -> None:
+        """Take note of a node that a task needs.
+
+        Args:
+            name: of the node.
+            problem: what is wrong with it, one sentence; empty when it is active.
+        """
+        with self._changed:
+            self.unheard.discard(name)
+            self._problems.pop(name, None)
+            if problem:
+                self._problems[name] = problem
+                self._lost = self._lost or problem
+            self._changed.notify_all()
+
     def set_success(self, success: Success | None) -> None:
         """Take note that somebody judged a task done; None: it ended otherwise."""
         with self._changed:
@@ -125,8 +150,9 @@ class TaskBoard:
     # Read by the task's thread.
 
     def forget(self) -> None:
-        """Forget chunks and reports: a new task begins."""
+        """Forget chunks, reports and nodes that are back again: a new task begins."""
         with self._changed:
+            self._lost = ''
             self._chunks.clear()
             self._reports.clear()
 
@@ -151,6 +177,11 @@ class TaskBoard:
                 if found or patience.is_over():
                     return found
                 self._changed.wait(min(timeout_s, _GLANCE_S))
+
+    @property
+    def lost(self) -> str:
+        """Return what is wrong with a node that the task needs, or was meanwhile; else ''."""
+        return self._lost or next(iter(self._problems.values()), '')
 
     def sighting_at_rest(self, not_before_ns: int) -> Sighting | None:
         """Return the newest observation if every image in it shows arms that rest.

@@ -25,6 +25,7 @@ from eva_msgs.msg import Observation
 from eva_msgs.msg import SafetyState
 from eva_ros.errors import UserError
 from eva_ros.nodes.dream_client import DreamClient
+from eva_ros.nodes.node_watch import NodeWatch
 from eva_ros.nodes.task_board import Sighting
 from eva_ros.nodes.task_board import Success
 from eva_ros.nodes.task_board import TaskBoard
@@ -41,10 +42,12 @@ from eva_ros.ros.run import run
 from eva_ros.ros.stamps import to_ns
 
 Result = ExecuteTask.Result
-_ABORTED = tuple(
-    reason
-    for reason in range(256)
-    if reason not in (Result.COMPLETED_TIME_LIMIT, Result.STOPPED_BY_TASK_STATUS, Result.CANCELED)
+# What a task cannot go on without.
+_NEEDED = (
+    topics.CAMERA_INGEST,
+    topics.ROLLOUT_GENERATOR,
+    topics.ACTION_DECODER,
+    topics.ARM_TRAJECTORY_PUBLISHER,
 )
 
 
@@ -125,6 +128,7 @@ class TaskExecutor(EvaNode):
 
     def _setup(self) -> None:
         self._board = TaskBoard(self.now_ns)
+        self._board.expect(_NEEDED)
         self._busy = threading.Lock()
         self._listen()
         self._dreamer = DreamClient(
@@ -157,13 +161,24 @@ class TaskExecutor(EvaNode):
         self.listen_to(
             ChunkReport, topics.CHUNK_REPORT, lambda m: self._board.add_report(m), qos.REPORT
         )
+        watch = NodeWatch(self, _NEEDED, self._board.set_node)
         # A latched state is sent once, on connecting: that may be before this node is active.
-        for kind, topic, callback in (
-            (SafetyState, topics.SAFETY_STATE, self._on_safety),
-            (Episode, topics.EPISODE, self._on_episode),
-        ):
-            subscription = self.create_subscription(kind, topic, callback, qos.LATCHED)
+        safety = self.create_subscription(
+            SafetyState,
+            topics.SAFETY_STATE,
+            self._board.set_safety,
+            qos.LEASED,
+            event_callbacks=watch.lease_of(topics.ARM_TRAJECTORY_PUBLISHER),
+        )
+        episode = self.create_subscription(Episode, topics.EPISODE, self._on_episode, qos.LATCHED)
+        for subscription in (safety, episode):
             self.own(partial(self.destroy_subscription, subscription))
+
+    def _start(self) -> None:
+        self._board.set_node(self.get_name(), '')
+
+    def _stop(self) -> None:
+        self._board.set_node(self.get_name(), f'{self.get_name()} was stopped.')
 
     # What is heard.
 
@@ -171,9 +186,6 @@ class TaskExecutor(EvaNode):
         oldest_ns = min((to_ns(stamp) for stamp in message.image_stamps), default=0)
         sighting = Sighting(to_ns(message.header.stamp), oldest_ns, message.observation_id)
         self._board.see(sighting, at_rest=message.at_rest)
-
-    def _on_safety(self, message: SafetyState) -> None:
-        self._board.set_safety(message)
 
     def _on_episode(self, message: Episode) -> None:
         if message.phase == Episode.START:
@@ -209,16 +221,17 @@ class TaskExecutor(EvaNode):
             self._board,
             self._dreamer.bind(goal.instruction, self.param('dream_timeout_s')),
             self.now_ns,
-            lambda: handle.is_cancel_requested or not self.is_active,
+            lambda: handle.is_cancel_requested,
             handle.publish_feedback,
             self._settings(goal.max_duration_s),
             task=goal.task,
             seed=goal.seed if goal.seed >= 0 else random.randint(0, MAX_SEED),
         )
         end = self._ending(loop)
-        if end.reason == Result.CANCELED:
+        if end.reason == Result.CANCELED or not self.is_active:
             self._hold.call_async(Trigger.Request())
-        self._task_status('warn' if end.reason in _ABORTED else 'ok', str(end))
+        asked_for = end.reason in (Result.STOPPED_BY_TASK_STATUS, Result.CANCELED)
+        self._task_status('ok' if asked_for else 'warn', str(end))
         self._conclude(handle, end)
         return Result(
             termination_reason=end.reason,
@@ -238,10 +251,10 @@ class TaskExecutor(EvaNode):
     def _conclude(self, handle: ServerGoalHandle, end: TaskEndedError) -> None:
         if end.reason == Result.CANCELED and handle.is_cancel_requested:
             handle.canceled()
-        elif end.reason in _ABORTED or end.reason == Result.CANCELED:
-            handle.abort()
-        else:
+        elif end.reason == Result.STOPPED_BY_TASK_STATUS:
             handle.succeed()
+        else:
+            handle.abort()
 
     def _task_status(self, level: str, sentence: str) -> None:
         self.diagnostics.report('task', level, sentence)

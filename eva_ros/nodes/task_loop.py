@@ -118,8 +118,9 @@ class TaskLoop:
         """Do turn after turn and return why it ended."""
         self._board.forget()
         try:
-            self._board.wait_for(self._arms_are_known, _FINDING_PATIENCE_S, self._check_cancel)
-            self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S)
+            self._board.wait_for(self._all_are_known, _FINDING_PATIENCE_S, self._check_outside)
+            self._check_heard()
+            self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S, self._check_outside)
             self.check()
             while True:
                 self._turn()
@@ -128,16 +129,24 @@ class TaskLoop:
 
     def check(self) -> None:
         """Raise TaskEndedError if something outside ends the task now."""
-        self._check_cancel()
+        self._check_outside()
         self._check_safety()
         self._check_success()
         if self.elapsed_s > self._settings.max_duration_s:
-            sentence = f'The time limit of {self._settings.max_duration_s:g} s is over.'
+            limit_s = self._settings.max_duration_s
+            sentence = f'The time limit of {limit_s:g} s is over, and nobody judged the task done.'
             raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
 
-    def _check_cancel(self) -> None:
+    def _check_outside(self) -> None:
         if self._canceled():
             raise TaskEndedError(Result.CANCELED, 'The task was canceled.')
+        if lost := self._board.lost:
+            raise TaskEndedError(Result.NODE_LOST, lost)
+
+    def _check_heard(self) -> None:
+        if unheard := sorted(self._board.unheard):
+            sentence = f'{" and ".join(unheard)} cannot be found: start what is not running.'
+            raise TaskEndedError(Result.NODE_LOST, sentence)
 
     def _check_success(self) -> None:
         success = self._board.success
@@ -165,8 +174,8 @@ class TaskLoop:
         state = self._board.safety
         return state is not None and (state.estop or state.state != SafetyState.DISARMED)
 
-    def _arms_are_known(self) -> bool:
-        return self._board.safety is not None
+    def _all_are_known(self) -> bool:
+        return self._board.safety is not None and not self._board.unheard
 
     def _turn(self) -> None:
         sighting = self._look()
@@ -205,7 +214,7 @@ class TaskLoop:
         self._show(Feedback.DREAMING)
         answer = self._dream(sighting, self._seed, self._on_step, self.check)
         if answer is None:
-            raise TaskEndedError(Result.NO_ROLLOUT, 'The rollout generator does not answer.')
+            raise TaskEndedError(Result.NO_ROLLOUT, 'rollout_generator does not answer.')
         if answer.termination_reason != GenerateRollout.Result.SUCCEEDED:
             reason = _DREAM_REFUSED.get(answer.termination_reason, Result.NO_ROLLOUT)
             raise TaskEndedError(reason, answer.message)

@@ -127,7 +127,21 @@ ARGUMENTS = (
     Argument('composed', bool, False, 'One process for all nodes (but the simulated robot).'),
     Argument('log_level', str, 'info', 'debug, info, warn, error or fatal.'),
 )
+# Of the launch files alone: where one process of `eva up` ends, all do.
+RESPAWN = Argument(
+    'respawn', bool, False, 'Start a node again that has ended; the arms come back disarmed.'
+)
 LOG_LEVELS = ('debug', 'info', 'warn', 'error', 'fatal')
+
+
+def respawning(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return whether launch starts a process again, and after how long, as it takes them.
+
+    Args:
+        settings: the value of RESPAWN by its name.
+    """
+    # Longer than the lease by which others notice that the node has died.
+    return {'respawn': bool(settings.get(RESPAWN.name)), 'respawn_delay': 2.0}
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from eva_ros.ros.bringup import as_text
 from eva_ros.ros.bringup import parse
 from eva_ros.ros.bringup import plan
 from eva_ros.ros.bringup import remarks
+from eva_ros.ros.bringup import RESPAWN
+from eva_ros.ros.bringup import respawning
 from launch import LaunchContext  # type: ignore[attr-defined]
 from launch import logging  # type: ignore[attr-defined]
 
-_BY_NAME = {argument.name: argument for argument in ARGUMENTS}
+_ARGUMENTS = (*ARGUMENTS, RESPAWN)
+_BY_NAME = {argument.name: argument for argument in _ARGUMENTS}
 
 
 def declared(name: str, **defaults: Any) -> DeclareLaunchArgument:
@@ -41,7 +44,7 @@ def declared_arguments(nodes: Iterable[str], **defaults: Any) -> list[DeclareLau
     """Declare every argument that concerns these nodes."""
     return [
         declared(argument.name, **defaults)
-        for argument in ARGUMENTS
+        for argument in _ARGUMENTS
         if not argument.sets or any(node in nodes for node, _ in argument.sets)
     ]
 
@@ -67,6 +70,7 @@ def started(nodes: Iterable[str], settings: dict[str, Any]) -> list[Action]:
             namespace=process.namespace,
             arguments=list(process.arguments),
             output='screen',
+            **respawning(settings),
         )
         for process in plan(nodes, settings, run_folder())
     ]

@@ -8,20 +8,25 @@ import threading
 import traceback
 from typing import Any
 
+from lifecycle_msgs.msg import State
 from rcl_interfaces.msg import ParameterDescriptor
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock
+from rclpy.clock import ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode
 from rclpy.lifecycle import LifecycleState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import LivelinessPolicy
 from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
+from eva_ros.ros import qos
+from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Diagnostics
 from eva_ros.ros.parameters import check_given
 from eva_ros.ros.parameters import declare
@@ -35,6 +40,15 @@ COMMON_PARAMS = (
 )
 # Declared by rclpy, without a word.
 _USE_SIM_TIME = Param('use_sim_time', False, 'Take the time from /clock.')
+_LABELS = {
+    State.PRIMARY_STATE_UNCONFIGURED: 'unconfigured',
+    State.PRIMARY_STATE_INACTIVE: 'inactive',
+    State.PRIMARY_STATE_ACTIVE: 'active',
+    State.PRIMARY_STATE_FINALIZED: 'finalized',
+}
+# Several times within the lease of qos.LEASED, and whatever becomes of /clock.
+_ASSERT_S = 0.3
+_STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 # One node of a process at a time: while one thread loads a checkpoint, torch may build the
 # modules of every other thread without memory (accelerate patches torch.nn for the time).
 _CONFIGURING = threading.Lock()
@@ -62,6 +76,10 @@ class EvaNode(LifecycleNode):
         self._failing: set[str] = set()
         self._destroyers: list[Callable[[], object]] = []
         self.diagnostics = Diagnostics(self)
+        self._state = self.create_publisher(State, topics.STATE, qos.LEASED)
+        self._leased: list[Any] = [self._state]
+        self.create_timer(_ASSERT_S, self._assert_liveliness, clock=_STEADY)
+        self._tell(State.PRIMARY_STATE_UNCONFIGURED)
         self._complaints = declare(self, (*COMMON_PARAMS, *self.PARAMS))
         describe(self, _USE_SIM_TIME)
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -91,6 +109,7 @@ class EvaNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._configured = True
         self.diagnostics.report('lifecycle', 'ok', 'configured')
+        self._tell(State.PRIMARY_STATE_INACTIVE)
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -106,6 +125,7 @@ class EvaNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._active = True
         self.diagnostics.report('lifecycle', 'ok', 'active')
+        self._tell(State.PRIMARY_STATE_ACTIVE)
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -117,18 +137,21 @@ class EvaNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything."""
         self._release()
+        self._tell(State.PRIMARY_STATE_UNCONFIGURED)
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """End the work while publishers are live, then let go of everything."""
         self._end()
         self._release()
+        self._tell(State.PRIMARY_STATE_FINALIZED)
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Go back to unconfigured."""
         self._end()
         self._release()
+        self._tell(State.PRIMARY_STATE_UNCONFIGURED)
         return TransitionCallbackReturn.SUCCESS
 
     def shut_down(self) -> None:
@@ -170,6 +193,9 @@ class EvaNode(LifecycleNode):
         """Create a publisher that lives until cleanup and speaks while the node is active."""
         publisher = self.create_lifecycle_publisher(kind, topic, qos)
         self._destroyers.append(lambda: self.destroy_lifecycle_publisher(publisher))
+        if qos.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC:
+            self._leased.append(publisher)
+            self._destroyers.append(lambda: self._leased.remove(publisher))
         return publisher
 
     def listen_to(
@@ -272,6 +298,15 @@ class EvaNode(LifecycleNode):
 
     # Inside.
 
+    def _tell(self, state: int) -> None:
+        """Let those who need this node know in which state it is."""
+        if self.context.ok():
+            self._state.publish(State(id=state, label=_LABELS[state]))
+
+    def _assert_liveliness(self) -> None:
+        for publisher in self._leased:
+            publisher.assert_liveliness()
+
     def _configure(self) -> None:
         check_given(self, self._complaints)
         self.robot = load_robot(self.param('robot'))
@@ -297,6 +332,7 @@ class EvaNode(LifecycleNode):
     def _end(self) -> None:
         if self._active:
             self._active = False
+            self._tell(State.PRIMARY_STATE_INACTIVE)
             self._attempt('stop', self._stop)
 
     def _release(self) -> None:

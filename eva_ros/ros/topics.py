@@ -28,7 +28,8 @@ EXECUTE_TASK = 'execute_task'
 GENERATE_ROLLOUT = 'generate_rollout'
 RECORD_EPISODE = 'record_episode'
 
-# Own outputs and services of a node.
+# Own outputs and services of a node. STATE is of every node.
+STATE = '~/state'
 PREVIEW = '~/preview'
 MARKERS = '~/markers'
 DREAM = '~/dream'
