@@ -9,6 +9,9 @@ from types import SimpleNamespace
 from action_msgs.msg import GoalStatus
 import numpy as np
 import pytest
+from rcl_interfaces.msg import ParameterType
+from rcl_interfaces.msg import ParameterValue
+from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
@@ -23,6 +26,7 @@ from eva_ros.errors import UserError
 from eva_ros.nodes import arm_outputs
 from eva_ros.nodes.arm_approval import ChunkApproval
 from eva_ros.nodes.arm_conditions import ArmConditions
+from eva_ros.nodes.arm_controllers import ControllerStarts
 from eva_ros.nodes.arm_dispatch import ArmDispatch
 from eva_ros.nodes.arm_outputs import ActionOutput
 from eva_ros.nodes.arm_outputs import ArmOutputs
@@ -321,6 +325,58 @@ def test_a_stop_tells_its_time_where_it_goes_on_with_a_motion(
     order = Order(to_command(ROBOT, path), path, goes_on=goes_on)
     dispatch.stop(order, 7, clock_is_good=clock_is_good)
     assert outputs.stamps == [stamp_ns]
+
+
+# --- controllers that are asked ------------------------------------------------------------------
+
+
+class Parameters(FakeNode):
+    """A node whose controllers' parameter services take requests and never answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.requests = []
+
+    def resolve_topic_name(self, topic):
+        return f'/{topic}'
+
+    def create_client(self, kind, name):
+        return self
+
+    def own(self, destroy):
+        pass
+
+    def destroy_client(self, client):
+        pass
+
+    def service_is_ready(self):
+        return True
+
+    def call_async(self, request):
+        self.requests.append((request.names[0], Future()))
+        return self.requests[-1][1]
+
+    def remove_pending_request(self, answer):
+        pass
+
+
+def test_a_controller_that_died_while_it_was_asked_is_asked_again_when_it_is_back(monkeypatch):
+    node, now_s = Parameters(), [100.0]
+    monkeypatch.setattr('time.monotonic', lambda: now_s[0])
+    starts = ControllerStarts(node, ROBOT)
+    starts.ask()
+    asked = len(node.requests)
+    assert asked == 2 * len(ROBOT.arms)
+    starts.ask_the_unknown()
+    assert len(node.requests) == asked
+    now_s[0] += 5.0
+    starts.ask_the_unknown()
+    assert len(node.requests) == 2 * asked
+    for name, answer in node.requests[asked:]:
+        begins = name == 'open_loop_control'
+        value = ParameterValue(type=ParameterType.PARAMETER_BOOL, bool_value=begins)
+        answer.set_result(GetParameters.Response(values=[value]))
+    assert starts.unknown() == []
 
 
 # --- joints and a clock that is set --------------------------------------------------------------

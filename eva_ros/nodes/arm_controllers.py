@@ -1,6 +1,7 @@
 """Where the trajectory controllers begin a new trajectory: asked of them, where they tell."""
 
 from functools import partial
+import time
 from typing import Any
 
 from rcl_interfaces.msg import ParameterType
@@ -15,6 +16,9 @@ from eva_ros.ros.lifecycle import EvaNode
 
 # One of them is true in a controller that begins at its own last command; Humble has the second.
 NAMES = ('interpolate_from_desired_state', 'open_loop_control')
+
+# One that died while it was asked never answers: its successor is asked again.
+_PATIENCE_S = 2.0
 
 
 class ControllerStarts:
@@ -36,6 +40,7 @@ class ControllerStarts:
         self._streamed: list[str] = []
         self._answers: dict[str, dict[str, bool | None]] = {}
         self._asked: dict[str, list[Future]] = {}
+        self._asked_s: dict[str, float] = {}
         for name, arm in robot.arms.items():
             if arm.controller.type == STREAM:
                 self._streamed.append(name)
@@ -51,8 +56,12 @@ class ControllerStarts:
         """Ask those that can be asked; the answers come in later."""
         for arm, client in self._clients.items():
             waits = not all(answer.done() for answer in self._asked.get(arm, []))
-            if waits or not client.service_is_ready():
+            patient = time.monotonic() - self._asked_s.get(arm, 0.0) < _PATIENCE_S
+            if (waits and patient) or not client.service_is_ready():
                 continue
+            for answer in self._asked.get(arm, []):
+                client.remove_pending_request(answer)
+            self._asked_s[arm] = time.monotonic()
             # One by one: asked for one that it has not, a controller may not answer any.
             self._asked[arm] = [
                 client.call_async(GetParameters.Request(names=[name])) for name in NAMES

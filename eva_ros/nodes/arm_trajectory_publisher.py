@@ -33,13 +33,13 @@ from eva_ros.nodes.arm_reports import ArmReports
 from eva_ros.nodes.arm_stopping import ArmStopping
 from eva_ros.nodes.arm_surroundings import ArmSurroundings
 from eva_ros.nodes.arm_watchers import FileWatch
-from eva_ros.nodes.arm_watchers import publisher_names
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.parameters import Param
+from eva_ros.ros.publishers import publisher_names
 from eva_ros.ros.run import run
 
 _SCALING = ('velocity_scaling_factor', 'acceleration_scaling_factor')
