@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from lifecycle_msgs.msg import State
-from rclpy.event_handler import SubscriptionEventCallbacks
 
 from eva_ros.ros import qos
 from eva_ros.ros import topics
+from eva_ros.ros.compat import SubscriptionEventCallbacks
 from eva_ros.ros.lifecycle import EvaNode
 
 
