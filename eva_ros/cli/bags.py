@@ -138,8 +138,8 @@ def _view(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     from eva_ros.episodes.bag_import import write_bags
+    from eva_ros.episodes.import_map import automatic_map
     from eva_ros.episodes.import_map import load_map
-    from eva_ros.episodes.import_map import map_by_order
     from eva_ros.episodes.imported import look_at_numbers
     from eva_ros.episodes.imported import remarks
     from eva_ros.robot.spec import load_robot
@@ -148,12 +148,12 @@ def _import(args: argparse.Namespace) -> int:
         raise UserError('--map says how joints become those of a robot: name it with --robot.')
     robot = load_robot(args.robot) if args.robot else None
     found = load_map(args.map) if args.map else None
-    data = _data_set(args, found)
+    data, assumed = _data_set(args, found), list[str]()
     if robot and not found:
-        found = map_by_order(data, robot)
+        found, assumed = automatic_map(data, robot)
     written = write_bags(data, args.out, robot=robot, found=found, images=args.images)
     findings = [*data.findings, *look_at_numbers(data), *written.findings]
-    notes = [*remarks(data), *written.notes]
+    notes = [*remarks(data), *assumed, *written.notes]
     about = {
         'source': str(args.source),
         'kind': data.kind,

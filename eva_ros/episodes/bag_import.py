@@ -261,8 +261,8 @@ def joint_rows(
 
 def _controllers(joints: NDArray, robot: Robot) -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """Return names and values [T, J] in the controllers' names and units."""
-    names, _ = robot.to_joint_state(robot.home)
-    return names, np.stack([robot.to_joint_state(row)[1] for row in joints])
+    states = [robot.to_joint_state(row) for row in joints]
+    return states[0][0], np.stack([values for _, values in states])
 
 
 def encode(picture: NDArray[np.uint8], images: str) -> bytes:

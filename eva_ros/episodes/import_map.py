@@ -1,6 +1,7 @@
 """How the names and units of another data set become a robot's."""
 
 from pathlib import Path
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
+
+
+# What LeRobot's own recorder puts behind the name of a motor.
+_KEY_SUFFIX = '.pos'
 
 
 class JointSource(StrictModel):
@@ -42,20 +47,31 @@ def load_map(path: Path) -> ImportMap:
     return load(ImportMap, path)
 
 
-def map_by_order(data: DataSet, robot: Robot) -> ImportMap:
-    """Return the map for a data set whose joints are the robot's, in order and in its units.
+def automatic_map(data: DataSet, robot: Robot) -> tuple[ImportMap, list[str]]:
+    """Return the map for a data set that needs none, and what was assumed, a sentence each.
 
-    That is RoboTwin's layout: the joints and the gripper (0 closed, 1 open) of the left arm, then
-    of the right one. Cameras that the robot has by name are taken, and RoboTwin's by its names.
+    LeRobot joints are the robot's that have their name in joint states, in the units of these;
+    names that only count (j0, j1, ...) are taken in the robot's order. RoboTwin's are taken in
+    order: the left arm's and its gripper (0 closed, 1 open), then the right one's. Cameras are
+    matched by name.
 
     Raises:
-        UserError: the data set says something else, so that a map is needed.
+        UserError: a joint of the robot is not in the data set, so that a map is needed.
     """
-    if data.kind != 'RoboTwin':
-        raise UserError(
-            f'{data.path} names its joints {", ".join(data.joint_names[:3])} ...: say in a YAML '
-            f'(--map) which of them are the joints of {robot.name}, and in which units they are.'
-        )
+    if data.kind == 'RoboTwin':
+        joints, cameras, notes = *_by_order(data, robot), list[str]()
+    else:
+        joints, notes = _by_name(data, robot)
+        cameras = {name.removeprefix('observation.images.'): name for name in data.cameras}
+    lacking = [name for name in robot.cameras if name not in cameras]
+    if lacking:
+        notes.append(f'The data set has no camera named {", ".join(lacking)}.')
+    return ImportMap(
+        joints=joints, cameras={own: cameras[own] for own in robot.cameras if own in cameras}
+    ), notes
+
+
+def _by_order(data: DataSet, robot: Robot) -> tuple[dict[str, JointSource], dict[str, str]]:
     if [name.endswith('gripper') for name in data.joint_names] != robot.gripper_mask.tolist():
         raise UserError(
             f'The joints of {data.path} ({", ".join(data.joint_names)}) are not those of '
@@ -66,13 +82,46 @@ def map_by_order(data: DataSet, robot: Robot) -> ImportMap:
         'head_camera': 'top', 'left_camera': 'left_wrist', 'right_camera': 'right_wrist',
         'cam_head': 'top', 'cam_left_wrist': 'left_wrist', 'cam_right_wrist': 'right_wrist',
     }  # fmt: skip
-    cameras = {usual.get(name, name): name for name in data.cameras}
-    return ImportMap(
-        joints={
-            own: JointSource(source=name) for own, name in zip(robot.joint_names, data.joint_names)
-        },
-        cameras={own: name for own, name in cameras.items() if own in robot.cameras},
-    )
+    joints = {own: JointSource(source=name)
+              for own, name in zip(robot.joint_names, data.joint_names)}  # fmt: skip
+    return joints, {usual.get(name, name): name for name in data.cameras}
+
+
+def _by_name(data: DataSet, robot: Robot) -> tuple[dict[str, JointSource], list[str]]:
+    given = {name.removesuffix(_KEY_SUFFIX): name for name in data.joint_names}
+    names, _ = robot.to_joint_state(robot.home)
+    found: dict[str, str] = {}
+    for own, name in zip(robot.joint_names, names):
+        wanted = (name, own) if names.count(name) == 1 else (own,)
+        found |= {own: given[w] for w in wanted[::-1] if w in given}
+    notes = []
+    if not found and _only_count(list(given)) and len(given) == len(robot.joint_names):
+        found = dict(zip(robot.joint_names, data.joint_names))
+        pairs = ', '.join(f'{name} is {own}' for own, name in found.items())
+        notes.append(
+            f'The data set only counts its joints: they are taken in the order of {robot.name} '
+            f'({pairs}). Give a --map if that is wrong.'
+        )
+    lacking = [own for own in robot.joint_names if own not in found]
+    if lacking:
+        raise UserError(
+            f'{data.path} names its joints {", ".join(data.joint_names)}, and none of them is '
+            f'{", ".join(lacking)} of {robot.name}: say in a YAML (--map) which is which, or '
+            f'describe this robot with `eva robot init --dataset {data.path}`.'
+        )
+    units = [unit for arm in robot.arms.values()
+             for unit in zip(arm.state_interface.scale, arm.state_interface.offset)]  # fmt: skip
+    return {
+        own: JointSource(source=found[own], scale=1.0 / scale, offset=-offset / scale)
+        for own, (scale, offset) in zip(robot.joint_names, units)
+    }, notes
+
+
+def _only_count(names: list[str]) -> bool:
+    """Return whether names are one word with numbers that go up from 0 or 1."""
+    parts = [re.fullmatch(r'(.*?)(\d+)', name) for name in names]
+    numbers = [int(part[2]) for part in parts if part and part[1] == (parts[0] or part)[1]]
+    return numbers in (list(range(len(names))), list(range(1, len(names) + 1)))
 
 
 def check_map(found: ImportMap, data: DataSet, robot: Robot) -> None:

@@ -197,7 +197,7 @@ def view_of(robot: Robot, name_or_path: str | Path | None = None) -> ViewSpec:
 def _row(robot: Robot) -> ViewSpec:
     cameras, left = [], 0
     for camera in robot.cameras.values():
-        width = max(1, round(camera.width * _ROW_HEIGHT / camera.height))
+        width = 2 * max(1, round(camera.width * _ROW_HEIGHT / camera.height / 2))  # for video
         box = (0, left, _ROW_HEIGHT, width)
         cameras.append(CameraView(name=camera.name, box=box))
         left += width
