@@ -7,6 +7,7 @@ from launch.actions import DeclareLaunchArgument
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.urdf import root_link
 from eva_ros.ros import topics
@@ -55,7 +56,7 @@ def generate_launch_description() -> LaunchDescription:
 
 def view_actions(context, settings) -> list:
     """Return what is installed of rviz, the robot's links, and what a chunk would make of them."""
-    robot = load_robot(settings['robot'] or 'aloha_sim')
+    robot = load_robot(settings['robot'] or SIM_ROBOT)
     settings['use_sim_time'] = bool(settings['use_sim_time'])
     folder = run_folder()
     frame_prefix = topics.frame_prefix(LaunchConfiguration('frame_prefix').perform(context))

@@ -30,40 +30,42 @@ DT = 0.1
 
 
 class Bench:
-    """The node, two arms that begin at home and follow their controllers, and ears for all.
+    """The node, and arms that begin at home and follow their controllers, and ears for all.
 
     Attributes:
         stuck: arms that stay where they are, whatever they are sent.
         deaf: arms whose messages are lost.
-        slip: is added to what the arms measure [14].
+        slip: is added to what the arms measure [J].
         measuring: whether joint states are published.
         rejections: why a controller did not take a message.
         frozen: whether they are published with what was measured last.
     """
 
-    def __init__(self, graph: Graph, **parameters):
-        self.graph = graph
+    def __init__(self, graph: Graph, robot=ROBOT, **parameters):
+        self.graph, self.robot = graph, robot
         self.reports = graph.collect(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
         self.safety = graph.collect(SafetyState, topics.SAFETY_STATE, qos.LATCHED)
         self.commands = {
             arm: graph.collect(JointTrajectory, spec.controller.topic, qos.COMMAND)
-            for arm, spec in ROBOT.arms.items()
+            for arm, spec in robot.arms.items()
         }
         self.previews = graph.collect(
             JointTrajectory, topics.of(NODE, topics.PREVIEW), qos.LATCHED
         )
         self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
         self.controllers = {
-            arm: TrajectoryController(*ROBOT.arm_command(arm, ROBOT.home)) for arm in ROBOT.arms
+            arm: TrajectoryController(*robot.arm_command(arm, robot.home)) for arm in robot.arms
         }
-        self.taken = dict.fromkeys(ROBOT.arms, 0)
-        self.names = [name for spec in ROBOT.arms.values() for name in spec.controller.joints]
+        self.taken = dict.fromkeys(robot.arms, 0)
+        self.names = [name for spec in robot.arms.values() for name in spec.controller.joints]
         self.stuck, self.deaf, self.frozen = set(), set(), False
-        self.slip = np.zeros(14)
+        self.slip = np.zeros(len(robot.home))
         self.rejections: list[str] = []
-        self.values = [ROBOT.arm_command(arm, ROBOT.home)[1] for arm in ROBOT.arms]
+        self.values = [robot.arm_command(arm, robot.home)[1] for arm in robot.arms]
         self.keep: Callable[[str], bool] = lambda name: True
-        self.thread = graph.start(ArmTrajectoryPublisher, **{'dry_run': False, **parameters})
+        self.thread = graph.start(
+            ArmTrajectoryPublisher, **{'robot': str(robot.path), 'dry_run': False, **parameters}
+        )
         assert self.thread.refusal == ''
         self.node = self.thread.node
         self.chunks = graph.publisher(ActionChunk, topics.CHUNK, qos.REPORT)
@@ -120,15 +122,17 @@ class Bench:
         self.graph.wait_for(lambda: self.ask(topics.ARM).success)
 
     def chunk(self, **changes):
-        """Return a chunk that lets both arms' waists move by 0.2 rad, then changed."""
-        path = np.tile(ROBOT.home, (17, 1))
-        for joint in (0, 7):
-            path[:, joint] += np.linspace(0.0, 0.2, 17)
-        message = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(DT), horizon=17)
+        """Return a chunk that moves the first joint of each arm by 0.2 rad, then changed."""
+        path = np.tile(self.robot.home, (17, 1))
+        for arm in self.robot.arms:
+            path[:, self.robot.arm_indices(arm).start] += np.linspace(0.0, 0.2, 17)
+        message = ActionChunk(
+            rollout_id=1, robot=self.robot.name, step_dt=to_duration(DT), horizon=17
+        )
         message.observation_stamp = to_time(self.now_ns())
-        message.joint_names = list(ROBOT.joint_names)
+        message.joint_names = list(self.robot.joint_names)
         message.positions = path.ravel().tolist()
-        message.observed_positions = ROBOT.home.tolist()
+        message.observed_positions = self.robot.home.tolist()
         message.confidence = float('nan')
         for name, value in changes.items():
             setattr(message, name, value)

@@ -47,8 +47,7 @@ def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
                         help='folders of recorded episodes')  # fmt: skip
     parser.add_argument('--world-model', type=Path, required=required, metavar='CKPT')
     parser.add_argument('--idm', type=Path, required=required, metavar='CKPT')
-    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
-    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    arguments.add_robot(parser)
     parser.add_argument(
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
@@ -154,11 +153,12 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     from eva_ros.alignment.reward import RewardSettings
     from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.dataset import split_episodes
-    from eva_ros.episodes.views import load_view
+    from eva_ros.episodes.views import view_of
     from eva_ros.robot.spec import load_robot
     from eva_ros.world_model.checkpoint import load_world_model
 
-    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
+    robot = load_robot(args.robot)
+    view = view_of(robot, args.view)
     model = load_world_model(args.world_model, robot=robot.name, view=view)
     idm = _load_idm(args, args.idm)
     judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
@@ -171,11 +171,12 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
 
 
 def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
-    from eva_ros.episodes.views import load_view
+    from eva_ros.episodes.views import view_of
     from eva_ros.idm.checkpoint import load_idm
     from eva_ros.robot.spec import load_robot
 
-    return load_idm(folder, load_robot(args.robot), load_view(args.view or args.robot))
+    robot = load_robot(args.robot)
+    return load_idm(folder, robot, view_of(robot, args.view))
 
 
 def _with_reward_of(lora: Path, judge: Any) -> Any:

@@ -1,5 +1,6 @@
 """Kinds of arguments that the sub-commands share; each says in a sentence what it refuses."""
 
+from argparse import ArgumentParser
 from argparse import ArgumentTypeError
 import math
 import os
@@ -7,6 +8,18 @@ from pathlib import Path
 
 from eva_ros.episodes.rates import is_rate
 from eva_ros.episodes.rates import NO_RATE
+from eva_ros.robot.paths import SIM_ROBOT
+
+
+def add_robot(parser: ArgumentParser, *, view: bool = True) -> None:
+    """Declare --robot, and --view where frames are read."""
+    parser.add_argument(
+        '--robot', default=SIM_ROBOT, help='robot: a name or a YAML file (%(default)s)'
+    )
+    if view:
+        parser.add_argument(
+            '--view', help="view: a name or a YAML file (the robot's, else its cameras in a row)"
+        )
 
 
 def count(text: str) -> int:

@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_bags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('paths', nargs='+', type=Path, metavar='PATH', help='bags or folders')
-    parser.add_argument('--robot', default='aloha_sim', help='robot YAML (aloha_sim)')
-    parser.add_argument('--view', help="view YAML (the robot's name, else all cameras in a row)")
+    arguments.add_robot(parser)
     parser.add_argument('--align', type=Path, help='YAML with clocks, tolerances and attempts')
 
 
@@ -209,7 +208,7 @@ def _export(args: argparse.Namespace) -> int:
 
     robot, view, settings = _world(args)
     refuse_existing(args.out)
-    found = load_episodes(args.paths, robot, view, args.cache, args.workers, settings=settings)
+    found = load_episodes(args.paths, robot, view, args.cache, args.workers, sys.stderr, settings)
     # A LeRobot data set does not say which attempts failed: a policy would learn them as well.
     episodes = [e for e in found if args.failures or e.success is not False]
     if len(episodes) < len(found):

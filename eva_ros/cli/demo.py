@@ -12,6 +12,7 @@ import signal
 
 from eva_ros.cli import arguments
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import SIM_ROBOT
 
 HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a report'
 
@@ -143,7 +144,7 @@ def _up_arguments(args: argparse.Namespace) -> list[str]:
     from eva_ros.robot.paths import checkpoint_dir
 
     # The robot is simulated: nothing can break, so what is accepted may really move.
-    up = ['--robot', 'aloha_sim', '--sim', '--no-dry-run', '--composed', '--use-sim-time']
+    up = ['--robot', SIM_ROBOT, '--sim', '--no-dry-run', '--composed', '--use-sim-time']
     up += ['--task', args.tasks[0], '--seed', str(args.seed), '--log-level', 'warn']
     if (checkpoint_dir() / 'aligned').is_dir():
         up += ['--lora', 'default']
@@ -156,7 +157,7 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
     from eva_ros.ros.run_recorder import recorded_topics
     from eva_ros.ros.run_recorder import RunRecorder
 
-    robot = load_robot('aloha_sim')
+    robot = load_robot(SIM_ROBOT)
     recorder = RunRecorder(client.node, folder / BAG, recorded_topics(robot))
     try:
         cameras = {f'/{camera.topic}' for camera in robot.cameras.values()}
@@ -203,8 +204,8 @@ def _write_about(
     about = {
         'title': 'EVA on a simulated two-arm robot',
         'started': f'Recorded on {started:%d %B %Y, %H:%M}',
-        'robot': 'aloha_sim',
-        'view': 'aloha_sim',
+        'robot': SIM_ROBOT,
+        'view': SIM_ROBOT,
         'attempts': attempts,
         'facts': {
             'command': f'eva demo --tasks {" ".join(args.tasks)} --seed {args.seed}',

@@ -17,8 +17,7 @@ DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eva evaluate` and of its sub-command prepare-controls."""
-    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
-    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    arguments.add_robot(parser)
     parser.add_argument(
         '--tasks',
         nargs='+',
@@ -69,8 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, help='recorded episodes')
-    parser.add_argument('--robot', default='aloha_sim')
-    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    arguments.add_robot(parser)
     parser.add_argument(
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
@@ -103,7 +101,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     comparison = Comparison(
         robot=args.robot,
-        view=args.view or args.robot,
+        view=args.view,
         models=args.models or checkpoint_dir(),
         tasks=tuple(dict.fromkeys(args.tasks)),
         variants=tuple(dict.fromkeys(args.variants)),
@@ -131,13 +129,14 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     """Make the controls' motions from recorded bags."""
     from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.views import load_view
+    from eva_ros.episodes.views import view_of
     from eva_ros.evaluation import controls
     from eva_ros.robot.paths import checkpoint_dir
     from eva_ros.robot.spec import load_robot
 
-    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
-    episodes = load_episodes(args.bags, robot, view, args.cache)
+    robot = load_robot(args.robot)
+    view = view_of(robot, args.view)
+    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
     made = controls.prepare(episodes, robot.name, view.name, 1 / view.rate_hz, most=args.most)
     if not made.tasks:
         raise UserError(f'{args.bags[0]} holds no episode that succeeded.')

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from typing import TYPE_CHECKING
 
+from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument(
         'chunk', type=Path, help='npz of positions [T, J] and dt, perhaps joint_names'
     )
-    check.add_argument('--robot', default='aloha_sim', help='robot YAML: a name or a path')
+    arguments.add_robot(check, view=False)
     check.add_argument('--gate', type=Path, help="the gate's settings; the package's if not given")
     check.add_argument(
         '--measured',

@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, metavar='DIR',
                         help='folders of recorded episodes')  # fmt: skip
-    parser.add_argument('--robot', default='aloha_sim', help='name or YAML (%(default)s)')
-    parser.add_argument('--view', help="name or YAML (the robot's name)")
+    arguments.add_robot(parser)
     parser.add_argument(
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
@@ -129,19 +128,20 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.dataset import split_episodes
-    from eva_ros.episodes.views import load_view
+    from eva_ros.episodes.views import view_of
     from eva_ros.robot.spec import load_robot
 
-    robot, view = load_robot(args.robot), load_view(args.view or args.robot)
-    episodes = load_episodes(args.bags, robot, view, args.cache)
+    robot = load_robot(args.robot)
+    view = view_of(robot, args.view)
+    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
     training, held_out = split_episodes(episodes, args.held_out, args.split_seed)
     print(f'eva idm: {len(training)} episodes, {len(held_out)} held out', file=sys.stderr)
     return robot, view, (training, held_out)
 
 
 def _fingertips(robot: Any) -> Callable | None:
-    """Return a function from joints [N, J] to fingertips [N, arms, 3], m; None without a URDF."""
-    if robot.urdf is None:
+    """Return a function from joints [N, J] to fingertips [N, arms, 3], m; None if unknown."""
+    if not robot.has_end_effectors:
         return None
     import numpy as np
 

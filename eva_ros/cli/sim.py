@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import arguments
+from eva_ros.robot.paths import SIM_ROBOT
 
 HELP = 'record or evaluate scripted experts on the simulated robot'
 
@@ -117,7 +118,7 @@ def _print_rates(successes: dict[str, int], args: argparse.Namespace) -> None:
             }
             for name, count in successes.items()
         }
-        print(json.dumps({'robot': 'aloha_sim', 'seed': args.seed, 'tasks': tasks}))
+        print(json.dumps({'robot': SIM_ROBOT, 'seed': args.seed, 'tasks': tasks}))
         return
     for name, count in successes.items():
         low, high = intervals[name]

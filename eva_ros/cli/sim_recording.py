@@ -10,6 +10,7 @@ from eva_ros.episodes.bag_files import METADATA
 from eva_ros.episodes.bag_files import read_metadata
 from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 from eva_ros.sim.experts import DT
@@ -20,7 +21,6 @@ from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.tasks import find_task
 
-ROBOT = 'aloha_sim'
 _POINT_EVERY = 5
 
 
@@ -95,7 +95,7 @@ def record(job: Job) -> tuple[bool, float]:
     # what came before in this process must not show in the bag
     sim.restart_clock()
     begin_ns = sim.time_ns
-    writer = EpisodeBagWriter(job.path, ROBOT, facts, job.index)
+    writer = EpisodeBagWriter(job.path, SIM_ROBOT, facts, job.index)
     try:
         success = run_expert(
             sim, job.task, episode_rng(job.task, job.seed, job.index), job.settings, writer
@@ -125,7 +125,7 @@ def run_expert(
     Returns:
         Whether the judge saw it done in time.
     """
-    robot = load_robot(ROBOT)
+    robot = load_robot(SIM_ROBOT)
     plan = plan_episode(find_task(task_name), rng, settings)
     sim.reset(task_name, 0, plan.scene)
     sim.cameras_on = writer is not None

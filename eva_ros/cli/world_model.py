@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 import sys
+from typing import Any
 
 from eva_ros.cli import arguments
 from eva_ros.errors import UserError
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compile', action='store_true', help='compile first: for hours of training on a GPU'
     )
     train.add_argument('--no-mirror', action='store_true', help='never mirror a recording')
-    train.add_argument('--name', default='aloha_sim_small', help='name of the checkpoint')
+    train.add_argument('--name', help="name of the checkpoint (the robot's and _small)")
     train.set_defaults(action_run='train')
     evaluate = actions.add_parser('evaluate', help='figures of a checkpoint on bags it never saw')
     _data(evaluate)
@@ -69,8 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, help='folders of bags')
-    parser.add_argument('--robot', default='aloha_sim', help='robot name or YAML')
-    parser.add_argument('--view', default='aloha_sim', help='view name or YAML')
+    arguments.add_robot(parser)
     parser.add_argument(
         '--cache', type=arguments.new_folder, help='where aligned episodes are kept'
     )
@@ -87,10 +87,11 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
 
 def _load(args: argparse.Namespace, quiet: bool = False):
     from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.views import load_view
+    from eva_ros.episodes.views import view_of
     from eva_ros.robot.spec import load_robot
 
-    robot, view = load_robot(args.robot), load_view(args.view)
+    robot = load_robot(args.robot)
+    view = view_of(robot, args.view)
     report = None if quiet else sys.stderr
     episodes = load_episodes(args.bags, robot, view, args.cache, report=report)
     if not episodes:
@@ -111,8 +112,8 @@ def _train(args: argparse.Namespace) -> int:
     from eva_ros.world_model.parallel import run_processes
     from eva_ros.world_model.train import training_device
 
-    _, _, episodes = _load(args)
-    training_run.check(episodes, args.out, _options(args))
+    robot, _, episodes = _load(args)
+    training_run.check(episodes, args.out, _options(args, robot))
     on_cpu = training_device().type == 'cpu'
     run_processes(args.processes if on_cpu else 1, _train_member, args)
     return 0
@@ -123,15 +124,15 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.world_model import training_run
 
     robot, view, episodes = _load(args, quiet=True)
-    if not training_run.train(episodes, robot.name, view, args.out, _options(args)):
+    if not training_run.train(episodes, robot.name, view, args.out, _options(args, robot)):
         print('stopped before the last step: run the same command to go on', file=sys.stderr)
 
 
-def _options(args: argparse.Namespace):
+def _options(args: argparse.Namespace, robot: Any):
     from eva_ros.world_model.training_run import RunOptions
 
     return RunOptions(
-        name=args.name,
+        name=args.name or f'{robot.name}_small',
         steps=args.steps,
         batch=args.batch,
         learning_rate=args.learning_rate,

@@ -13,7 +13,6 @@ from eva_ros.robot.spec import Robot
 from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
 
-
 # What LeRobot's own recorder puts behind the name of a motor.
 _KEY_SUFFIX = '.pos'
 
@@ -92,9 +91,11 @@ def _by_name(data: DataSet, robot: Robot) -> tuple[dict[str, JointSource], list[
     names, _ = robot.to_joint_state(robot.home)
     found: dict[str, str] = {}
     for own, name in zip(robot.joint_names, names):
-        wanted = (name, own) if names.count(name) == 1 else (own,)
-        found |= {own: given[w] for w in wanted[::-1] if w in given}
-    notes = []
+        # Arms that report on a topic each may call their joints the same.
+        called = name if names.count(name) == 1 and name in given else own
+        if called in given:
+            found[own] = given[called]
+    notes = list[str]()
     if not found and _only_count(list(given)) and len(given) == len(robot.joint_names):
         found = dict(zip(robot.joint_names, data.joint_names))
         pairs = ', '.join(f'{name} is {own}' for own, name in found.items())

@@ -10,6 +10,7 @@ from pydantic import Field
 from pydantic import model_validator
 
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import config_dir
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.strict_yaml import load
@@ -188,10 +189,8 @@ def view_of(robot: Robot, name_or_path: str | Path | None = None) -> ViewSpec:
     """
     if name_or_path is not None:
         return load_view(name_or_path)
-    try:
-        return load_view(robot.name)
-    except UserError:
-        return _row(robot)
+    own = config_dir() / 'views' / f'{robot.name}.yaml'
+    return load_view(own) if own.is_file() else _row(robot)
 
 
 def _row(robot: Robot) -> ViewSpec:

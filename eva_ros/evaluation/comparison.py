@@ -11,7 +11,7 @@ import multiprocessing
 from pathlib import Path
 
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
 from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import run_episode
@@ -19,12 +19,11 @@ from eva_ros.evaluation.variants import Attempt
 from eva_ros.evaluation.variants import Driver
 from eva_ros.evaluation.variants import load_driver
 from eva_ros.evaluation.variants import World
+from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import find_task
 
-# The robot that eva_ros.sim simulates.
-SIMULATED = 'aloha_sim'
 # Dreams of one scene are numbered from its seed times this.
 _DREAMS_PER_SCENE = 1000
 
@@ -35,7 +34,7 @@ class Comparison:
 
     Attributes:
         robot: name or file of the robot.
-        view: name or file of the view.
+        view: name or file of the view; None for the robot's.
         models: folder of the checkpoints.
         tasks: names of tasks.
         variants: names of variants.
@@ -45,7 +44,7 @@ class Comparison:
     """
 
     robot: str
-    view: str
+    view: str | None
     models: Path
     tasks: tuple[str, ...]
     variants: tuple[str, ...]
@@ -147,9 +146,9 @@ def _check(comparison: Comparison) -> None:
     for task in comparison.tasks:
         find_task(task)
     robot = load_robot(comparison.robot)
-    if robot.name != SIMULATED:
+    if robot.name != SIM_ROBOT:
         raise UserError(
-            f'The closed loop runs on the simulated robot {SIMULATED}, not on {robot.name}.'
+            f'The closed loop runs on the simulated robot {SIM_ROBOT}, not on {robot.name}.'
         )
 
 
@@ -191,7 +190,8 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _world(comparison: Comparison) -> World:
-    return World(load_robot(comparison.robot), load_view(comparison.view), comparison.models)
+    robot = load_robot(comparison.robot)
+    return World(robot, view_of(robot, comparison.view), comparison.models)
 
 
 @cache

@@ -67,7 +67,8 @@ def judge(
     """
     clips = held_out_clips(model, episodes, count, seed)
     rows = []
-    kinematics = ForwardKinematics(robot) if idm is not None else None
+    known = idm is not None and robot.has_end_effectors
+    kinematics = ForwardKinematics(robot) if known else None
     with Progress('dreams', len(clips)) as progress:
         for index, (episode, clip) in enumerate(clips):
             rows.append(_row(model, idm, kinematics, episode, clip, index, seed, steps))
@@ -98,24 +99,30 @@ def _row(model, idm, kinematics, episode, clip, index, seed, steps) -> dict[str,
         'dream_s': time.perf_counter() - start,
     }
     if idm is not None:
-        row |= _fingertips(idm, kinematics, rollout.frames, real, episode.joints[clip.frames])
+        row |= _misses(idm, kinematics, rollout.frames, real, episode.joints[clip.frames])
     return row
 
 
-def _fingertips(idm, kinematics, dream: NDArray, real: NDArray, joints: NDArray) -> dict:
-    """Return how far the moving arm's fingertips end from where they really were, in m."""
+def _misses(idm, kinematics, dream: NDArray, real: NDArray, joints: NDArray) -> dict[str, float]:
+    """Return how far off a clip ends: the fingertips of the arm that moves most in m.
+
+    Where no URDF says where these are, the arm joints instead: their mean error in rad.
+    """
+    paths = {
+        'dream_miss': decode(idm, dream),
+        'idm_miss': decode(idm, real),
+        'still_miss': np.repeat(joints[:1], len(joints), 0),
+    }
+    if kinematics is None:
+        arms = ~np.asarray(idm.config.gripper_mask)
+        return {
+            f'{name}_rad': float(np.abs(path[-1] - joints[-1])[arms].mean())
+            for name, path in paths.items()
+        }
     truth = kinematics.end_effector(joints)
     arm = max(truth, key=lambda name: np.linalg.norm(truth[name][-1] - truth[name][0]))
-
-    def miss(path: NDArray) -> float:
-        tip = kinematics.end_effector(path)[arm][-1]
-        return float(np.linalg.norm(tip - truth[arm][-1]))
-
-    return {
-        'dream_miss_m': miss(decode(idm, dream)),
-        'idm_miss_m': miss(decode(idm, real)),
-        'still_miss_m': miss(np.repeat(joints[:1], len(joints), 0)),
-    }
+    tips = {name: kinematics.end_effector(path)[arm][-1] for name, path in paths.items()}
+    return {f'{name}_m': float(np.linalg.norm(tip - truth[arm][-1])) for name, tip in tips.items()}
 
 
 def table(result: dict) -> str:

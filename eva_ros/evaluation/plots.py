@@ -28,7 +28,7 @@ def joint_panels(attempt: Attempted, robot: Robot) -> str:
         for column, joint in enumerate(indices):
             panel = _panel(attempt, robot, joint)
             rows.append(f'<g transform="translate({column * _WIDTH} {row * _HEIGHT})">{panel}</g>')
-    size = f'viewBox="0 0 {widest * _WIDTH} {len(rows) * _HEIGHT}"'
+    size = f'viewBox="0 0 {widest * _WIDTH} {len(robot.arms) * _HEIGHT}"'
     return f'<svg class="joints" {size} role="img">{"".join(rows)}</svg>'
 
 
@@ -123,6 +123,8 @@ class _Axes:
         )
 
     def line(self, kind: str, seconds: NDArray, values: NDArray) -> str:
+        # A gripper that has a controller of its own is not in the commands: not a number.
+        seconds, values = seconds[np.isfinite(values)], values[np.isfinite(values)]
         if len(seconds) == 0:
             return ''
         step = max(1, len(seconds) // 240)

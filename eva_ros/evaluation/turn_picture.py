@@ -87,7 +87,9 @@ def _joints(figure: SubFigure, attempt: Attempted, turn: Turn, run: Run) -> None
     arms = np.flatnonzero(~run.robot.gripper_mask)
     moved = np.ptp(turn.command[:, arms], axis=0)
     chosen = sorted(arms[np.argsort(moved)[-4:]])
-    for column, (axes, joint) in enumerate(zip(figure.subplots(1, len(chosen)), chosen)):
+    for column, (axes, joint) in enumerate(
+        zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen)
+    ):
         decoded_s = np.arange(len(turn.positions)) * turn.dt * turn.stretch
         axes.plot(decoded_s, turn.positions[:, joint], '--', color=_DREAM, label='decoded')
         axes.plot(turn.command_times_s, turn.command[:, joint], color=_SENT, label='sent')

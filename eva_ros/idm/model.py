@@ -79,7 +79,9 @@ class InverseDynamics(nn.Module):
         self.register_buffer('std', torch.ones(len(config.joint_names)))
 
     def _cameras_of(self, arm: str) -> list[Camera]:
-        return [camera for camera in self.config.cameras if camera.serves(arm)]
+        """Return the cameras that an arm is read from: all where each belongs to another arm."""
+        own = [camera for camera in self.config.cameras if camera.serves(arm)]
+        return own or list(self.config.cameras)
 
     def frame_features(self, frames: Tensor) -> Tensor:
         """Look at each frame once.

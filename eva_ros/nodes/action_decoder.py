@@ -12,7 +12,7 @@ from eva_msgs.msg import Rollout
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.control import reasons
-from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
@@ -26,6 +26,7 @@ from eva_ros.ros import topics
 from eva_ros.ros.chunks import chunk_message
 from eva_ros.ros.discovery import FirstListener
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.lifecycle import VIEW_PARAM
 from eva_ros.ros.observations import check_robot
 from eva_ros.ros.observations import joint_names
 from eva_ros.ros.parameters import Param
@@ -40,7 +41,7 @@ class ActionDecoder(EvaNode):
     """The node `action_decoder`."""
 
     PARAMS = (
-        Param('view', 'aloha_sim', 'View YAML: a name in config/views, or a path.'),
+        VIEW_PARAM,
         Param(
             'checkpoint',
             'default',
@@ -52,7 +53,7 @@ class ActionDecoder(EvaNode):
         super().__init__(topics.ACTION_DECODER, **options)
 
     def _setup(self) -> None:
-        self._view = load_view(self.param('view'))
+        self._view = view_of(self.robot, self.param('view') or None)
         folder = checkpoint_folder(self.param('checkpoint'), 'idm')
         self._model = load_idm(folder, self.robot, self._view)
         self._label = checkpoint_label(folder)

@@ -17,12 +17,13 @@ from eva_ros.episodes.reasons import sentence
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.stamp_repeats import Repeats
-from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Health
 from eva_ros.ros.images import image_type
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.lifecycle import VIEW_PARAM
 from eva_ros.ros.observations import observation_message
 from eva_ros.ros.parameters import Param
 from eva_ros.ros.run import run
@@ -38,7 +39,7 @@ class CameraIngest(EvaNode):
     """The node `camera_ingest`."""
 
     PARAMS = (
-        Param('view', 'aloha_sim', 'View YAML: a name in config/views, or a path.'),
+        VIEW_PARAM,
         Param(
             'publish_rate_hz',
             0.0,
@@ -59,7 +60,7 @@ class CameraIngest(EvaNode):
         super().__init__(topics.CAMERA_INGEST, **options)
 
     def _setup(self) -> None:
-        self._view = load_view(self.param('view'))
+        self._view = view_of(self.robot, self.param('view') or None)
         self._builder = ObservationBuilder(
             self.robot, self._view, on_clock_jump=self._on_clock_jump
         )

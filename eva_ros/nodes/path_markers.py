@@ -33,11 +33,13 @@ def closeness(positions: Array, dt: float, limits: Limits) -> Array:
 
     Returns:
         [T, J]: 0 in the middle of the range and at rest, 1 at a limit of position or velocity,
-        more beyond it.
+        more beyond it; 0 where there is no limit.
     """
-    middle = (limits.max_position + limits.min_position) / 2
-    half = (limits.max_position - limits.min_position) / 2
-    position = np.abs(positions - middle) / half
+    with np.errstate(invalid='ignore'):
+        middle = (limits.max_position + limits.min_position) / 2
+        half = (limits.max_position - limits.min_position) / 2
+        # Not a number where the robot has no limits.
+        position = np.nan_to_num(np.abs(positions - middle) / half)
     velocity = np.abs(np.gradient(positions, dt, axis=0)) / limits.max_velocity
     return np.maximum(position, velocity)
 

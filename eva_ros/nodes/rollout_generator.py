@@ -19,7 +19,7 @@ import torch
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
-from eva_ros.episodes.views import load_view
+from eva_ros.episodes.views import view_of
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
@@ -31,6 +31,7 @@ from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer
 from eva_ros.ros.discovery import FirstListener
 from eva_ros.ros.lifecycle import EvaNode
+from eva_ros.ros.lifecycle import VIEW_PARAM
 from eva_ros.ros.observations import received_observation
 from eva_ros.ros.observations import ReceivedObservation
 from eva_ros.ros.parameters import MAX_SEED
@@ -69,7 +70,7 @@ class RolloutGenerator(EvaNode):
     """The node `rollout_generator`."""
 
     PARAMS = (
-        Param('view', 'aloha_sim', 'View YAML: a name in config/views, or a path.'),
+        VIEW_PARAM,
         Param('checkpoint', 'default', "Folder of the world model; 'default' is the shipped one."),
         Param('lora', 'none', "Folder of a LoRA for it; 'default' is the shipped one."),
         Param('steps', 0, "Denoising steps; 0 takes the checkpoint's.", low=0, high=1000),
@@ -117,7 +118,7 @@ class RolloutGenerator(EvaNode):
         self.offer(topics.GENERATE, self._generate)
 
     def _load(self) -> None:
-        view = load_view(self.param('view'))
+        view = view_of(self.robot, self.param('view') or None)
         folder = checkpoint_folder(self.param('checkpoint'), 'world_model')
         lora = self.param('lora')
         adapter = None if lora in ('', NONE) else checkpoint_folder(lora, 'aligned')

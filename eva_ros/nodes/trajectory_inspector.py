@@ -75,11 +75,13 @@ class TrajectoryInspector(EvaNode):
 
     def _setup(self) -> None:
         self._kinematics = None
-        if self.robot.urdf:
+        if self.robot.has_end_effectors:
             self._kinematics = ForwardKinematics(self.robot)
             self._frame_id = topics.frame_prefix(self.get_namespace()) + root_link(self.robot)
         else:
-            sentence = f'{self.robot.name} has no URDF: paths and ghost are not drawn.'
+            sentence = (
+                f'{self.robot.name} has no URDF with an end_effector_frame: no paths are drawn.'
+            )
             self.diagnostics.report('paths', 'warn', sentence)
         self._shown: Shown | None = None
         self._rollout: StampedRollout | None = None

@@ -5,6 +5,9 @@ from pathlib import Path
 from eva_ros.errors import UserError
 from eva_ros.resources import share_folder
 
+# The simulated robot that comes with the package: what commands and nodes use unless told.
+SIM_ROBOT = 'aloha_sim'
+
 
 def config_dir() -> Path:
     """Return the folder of the configuration that comes with the package."""
@@ -21,7 +24,7 @@ def find_config(kind: str, name_or_path: str | Path) -> Path:
 
     Args:
         kind: folder below config/, e.g. 'robots' or 'views'.
-        name_or_path: 'aloha_sim' (a file of that folder), or a path to a YAML file.
+        name_or_path: name of a file of that folder, or a path to a YAML file.
 
     Raises:
         UserError: there is no such file; names those that exist.

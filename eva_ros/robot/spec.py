@@ -131,6 +131,11 @@ class Robot:
         return sent
 
     @property
+    def has_end_effectors(self) -> bool:
+        """Return whether the YAML says where an arm ends: a URDF, and a frame in it."""
+        return self.urdf is not None and any(a.end_effector_frame for a in self.arms.values())
+
+    @property
     def joint_state_topics(self) -> tuple[str, ...]:
         """Return the topics of joint states, each once, left arm's first."""
         return tuple(dict.fromkeys(arm.state_topic for arm in self.arms.values()))

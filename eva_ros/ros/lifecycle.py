@@ -24,6 +24,7 @@ from rclpy.qos import QoSProfile
 from std_srvs.srv import Trigger
 
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -35,11 +36,13 @@ from eva_ros.ros.parameters import Param
 from eva_ros.ros.publishers import clock_health
 
 COMMON_PARAMS = (
-    Param('robot', 'aloha_sim', 'Robot YAML: a name in config/robots, or a path.'),
+    Param('robot', SIM_ROBOT, 'Robot YAML: a name in config/robots, or a path.'),
     Param('autostart', True, 'Configure and activate without being asked.', at_start=True),
 )
 # Declared by rclpy, without a word.
 _USE_SIM_TIME = Param('use_sim_time', False, 'Take the time from /clock.')
+# Of the nodes that see frames.
+VIEW_PARAM = Param('view', '', "View YAML: a name in config/views, or a path; '' is the robot's.")
 _LABELS = {
     State.PRIMARY_STATE_UNCONFIGURED: 'unconfigured',
     State.PRIMARY_STATE_INACTIVE: 'inactive',

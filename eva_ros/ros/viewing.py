@@ -125,7 +125,8 @@ def _fitted(
             display['Topic']['Value'] = camera.topic
     if robot.urdf is not None:
         root = frame_prefix + root_link(robot)
-        ends = [frame_prefix + arm.end_effector_frame for arm in robot.arms.values()]
+        ends = [frame_prefix + arm.end_effector_frame for arm in robot.arms.values()
+                if arm.end_effector_frame]  # fmt: skip
         manager['Global Options']['Fixed Frame'] = root
         (frames,) = (display for display in manager['Displays'] if 'Frames' in display)
         shown = {name: {'Value': True} for name in (root, *ends)}

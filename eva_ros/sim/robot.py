@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.controller import TrajectoryCommand as TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
@@ -77,7 +78,7 @@ class SimRobot:
         """Draw the scene; the clock starts at one second."""
         self._size = (height, width)
         self._splice = splice
-        self._robot = load_robot('aloha_sim')
+        self._robot = load_robot(SIM_ROBOT)
         self._world = AlohaWorld(height, width)
         self._base_ns = FIRST_NS
         self.cameras_on = True
