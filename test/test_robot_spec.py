@@ -27,7 +27,7 @@ def test_both_shipped_robots_load():
 
 
 def test_an_unknown_robot_is_refused_with_the_known_ones():
-    with pytest.raises(UserError, match='aloha_sim, piper_dual'):
+    with pytest.raises(UserError, match='aloha_sim, franka_duo, piper_dual'):
         load_robot('alhoa_sim')
     with pytest.raises(UserError, match='There is no file'):
         load_robot('robots/alhoa_sim.yaml')

@@ -14,7 +14,7 @@ from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
 
 # What LeRobot's own recorder puts behind the name of a motor.
-_KEY_SUFFIX = '.pos'
+KEY_SUFFIX = '.pos'
 
 
 class JointSource(StrictModel):
@@ -87,7 +87,7 @@ def _by_order(data: DataSet, robot: Robot) -> tuple[dict[str, JointSource], dict
 
 
 def _by_name(data: DataSet, robot: Robot) -> tuple[dict[str, JointSource], list[str]]:
-    given = {name.removesuffix(_KEY_SUFFIX): name for name in data.joint_names}
+    given = {name.removesuffix(KEY_SUFFIX): name for name in data.joint_names}
     names, _ = robot.to_joint_state(robot.home)
     found: dict[str, str] = {}
     for own, name in zip(robot.joint_names, names):

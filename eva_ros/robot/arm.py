@@ -126,7 +126,8 @@ class Arm:
         own_controller: None where the YAML names none; `controller` refuses that.
         state_topic: Topic of this arm's joint states.
         state_names: The joints' names in them, gripper excluded.
-        state_unit: Of the joints in them, 'rad' or 'deg'.
+        state_unit: Of the joints in them: 'rad', 'deg', or 'unknown', which is good for looking at
+            recordings alone.
         calibration: By joint, of those whose joint states need one.
         stamp_source: 'header', or 'receive' where the driver's stamps come from another clock.
         enable_service: Called at arming; None where the driver needs none.

@@ -90,7 +90,7 @@ class ArmEntry(StrictModel):
     controller: ControllerEntry | None = None
     state_topic: str = 'joint_states'
     state_joints: tuple[str, ...] | None = None
-    state_unit: Literal['rad', 'deg'] = 'rad'
+    state_unit: Literal['rad', 'deg', 'unknown'] = 'rad'
     calibration: dict[str, CalibrationEntry] = Field(default_factory=dict)
     stamp_source: Literal['header', 'receive'] = 'header'
     enable_service: EnableEntry | None = None

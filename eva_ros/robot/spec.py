@@ -232,6 +232,9 @@ PURPOSES = {
 def missing_for(robot: Robot, purpose: str) -> list[str]:
     """Return what a robot's YAML lacks for a purpose, a phrase each; empty if nothing."""
     missing = [] if robot.cameras else ['no cameras']
+    if purpose != 'recordings':
+        missing += [f"the unit of the {arm.name} arm's joint states is unknown"
+                    for arm in robot.arms.values() if arm.state_unit == 'unknown']  # fmt: skip
     if purpose == 'gate':
         missing += [f'the {arm.name} arm has no controller' for arm in robot.arms.values()
                     if arm.own_controller is None]  # fmt: skip
@@ -243,7 +246,8 @@ def missing_for(robot: Robot, purpose: str) -> list[str]:
         ):
             joints = [n for n, value in zip(robot.joint_names, values) if np.isinf(value)]
             if joints:
-                missing.append(f'no {kind} limits of {", ".join(joints)}')
+                whose = '' if len(joints) == len(values) else f' of {", ".join(joints)}'
+                missing.append(f'no {kind} limits{whose}')
         if np.isnan(robot.home).any():
             missing.append('no home pose')
     return list(dict.fromkeys(missing))
