@@ -25,9 +25,16 @@ TEXT = 'pick up the cup'
 
 def made(folder, kind):
     """Return the YAML of a robot, whose view is 48x64 pixels of its camera, and the view's."""
-    path = write_robot(folder, PAIRS[kind])
+    content = dict(PAIRS[kind])
+    if kind == 'a right arm alone':
+        # By its name it belongs to an arm that is not there.
+        content['cameras'] = {
+            'left_side': {**content['cameras']['top'], 'topic': 'side/image_raw'}
+        }
+    path = write_robot(folder, content)
+    (camera,) = content['cameras']
     view = {'name': 'made_up', 'height': SIZE[0], 'width': SIZE[1], 'rate_hz': RATE_HZ,
-            'frames': 9, 'cameras': [{'name': 'top', 'box': [0, 0, *SIZE]}]}  # fmt: skip
+            'frames': 9, 'cameras': [{'name': camera, 'box': [0, 0, *SIZE]}]}  # fmt: skip
     (folder / 'view.yaml').write_text(yaml.safe_dump(view))
     return path, folder / 'view.yaml'
 
@@ -44,6 +51,7 @@ def frame(shares):
 
 def write_bags(folder, robot, count=3):
     """Write episodes in which all joints move a little, rest, and move back."""
+    (camera,) = robot.cameras.values()
     for number in range(count):
         goal = robot.home + np.random.default_rng(number).uniform(0.1, 0.25, len(robot.home))
         way = minimum_jerk(robot.home, goal, 20)
@@ -59,7 +67,7 @@ def write_bags(folder, robot, count=3):
                 )
             shown = frame((joints - robot.home) / 0.25)
             packed = cv2.imencode('.png', shown[..., ::-1])[1].tobytes()
-            writer.write_image(f'/{robot.cameras["top"].topic}', stamp, 'top', packed, 'png')
+            writer.write_image(f'/{camera.topic}', stamp, camera.name, packed, 'png')
         writer.write_episode(stamps[-1], start=False, task='pick', instruction=TEXT, success=True)
         writer.close()
 

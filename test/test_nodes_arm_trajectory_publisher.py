@@ -204,7 +204,7 @@ def test_without_joint_states_the_arms_cannot_be_armed(graph: Graph):
     graph.start(ArmTrajectoryPublisher, dry_run=False)
     answer = graph.call(Trigger, topics.of(NODE, topics.ARM))
     assert not answer.success
-    assert answer.message == 'Not every joint of both arms was ever measured.'
+    assert answer.message == 'Not every joint was ever measured.'
 
 
 def test_a_missing_joint_name_is_named_and_keeps_the_arms_disarmed(bench: Bench):

@@ -121,7 +121,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary))
     else:
-        print(_table(summary))
+        print(_table(summary, model.config))
     return 0
 
 
@@ -219,8 +219,10 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
     }
 
 
-def _table(summary: dict[str, Any]) -> str:
+def _table(summary: dict[str, Any], config: Any) -> str:
     units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
+    units |= {f'error {name}': '0..1' for name, gripper
+              in zip(config.joint_names, config.gripper_mask) if gripper}  # fmt: skip
     lines = [f'{summary["episodes"]} episodes, mean and 95 % bootstrap interval over episodes']
     rows = {f'error {name}': figure for name, figure in summary['joint_error'].items()}
     rows |= {name: summary[name] for name in summary if isinstance(summary[name], dict)
@@ -230,7 +232,7 @@ def _table(summary: dict[str, Any]) -> str:
             lines.append(f'{name:32} not measured')
             continue
         low, high = figure['interval']
-        unit = units.get(name, '0..1' if name.endswith('gripper') else 'rad')
+        unit = units.get(name, 'rad')
         lines.append(f'{name:32} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}')
     return '\n'.join(lines)
 

@@ -139,7 +139,7 @@ def _options(args: argparse.Namespace, robot: Any):
         width=args.width,
         layers=args.layers,
         seed=args.seed,
-        mirror=not args.no_mirror,
+        mirror=not args.no_mirror and robot.arms_are_alike,
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
     )

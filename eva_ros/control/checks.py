@@ -66,7 +66,7 @@ def known_joints(
     """Return the joints now, or refuse if they are unknown, old or from the future."""
     joints = len(robot.joint_names)
     if measured is None or np.shape(measured) != (joints,):
-        raise RefusedError(reasons.NO_JOINT_STATE, 'Not every joint of both arms is measured.')
+        raise RefusedError(reasons.NO_JOINT_STATE, 'Not every joint is measured.')
     now = np.asarray(measured, dtype=np.float64)
     if not np.isfinite(now).all():
         bad = robot.joint_names[int(np.argmin(np.isfinite(now)))]

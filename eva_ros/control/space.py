@@ -49,7 +49,12 @@ def unchecked_space(robot: Robot, settings: GateSettings) -> str | None:
         why = 'check_collisions is false'
     else:
         return None
-    return f'Nothing keeps the arms from each other and from themselves: {why}.'
+    free = (
+        'the arms from each other and from themselves'
+        if len(robot.arms) > 1
+        else 'the arm from itself'
+    )
+    return f'Nothing keeps {free}: {why}.'
 
 
 def instants(path: HermiteSpline, world: CollisionWorld) -> Array:

@@ -195,7 +195,7 @@ def arming_refusal(
     if facts.contradiction:
         return reasons.JOINT_STATES_CONTRADICT, facts.contradiction
     if facts.joint_state_age_s is None:
-        return reasons.NO_JOINT_STATE, 'Not every joint of both arms was ever measured.'
+        return reasons.NO_JOINT_STATE, 'Not every joint was ever measured.'
     if not facts.joint_state_age_s <= max_joint_state_age_s:
         age = facts.joint_state_age_s
         return reasons.STALE_JOINT_STATE, f'The joint states are {age:.2f} s old.'

@@ -11,7 +11,8 @@ from eva_ros.robot.spec import Robot
 _WIDTH, _HEIGHT = 520, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 8, 22
 # Told apart on white and on black, and by people who see colours otherwise (after Okabe and Ito).
-_COLOURS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8a8f99')
+_COLOURS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8a8f99',
+            '#7a4fe0', '#a3742c')  # fmt: skip
 # More than a screen shows.
 _MOST_POINTS = 400
 # Joints that hardly move are not blown up to fill the plot.

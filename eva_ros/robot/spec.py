@@ -131,6 +131,12 @@ class Robot:
         return sent
 
     @property
+    def arms_are_alike(self) -> bool:
+        """Return whether two arms have the same number of joints and may mirror each other."""
+        sizes = [(len(arm.joints), arm.gripper is None) for arm in self.arms.values()]
+        return len(sizes) == 2 and sizes[0] == sizes[1]
+
+    @property
     def has_end_effectors(self) -> bool:
         """Return whether the YAML says where an arm ends: a URDF, and a frame in it."""
         return self.urdf is not None and any(a.end_effector_frame for a in self.arms.values())
