@@ -7,7 +7,7 @@ import pytest
 from eva_ros.episodes.import_map import check_map
 from eva_ros.episodes.import_map import ImportMap
 from eva_ros.episodes.import_map import JointSource
-from eva_ros.episodes.import_map import map_by_order
+from eva_ros.episodes.import_map import automatic_map
 from eva_ros.episodes.lerobot_writer import write_lerobot
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
@@ -60,11 +60,11 @@ def test_a_map_of_joints_that_do_not_fit_is_refused_by_name(change):
 
 def test_robotwins_cameras_are_the_robots_and_its_others_are_left_out():
     cameras = ('head_camera', 'left_camera', 'right_camera', 'front_camera', 'top')
-    found = map_by_order(data_set(kind='RoboTwin', cameras=cameras[:4]), ROBOT)
+    found = automatic_map(data_set(kind='RoboTwin', cameras=cameras[:4]), ROBOT)[0]
     assert found.cameras == {
         'top': 'head_camera', 'left_wrist': 'left_camera', 'right_wrist': 'right_camera',
     }  # fmt: skip
-    own = map_by_order(data_set(kind='RoboTwin', cameras=cameras[3:]), ROBOT)
+    own = automatic_map(data_set(kind='RoboTwin', cameras=cameras[3:]), ROBOT)[0]
     assert own.cameras == {'top': 'top'}
     assert [source.source for source in own.joints.values()] == list(SOURCES)
 
@@ -72,7 +72,7 @@ def test_robotwins_cameras_are_the_robots_and_its_others_are_left_out():
 def test_robotwin_joints_that_are_not_the_robots_in_order_need_a_map():
     franka = tuple(f'{arm}_{n}' for arm in ('left', 'right') for n in (*range(7), 'gripper'))
     with pytest.raises(UserError, match=r'are not those of aloha_sim in order .*\(--map\)'):
-        map_by_order(data_set(kind='RoboTwin', joint_names=franka), ROBOT)
+        automatic_map(data_set(kind='RoboTwin', joint_names=franka), ROBOT)
 
 
 def with_box(height, width):

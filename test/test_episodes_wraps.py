@@ -9,7 +9,7 @@ import pytest
 
 from eva_ros.episodes.bag_import import write_bags
 from eva_ros.episodes.check import check_bag
-from eva_ros.episodes.import_map import map_by_order
+from eva_ros.episodes.import_map import automatic_map
 from eva_ros.episodes.imported import DataSet
 from eva_ros.episodes.imported import ImportedEpisode
 from eva_ros.episodes.ingest import NotReady
@@ -101,7 +101,7 @@ def test_an_import_says_which_encoders_wrap_in_which_episodes(tmp_path):
     ]
     names = tuple('gripper' if is_one else f'joint_{i}' for i, is_one in enumerate(GRIPPERS))
     data = DataSet(tmp_path / 'set', 'RoboTwin', 10.0, names, episodes)
-    how = map_by_order(data, ROBOT)
+    how = automatic_map(data, ROBOT)[0]
     findings = write_bags(data, tmp_path / 'bags', robot=ROBOT, found=how).findings
     name = 'left_forearm_roll wraps in episode 1 (at 1.20 s), 2 (at 1.20 s)'
     assert findings == [f'The encoder of {name}: training cuts it there.']
