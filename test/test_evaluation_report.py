@@ -104,6 +104,8 @@ def test_every_joint_has_a_panel_with_its_range():
         assert html.count(f'{joint.replace("_", " ")} (') == len(run.attempts)
     low = run.robot.limits.min_position[0]
     assert f'limits {low:.2f} to' in html
+    # A row an arm, and no empty page below them.
+    assert 'viewBox="0 0 1176 256"' in html
 
 
 def test_a_limit_that_was_reached_is_drawn():

@@ -1,5 +1,7 @@
 """What the inspector draws is where forward kinematics puts it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ros_harness import Graph
@@ -202,6 +204,15 @@ def test_a_chunk_with_other_joints_is_said_and_not_drawn(graph: Graph):
     viewer.chunks.publish(a_chunk(a_path(), rollout_id=2))
     assert 'rollout 2' in viewer.drawn()['caption'].text
     assert len(viewer.markers) == 1
+
+
+def test_joints_without_limits_are_close_to_none():
+    robot = load_robot('ur5e_dual')
+    none = dataclasses.replace(
+        robot.limits, **{name: np.full(12, sign * np.inf) for name, sign in
+                         (('min_position', -1), ('max_position', 1), ('max_velocity', 1))}
+    )  # fmt: skip
+    assert not closeness(np.random.default_rng(0).normal(size=(5, 12)), 0.1, none).any()
 
 
 def test_closeness_is_one_at_a_limit_of_position_or_velocity():
