@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sqlite3
+from types import SimpleNamespace
 
 from episode_bags import COMPRESSED
 from episode_bags import JOINTS
@@ -16,13 +17,18 @@ from episode_bags import serialize
 from episode_bags import write_bag
 import numpy as np
 import pytest
+from robot_files import PAIRS
+from robot_files import write_robot
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
 from eva_ros.cli.main import main
+from eva_ros.episodes.align import Piece
+from eva_ros.episodes.align import Tick
 from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
+from eva_ros.episodes.joint_curves import joint_curves
 from eva_ros.episodes.picture_check import PictureCheck
 from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.typestore import typestore
@@ -362,13 +368,14 @@ def test_a_covered_and_a_frozen_camera_are_named():
 
 
 def test_the_page_shows_pictures_and_joints_of_each_episode(tmp_path):
-    told = 'reach the <b>cube</b>'
+    told = '<script>alert(1)</script> reach the <b>cube</b>'
     path, page = record(tmp_path / 'b<a>g', shift_ns=NOW, instruction=told), tmp_path / 'page.html'
     assert main(['bags', 'view', str(path), '--out', str(page)]) == 0
     text = page.read_text()
     assert text.count('data:image/jpeg') == 12 and text.count('<svg') == 2
     assert text.count('<polyline') == 14 and 'left_waist</span>' in text
     assert 'reach the &lt;b&gt;cube' in text and '<b>cube' not in text
+    assert '&lt;script&gt;alert(1)' in text and '<script' not in text
     assert 'b&lt;a&gt;g' in text and 'b<a>g' not in text
 
 
@@ -393,6 +400,20 @@ def test_a_page_of_several_bags_begins_with_a_table_that_leads_to_each(tmp_path)
     assert text.index('href="#bag-1"') < text.index('id="bag-0"') < text.index('id="bag-1"')
     main(['bags', 'view', str(tmp_path / 'all/a&b'), '--out', str(page)])
     assert '<a href="#bag' not in page.read_text()
+
+
+@pytest.mark.parametrize('arms', PAIRS)
+def test_the_page_draws_the_joints_of_any_arms(arms, tmp_path):
+    robot = load_robot(write_robot(tmp_path, PAIRS[arms]))
+    ticks = [
+        Tick(SimpleNamespace(stamp_ns=i * SECOND), robot.home + 0.1 * i, frame=0) for i in range(3)
+    ]
+    plots = joint_curves(Piece(ticks=ticks), robot)
+    drawn = [joint for plot in plots for joint, _, _ in plot.curves]
+    assert tuple(drawn) == robot.joint_names
+    for plot, arm in zip(plots, robot.arms.values()):
+        assert ('gripper' in plot.units) == (arm.gripper is not None)
+        assert len({colour for _, colour, _ in plot.curves}) == len(plot.curves)
 
 
 def test_a_robot_without_a_view_is_checked_with_all_its_cameras_in_a_row():

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from robot_files import PAIRS
+from robot_files import write_robot
 
 from eva_ros.evaluation.metrics import standing_share
 from eva_ros.evaluation.report import page
@@ -16,6 +18,7 @@ from eva_ros.evaluation.run import Dream
 from eva_ros.evaluation.run import median_and_p95
 from eva_ros.evaluation.run import Run
 from eva_ros.evaluation.run import Turn
+from eva_ros.evaluation.turn_picture import draw
 from eva_ros.robot.spec import load_robot
 
 CAMERAS = ('top', 'left_wrist', 'right_wrist')
@@ -51,15 +54,15 @@ def make_turn(number, robot, started_s, accepted=True):
         stretch=1.25,
         started_ns=int(started_s * 1e9) if accepted else None,
         command_times_s=1.25 * 0.1 * np.arange(1, 17) if accepted else np.zeros(0),
-        command=positions[1:] if accepted else np.zeros((0, 14)),
+        command=positions[1:] if accepted else np.zeros((0, len(robot.joint_names))),
         seen=make_frames(shift=3) if accepted else None,
         seconds={'look': 0.4, 'dream': 2.0, 'decode': 0.1, 'check': 0.01, 'move': 2.0},
     )
 
 
-def make_run():
+def make_run(robot=None):
     """Return a run of two attempts."""
-    robot = load_robot('aloha_sim')
+    robot = robot or load_robot('aloha_sim')
     stamps = np.arange(0, 10_000_000_000, 10_000_000, dtype=np.int64)
     joints = robot.home + 0.2 * np.sin(np.linspace(0, 6, len(stamps)))[:, None]
     joints[:500] = joints[500]
@@ -106,6 +109,68 @@ def test_every_joint_has_a_panel_with_its_range():
     assert f'limits {low:.2f} to' in html
     # A row an arm, and no empty page below them.
     assert 'viewBox="0 0 1176 256"' in html
+
+
+@pytest.mark.parametrize('arms', PAIRS)
+def test_robots_of_any_arms_have_a_page_and_a_picture(arms, tmp_path):
+    robot = load_robot(write_robot(tmp_path, PAIRS[arms]))
+    run = make_run(robot)
+    html = page(run)
+    for joint in robot.joint_names:
+        assert html.count(f'>{joint.replace("_", " ")} (') == len(run.attempts)
+    assert html.count('(0 to 1)<') == len(run.attempts) * len(robot.grippers)
+    widest = max(len(arm.joint_names) for arm in robot.arms.values())
+    assert f'class="joints" viewBox="0 0 {168 * widest} {128 * len(robot.arms)}"' in html
+    draw(run, tmp_path / 'turn.png')
+    assert (tmp_path / 'turn.png').stat().st_size > 1000
+
+
+def test_a_joint_without_limits_or_command_is_drawn_without_them():
+    run = make_run()
+    attempt, joint = run.attempts[0], 13
+    commands = [np.where(np.arange(14) == joint, np.nan, turn.command) for turn in attempt.turns]
+    turns = tuple(
+        dataclasses.replace(turn, command=sent) for turn, sent in zip(attempt.turns, commands)
+    )
+    unlimited = dataclasses.replace(
+        run.robot.limits, max_position=np.full(14, np.inf), min_position=np.full(14, -np.inf)
+    )
+    robot = dataclasses.replace(run.robot, limits=unlimited)
+    attempts = (dataclasses.replace(attempt, turns=turns),)
+    html = page(dataclasses.replace(run, robot=robot, attempts=attempts))
+    assert 'nan' not in re.sub(r'base64,[^)"]*', '', html)
+    assert html.count('class="sent"') == 13 * 2 and html.count('class="executed"') == 14
+    assert 'class="limit"' not in html and 'class="range"' not in html
+
+
+def test_what_was_said_to_the_robot_stays_text():
+    hostile = '</style><script>alert(1)</script>" onload="alert(2)'
+    run = make_run()
+    attempt = run.attempts[0]
+    turn = dataclasses.replace(
+        attempt.turns[0],
+        accepted=False,
+        started_ns=None,
+        seen=None,
+        reason=hostile,
+        detail=hostile,
+    )
+    attempt = dataclasses.replace(
+        attempt, task=hostile, instruction=hostile, message=hostile, turns=(turn,)
+    )
+    html = page(
+        dataclasses.replace(
+            run,
+            title=hostile,
+            started=hostile,
+            attempts=(attempt,),
+            checkpoints={hostile: hostile},
+            facts={hostile: hostile},
+            alignment=dataclasses.replace(run.alignment, instruction=hostile),
+        )
+    )
+    assert '<script' not in html and '" onload=' not in html
+    assert html.count('&lt;script&gt;alert(1)') > 10
 
 
 def test_a_limit_that_was_reached_is_drawn():

@@ -6,6 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+from robot_files import arm
+from robot_files import content
+from robot_files import LIMITS
+from robot_files import OPENING
+from robot_files import PAIRS
 from robot_files import write_robot
 
 from eva_ros.control.chunk import Chunk
@@ -14,49 +19,6 @@ from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import GateSettings
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
-
-LIMITS = {
-    'min_position': -1.5, 'max_position': 1.5, 'max_velocity': 2.0, 'max_acceleration': 8.0,
-    'max_jerk': 80.0, 'source': dict.fromkeys(('position', 'velocity', 'acceleration', 'jerk'),
-                                              'made up for a test'),
-}  # fmt: skip
-OPENING = {**LIMITS, 'min_position': 0.0, 'max_position': 1.0}
-
-
-def arm(side, joints, *, gripper=True, **changes):
-    names = [f'{side}_j{i}' for i in range(joints)]
-    found = {
-        'joints': names,
-        'controller': {'topic': f'{side}_arm_controller/joint_trajectory'},
-        **changes,
-    }
-    if gripper:
-        found['gripper'] = {'name': f'{side}_gripper', 'controller_joint': f'{side}_finger',
-                            'closed': 0.0, 'open': 0.08, 'unit': 'm'}  # fmt: skip
-    return found
-
-
-def content(**arms):
-    names = [name for entry in arms.values() for name in entry['joints']]
-    grippers = [entry['gripper']['name'] for entry in arms.values() if 'gripper' in entry]
-    return {
-        'name': 'made_up',
-        'arms': arms,
-        'cameras': {'top': {'topic': 'top/image_raw', 'height': 48, 'width': 64}},
-        'home': {**dict.fromkeys(names, 0.0), **dict.fromkeys(grippers, 0.5)},
-        'joint_limits': {**dict.fromkeys(names, LIMITS), **dict.fromkeys(grippers, OPENING)},
-    }
-
-
-PAIRS = {
-    'seven joints each': content(left=arm('left', 7), right=arm('right', 7)),
-    'no grippers': content(
-        left=arm('left', 6, gripper=False), right=arm('right', 6, gripper=False)
-    ),
-    'five joints and eight': content(left=arm('left', 5), right=arm('right', 8, gripper=False)),
-    'a right arm alone': content(right=arm('right', 3)),
-    'one joint each': content(left=arm('left', 1, gripper=False), right=arm('right', 1)),
-}
 
 
 @pytest.fixture(params=PAIRS)

@@ -148,3 +148,5 @@ print(episode.task, len(episode) > 10)
 """
     result = elsewhere('python', '-c', program)
     assert result.stdout == 'reach_left True\n', result.stderr
+    result = elsewhere('eva', 'bags', 'view', 'bags', '--out', 'page.html')
+    assert result.returncode == 0, result.stderr

@@ -77,14 +77,14 @@ def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     return robot, view_of(robot, args.view), load_settings(args.align) if args.align else None
 
 
-def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any, Any, Any]]:
-    """Return what was found in each bag, and the bags; paths without any count as unusable."""
+def _checks(args: argparse.Namespace) -> tuple[list[Any], tuple[Any, Any, Any]]:
+    """Return the check of each bag, with paths that hold none as unusable, and the world."""
     from eva_ros.episodes.bag_search import find_bags
     from eva_ros.episodes.check import BagCheck
     from eva_ros.episodes.check import check_bag
 
     world = _world(args)
-    checks, bags = [], []
+    checks: list[Any] = []
     guesses: dict[Path, str] = {}
     for path in args.paths:
         try:
@@ -93,13 +93,11 @@ def _checks(args: argparse.Namespace) -> tuple[list[Any], list[Path], tuple[Any,
             checks.append(
                 BagCheck(str(path), reasons=[str(error)], lost_messages=None, opened=False)
             )
-            bags.append(path)
             continue
-        seen = {bag.resolve() for bag in bags}
+        seen = {Path(check.path).resolve() for check in checks}
         for bag in (bag for bag in found if bag.resolve() not in seen):
             checks.append(check_bag(bag, *world, guess=guesses.get(bag)))
-            bags.append(bag)
-    return checks, bags, world
+    return checks, world
 
 
 def _code(checks: list[Any]) -> int:
@@ -112,7 +110,7 @@ def _code(checks: list[Any]) -> int:
 def _check(args: argparse.Namespace) -> int:
     from eva_ros.cli.bags_table import print_checks
 
-    checks, _, _ = _checks(args)
+    checks, _ = _checks(args)
     if args.json:
         print(json.dumps({'bags': [check.as_json() for check in checks]}, allow_nan=False))
     else:
@@ -122,15 +120,10 @@ def _check(args: argparse.Namespace) -> int:
 
 def _view(args: argparse.Namespace) -> int:
     from eva_ros.episodes.bags_page import page
-    from eva_ros.episodes.contact_sheet import bag_section
 
-    checks, bags, world = _checks(args)
-    sections = [
-        bag_section(number, bag, check, *world)
-        for number, (bag, check) in enumerate(zip(bags, checks))
-    ]
+    checks, world = _checks(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(page(checks, sections), encoding='utf-8', errors='replace')
+    args.out.write_text(page(checks, *world), encoding='utf-8', errors='replace')
     print(f'wrote {args.out}', file=sys.stderr)
     return _code(checks)
 

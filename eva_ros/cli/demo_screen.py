@@ -88,12 +88,11 @@ def summary(console: Console, run: Run) -> None:
 
 def _row(attempt: Attempted) -> tuple[str, ...]:
     before, after = attempt.violations()
-    accepted = sum(turn.accepted for turn in attempt.turns)
     return (
         attempt.task,
         '[green]done[/green]' if attempt.success else '[yellow]not done[/yellow]',
         f'{attempt.elapsed_s:.1f} s',
-        f'{accepted} of {len(attempt.turns)}',
+        f'{attempt.accepted} of {len(attempt.turns)}',
         shown(attempt.standing, '{:.0%}'),
         shown(attempt.score, '{:.2f}'),
         f'{before} → {after}',

@@ -1,80 +1,64 @@
-"""The joints of an episode over time, drawn as SVG text for the page of `eva bags view`."""
+"""The joints of an episode over time, as plots for the page of `eva bags view`."""
 
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from eva_ros.episodes.align import Piece
+from eva_ros.pages import Axes
+from eva_ros.pages import padded
 from eva_ros.robot.spec import Robot
 
-_WIDTH, _HEIGHT = 520, 210
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 8, 22
-# Told apart on white and on black, and by people who see colours otherwise (after Okabe and Ito).
-_COLOURS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8a8f99',
-            '#7a4fe0', '#a3742c')  # fmt: skip
-# More than a screen shows.
-_MOST_POINTS = 400
+_WIDTH, _HEIGHT = 466, 180
+# Distinct on white, on black and with colour-vision deficiency (after Okabe and Ito): eight joints
+# and a gripper.
+_COLOURS = (
+    *('#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#d55e00', '#8a8f99'),
+    *('#7a4fe0', '#a3742c'),
+)
 # Joints that hardly move are not blown up to fill the plot.
 _LEAST_SPAN = 0.2
 
 
-def joint_curves(piece: Piece, robot: Robot) -> str:
-    """Return a plot of each arm's joints, with the names of its curves below."""
-    seconds = piece.seconds
+@dataclass(frozen=True)
+class ArmPlot:
+    """One arm's joints.
+
+    Attributes:
+        arm: Name of the arm.
+        units: Units of the positions, in words.
+        axes: Area of the plot.
+        levels: Place and label of each horizontal line.
+        curves: Joint name, colour and SVG points of each curve.
+    """
+
+    arm: str
+    units: str
+    axes: Axes
+    levels: list[tuple[float, str]]
+    curves: list[tuple[str, str, str]]
+
+
+def joint_curves(piece: Piece, robot: Robot) -> list[ArmPlot]:
+    """Return a plot for each arm."""
     joints = np.stack([tick.joints for tick in piece.ticks])
-    chosen = np.linspace(0, len(seconds) - 1, min(len(seconds), _MOST_POINTS)).round().astype(int)
-    seconds, joints = seconds[chosen], joints[chosen]
-    arms = [
-        _arm(arm, robot.arms[arm].joint_names, seconds, joints[:, robot.arm_indices(arm)])
-        for arm in robot.arms
-    ]
-    return f'<div class="arms">{"".join(arms)}</div>'
+    return [_arm(name, robot, piece, joints[:, robot.arm_indices(name)]) for name in robot.arms]
 
 
-def _arm(arm: str, names: tuple[str, ...], seconds: NDArray, joints: NDArray) -> str:
-    low, high = _range(joints)
-    x = _LEFT + seconds / max(seconds[-1], 1e-9) * (_WIDTH - _LEFT - _RIGHT)
-    y = _TOP + (high - joints) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-    colours = [_COLOURS[index % len(_COLOURS)] for index in range(len(names))]
-    curves = ''.join(
-        f'<polyline stroke="{colour}" points="{_points(x, own)}"/>'
-        for colour, own in zip(colours, y.T)
+def _arm(name: str, robot: Robot, piece: Piece, joints: np.ndarray) -> ArmPlot:
+    arm, seconds = robot.arms[name], piece.seconds
+    low, high = padded(joints, _LEAST_SPAN, 1.06)
+    axes = Axes(_WIDTH, _HEIGHT, float(seconds[-1]), low, high)
+    return ArmPlot(
+        arm=name,
+        units='rad; gripper 0 to 1' if arm.gripper else 'rad',
+        axes=axes,
+        levels=[(round(axes.y(value), 1), f'{value:g}') for value in _round_values(low, high)],
+        curves=[
+            (joint, _COLOURS[i % len(_COLOURS)], axes.points(seconds, joints[:, i]))
+            for i, joint in enumerate(arm.joint_names)
+        ],
     )
-    legend = ''.join(
-        f'<span><i style="background:{colour}"></i>{escape(name)}</span>'
-        for colour, name in zip(colours, names)
-    )
-    return (
-        f'<div><b>{arm} arm</b> <span class="facts">rad; gripper 0 to 1</span>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="joints of the {arm} arm">'
-        f'{_axes(low, high, float(seconds[-1]))}{curves}</svg>'
-        f'<div class="legend">{legend}</div></div>'
-    )
-
-
-def _range(joints: NDArray) -> tuple[float, float]:
-    low, high = float(joints.min()), float(joints.max())
-    half = max(high - low, _LEAST_SPAN) / 2 * 1.06
-    return (low + high) / 2 - half, (low + high) / 2 + half
-
-
-def _axes(low: float, high: float, duration_s: float) -> str:
-    """Return lines at round values, and the times at both ends."""
-    parts = []
-    for value in _round_values(low, high):
-        y = _TOP + (high - value) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-        parts.append(
-            f'<path class="grid" d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
-        )
-    for share, anchor in ((0.0, 'start'), (0.5, 'middle'), (1.0, 'end')):
-        x = _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
-        parts.append(
-            f'<text x="{x:.0f}" y="{_HEIGHT - 5}" text-anchor="{anchor}">'
-            f'{share * duration_s:.1f} s</text>'
-        )
-    return ''.join(parts)
 
 
 def _round_values(low: float, high: float) -> list[float]:
@@ -85,7 +69,3 @@ def _round_values(low: float, high: float) -> list[float]:
     return [
         round(float(k * step), 9) for k in range(int(np.ceil(low / step)), int(high // step) + 1)
     ]
-
-
-def _points(x: NDArray, y: NDArray) -> str:
-    return ' '.join(f'{a:.1f},{b:.1f}' for a, b in zip(x.tolist(), y.tolist()))

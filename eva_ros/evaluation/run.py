@@ -1,5 +1,6 @@
 """One run of the whole system as it was recorded, and the figures that sum it up."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from dataclasses import field
 
@@ -99,8 +100,12 @@ class Attempted:
     @property
     def score(self) -> float:
         """Return the mean executability of the decoded chunks; nan if none was judged."""
-        scores = [turn.score for turn in self.turns if np.isfinite(turn.score)]
-        return float(np.mean(scores)) if scores else float('nan')
+        return mean_known(turn.score for turn in self.turns)
+
+    @property
+    def accepted(self) -> int:
+        """Return how many chunks the gate accepted."""
+        return sum(turn.accepted for turn in self.turns)
 
     def violations(self) -> tuple[int, int]:
         """Return limit violations of all chunks: as decoded, and as sent."""
@@ -157,6 +162,12 @@ class Run:
         """Return the wall time of a stage in every turn that had it."""
         turns = [turn for attempt in self.attempts for turn in attempt.turns]
         return np.array([turn.seconds[stage] for turn in turns if stage in turn.seconds])
+
+
+def mean_known(values: Iterable[float]) -> float:
+    """Return the mean of the values that are finite; nan if there is none."""
+    known = [value for value in values if np.isfinite(value)]
+    return float(np.mean(known)) if known else float('nan')
 
 
 def median_and_p95(seconds: NDArray[np.float64]) -> tuple[float, float]:

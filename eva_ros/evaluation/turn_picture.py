@@ -12,6 +12,7 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import Run
 from eva_ros.evaluation.run import Turn
+from eva_ros.pages import evenly
 
 _COLUMNS = 6
 _DREAM, _SENT, _REAL, _LIMIT = '#7a4fe0', '#12a3a8', '#16181d', '#d92f4b'
@@ -55,10 +56,12 @@ def _most_telling(run: Run) -> tuple[Attempted, Turn]:
 
 
 def _observation(figure: SubFigure, turn: Turn, run: Run) -> None:
+    """Draw the first camera large, the others in a row below it."""
     names = [camera.name for camera in run.view.cameras if camera.name in turn.cameras]
-    grid = figure.add_gridspec(2, 2, height_ratios=[2, 1])
-    for name, place in zip(names, (grid[0, :], grid[1, 0], grid[1, 1])):
-        axes = figure.add_subplot(place)
+    below = max(len(names) - 1, 1)
+    grid = figure.add_gridspec(2, below, height_ratios=[2, 1])
+    for number, name in enumerate(names):
+        axes = figure.add_subplot(grid[0, :] if number == 0 else grid[1, number - 1])
         axes.imshow(turn.cameras[name])
         axes.set_title(f'{name.replace("_", " ")} camera', fontsize=9, color='#5d6472')
         axes.set_axis_off()
@@ -66,9 +69,9 @@ def _observation(figure: SubFigure, turn: Turn, run: Run) -> None:
 
 def _strips(figure: SubFigure, turn: Turn) -> None:
     assert turn.seen is not None
-    steps = np.linspace(0, len(turn.frames) - 1, _COLUMNS).round().astype(int)
+    steps = evenly(len(turn.frames), _COLUMNS)
     rows = (('dreamed', turn.frames, _DREAM), ('seen', turn.seen, _REAL))
-    for panels, (label, frames, colour) in zip(figure.subplots(2, _COLUMNS), rows):
+    for panels, (label, frames, colour) in zip(figure.subplots(2, len(steps)), rows):
         for axes, step in zip(panels, steps):
             axes.imshow(frames[step])
             axes.set(xticks=[], yticks=[])
@@ -87,9 +90,8 @@ def _joints(figure: SubFigure, attempt: Attempted, turn: Turn, run: Run) -> None
     arms = np.flatnonzero(~run.robot.gripper_mask)
     moved = np.ptp(turn.command[:, arms], axis=0)
     chosen = sorted(arms[np.argsort(moved)[-4:]])
-    for column, (axes, joint) in enumerate(
-        zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen)
-    ):
+    panels = figure.subplots(1, len(chosen), squeeze=False)[0]
+    for column, (axes, joint) in enumerate(zip(panels, chosen)):
         decoded_s = np.arange(len(turn.positions)) * turn.dt * turn.stretch
         axes.plot(decoded_s, turn.positions[:, joint], '--', color=_DREAM, label='decoded')
         axes.plot(turn.command_times_s, turn.command[:, joint], color=_SENT, label='sent')
