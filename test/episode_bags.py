@@ -1,6 +1,7 @@
 """Bags for tests: two arms that move evenly, and cameras that show when they looked."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from dataclasses import field
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
+from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.episodes.records import Record
 from eva_ros.episodes.typestore import typestore
 from eva_ros.robot.spec import load_robot
 
@@ -126,6 +129,12 @@ def write_bag(
             received_ns = 1000 * SECOND + index * 1_000_000
             writer.write(connections[topic], received_ns, serialize(kind, stamp_ns, fields))
     return path
+
+
+def read_bag(path: Path, topics=None, on_problem=print) -> Iterator[Record]:
+    """Yield the records of a bag."""
+    with BagReader(path, on_problem) as bag:
+        yield from bag.records(topics)
 
 
 def record(path: Path, **changes: Any) -> Path:

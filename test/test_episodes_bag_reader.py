@@ -5,6 +5,7 @@ import sqlite3
 from episode_bags import COMPRESSED
 from episode_bags import messages
 from episode_bags import picture
+from episode_bags import read_bag
 from episode_bags import record
 from episode_bags import Recording
 from episode_bags import SECOND
@@ -16,7 +17,6 @@ from rosbags.rosbag2 import Reader
 from rosbags.rosbag2 import StoragePlugin
 
 from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.bag_reader import read_bag
 from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.images import decode_image
 from eva_ros.episodes.records import EpisodeRecord

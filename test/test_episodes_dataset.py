@@ -1,12 +1,12 @@
 """Recorded bags become aligned episodes: inputs as-of, labels interpolated, nothing made up."""
 
 import io
-from itertools import pairwise
 import os
 import shutil
 
 from episode_bags import joints_at
 from episode_bags import messages
+from episode_bags import read_bag
 from episode_bags import record
 from episode_bags import Recording
 from episode_bags import SECOND
@@ -17,10 +17,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.bag_reader import read_bag
 from eva_ros.episodes.check import check_bag
-from eva_ros.episodes.clips import clips
-from eva_ros.episodes.clips import clips_from_rest
 from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.dataset import split_episodes
 from eva_ros.episodes.ingest import ObservationBuilder
@@ -308,28 +305,6 @@ def test_speed_is_the_mean_of_an_arms_joints_without_the_gripper(many):
     rates = np.abs(np.linspace(-0.2, 0.3, 14))
     wanted = [rates[:6].mean(), rates[7:13].mean()]
     assert many[0].speed == pytest.approx(np.tile(wanted, (len(many[0]), 1)))
-
-
-def test_clips_are_all_windows_of_a_length(many):
-    found = clips(many, 8, step=2)
-    for clip in found:
-        assert len(many[clip.episode].frames[clip.ticks]) == 8
-    counts = [sum(clip.episode == index for clip in found) for index in range(len(many))]
-    assert counts == [max(0, (len(e) - 8) // 2 + 1) for e in many]
-    assert all(a != b for a, b in pairwise(found))
-
-
-def test_clips_from_rest_begin_still_and_move_later(tmp_path, load):
-    content = []
-    for stamp, topic, kind, fields in messages(Recording(duration_s=3.0)):
-        if topic == '/joint_states':
-            # Nothing moves in the first second.
-            names, values = ROBOT.to_joint_state(joints_at(max(stamp, 2 * SECOND)))
-            fields = {**fields, 'name': list(names), 'position': values}
-        content.append((stamp, topic, kind, fields))
-    (episode,), _ = load(write_bag(tmp_path / 'bag', content))
-    starts = [clip.start for clip in clips_from_rest([episode], 5)]
-    assert starts == [6, 7, 8, 9]
 
 
 def marks(*entries):

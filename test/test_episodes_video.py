@@ -4,12 +4,12 @@ from fractions import Fraction
 from types import SimpleNamespace
 
 import av
+from episode_bags import read_bag
 from episode_bags import SECOND
 import numpy as np
 import pytest
 
 from eva_ros.episodes.align import align
-from eva_ros.episodes.bag_reader import read_bag
 from eva_ros.episodes.ingest import NotReady
 from eva_ros.episodes.ingest import ObservationBuilder
 from eva_ros.episodes.records import ImageRecord

@@ -39,7 +39,6 @@ def make_turn(number, robot, started_s, accepted=True):
     images = {name: np.full((240, 320, 3), 90, dtype=np.uint8) for name in CAMERAS}
     return Turn(
         rollout_id=number,
-        observation_ns=int(started_s * 1e9) - 500_000_000,
         cameras=images,
         frames=make_frames(),
         dt=0.1,

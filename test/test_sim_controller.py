@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from eva_ros.sim.controller import JointMotion
 from eva_ros.sim.controller import TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 
@@ -151,16 +150,6 @@ def test_with_splice_a_message_for_now_begins_now():
 
 
 # --- where it begins ---------------------------------------------------------------------------
-
-
-def test_it_begins_at_the_last_command_or_at_the_measured_joints():
-    measured = JointMotion(np.array([0.05, -0.05]), np.zeros(2))
-    desired, closed = controller(), controller(interpolate_from_desired_state=False)
-    for control in (desired, closed):
-        control.accept(command(), 0, measured)
-    np.testing.assert_allclose(desired.sample(0), [0.0, 0.0])
-    np.testing.assert_allclose(closed.sample(0), [0.05, -0.05])
-    np.testing.assert_allclose(closed.sample(100 * MS), [0.1, 0.2])
 
 
 def test_from_the_last_command_the_motion_is_smooth_across_a_message():

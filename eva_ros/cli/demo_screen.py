@@ -2,7 +2,10 @@
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.console import Group
+from rich.console import RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -40,7 +43,7 @@ class TaskScreen:
     def update(self, status: Status) -> None:
         """Show what the executor said."""
         if self._console.is_terminal:
-            self._live.update(Text('\n').join([self._title, _state(status), _gate(status)]))
+            self._live.update(Group(self._title, _state(status), _gate(status)))
             return
         line = f'{_gate(status).plain}'
         if line != self._said and status.verdict:
@@ -48,13 +51,14 @@ class TaskScreen:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _state(status: Status) -> Text:
+def _state(status: Status) -> Table:
     done, steps = status.step
-    bar = ''
+    row = Table.grid(padding=(0, 2))
+    cells: list[RenderableType] = [f'  {status.elapsed_s:5.1f} s', status.state]
     if status.state == 'dreaming' and steps:
-        filled = round(16 * done / steps)
-        bar = f'  {"█" * filled}{"░" * (16 - filled)} step {done} of {steps}'
-    return Text(f'  {status.elapsed_s:5.1f} s  {status.state}{bar}')
+        cells += [ProgressBar(steps, done, width=16), f'step {done} of {steps}']
+    row.add_row(*cells)
+    return row
 
 
 def _gate(status: Status) -> Text:

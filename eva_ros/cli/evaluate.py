@@ -96,7 +96,6 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation.comparison import compare
     from eva_ros.evaluation.comparison import Comparison
     from eva_ros.evaluation.comparison import counts
-    from eva_ros.evaluation.progress import Progress
     from eva_ros.robot.paths import checkpoint_dir
 
     comparison = Comparison(
@@ -109,12 +108,10 @@ def _evaluate(args: argparse.Namespace) -> int:
         seed=args.seed,
         loop=LoopSettings(think_time_s=args.think_time),
     )
-    total = len(comparison.tasks) * len(comparison.variants) * comparison.episodes
     print(
         f'eva evaluate: a dream is charged {args.think_time} s of simulated time', file=sys.stderr
     )
-    with Progress('attempts', total) as progress:
-        outcomes = compare(comparison, args.workers, lambda outcome: progress.advance())
+    outcomes = compare(comparison, args.workers)
     if args.out:
         lines = [json.dumps(dataclasses.asdict(outcome)) + '\n' for outcome in outcomes]
         args.out.parent.mkdir(parents=True, exist_ok=True)

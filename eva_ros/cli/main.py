@@ -24,7 +24,6 @@ import eva_ros.cli
 from eva_ros.errors import UserError
 from eva_ros.ros.installed import missing
 
-DONE = 0
 FINDINGS = 1
 WRONG_USE = 2
 INTERRUPTED = 130

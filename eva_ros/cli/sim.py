@@ -1,15 +1,9 @@
 """`eva sim`: record scripted experts on the simulated robot, and say how good they are."""
 
 import argparse
-from collections.abc import Callable
-from collections.abc import Iterator
-from concurrent.futures import as_completed
-from concurrent.futures import ProcessPoolExecutor
 import importlib.metadata
 import json
-import multiprocessing
 import sys
-from typing import Any
 
 from eva_ros.cli import arguments
 from eva_ros.robot.paths import SIM_ROBOT
@@ -65,6 +59,7 @@ def _record(args: argparse.Namespace) -> int:
     from eva_ros.cli.sim_recording import Job
     from eva_ros.cli.sim_recording import record
     from eva_ros.sim.tasks import find_task
+    from eva_ros.workers import spread
 
     find_task(args.task)
     version = importlib.metadata.version('eva_ros')
@@ -77,7 +72,9 @@ def _record(args: argparse.Namespace) -> int:
     ]
     print(f'{args.episodes - len(jobs)} of {args.episodes} are there already', file=sys.stderr)
     done, seconds = 0, 0.0
-    for success, duration in _spread(record, jobs, args.workers):
+    for success, duration in spread(
+        record, jobs, args.workers, what='episodes', report=sys.stderr
+    ):
         done += success
         seconds += duration
     print(
@@ -92,6 +89,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.cli.sim_recording import judge
     from eva_ros.sim.tasks import find_task
     from eva_ros.sim.tasks import TASKS
+    from eva_ros.workers import spread
 
     names = [find_task(name).name for name in args.tasks or TASKS]
     settings = _settings(args)
@@ -99,7 +97,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         Attempt(name, args.seed, i, settings) for name in names for i in range(args.episodes)
     ]
     successes = dict.fromkeys(names, 0)
-    for name, success in _spread(judge, attempts, args.workers):
+    for name, success in spread(judge, attempts, args.workers, what='episodes', report=sys.stderr):
         successes[name] += success
     _print_rates(successes, args)
     return 0
@@ -130,27 +128,3 @@ def _settings(args: argparse.Namespace):
     from eva_ros.sim.experts import ExpertSettings
 
     return ExpertSettings(astray_chance=args.astray, pause_chance=args.pauses)
-
-
-def _spread(function: Callable[[Any], Any], jobs: list, workers: int) -> Iterator[Any]:
-    """Yield the results of jobs over processes, in the order they finish, with progress."""
-    from eva_ros.evaluation.progress import Progress
-
-    if not jobs:
-        return
-    with Progress('episodes', len(jobs)) as progress:
-        if min(workers, len(jobs)) == 1:
-            for job in jobs:
-                yield function(job)
-                progress.advance()
-            return
-        # never fork: OpenGL and threads do not survive it
-        spawn = multiprocessing.get_context('spawn')
-        with ProcessPoolExecutor(min(workers, len(jobs)), spawn) as pool:
-            futures = [pool.submit(function, job) for job in jobs]
-            try:
-                for future in as_completed(futures):
-                    yield future.result()
-                    progress.advance()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,5 @@
 """Episodes of another data set as rosbag2 bags, one an episode."""
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,6 @@ def write_bags(
     robot: Robot | None = None,
     found: ImportMap | None = None,
     images: str = 'jpeg',
-    step: Callable[[], None] = lambda: None,
 ) -> Written:
     """Write each episode of a data set as a bag; bags that are there already stay as they are.
 
@@ -75,7 +73,6 @@ def write_bags(
         robot: whose names, units and topics the bags get.
         found: how; needed with a robot.
         images: 'jpeg' (quality 95) or 'png' (exactly the decoded pictures).
-        step: is called after each episode.
 
     Raises:
         UserError: the map does not fit, a file cannot be read, or something other than this
@@ -94,7 +91,6 @@ def write_bags(
             there += 1
         else:
             faults += _write(data, episode, path, facts, robot, found, images, watch)
-        step()
     findings = [*grouped(faults), *watch.findings()]
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')

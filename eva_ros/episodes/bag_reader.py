@@ -38,25 +38,6 @@ _LATEST_NS = 1 << 63
 _log = logging.getLogger(__name__)
 
 
-def read_bag(
-    path: Path,
-    topics: Collection[str] | None = None,
-    on_problem: Callable[[str], None] = _log.warning,
-) -> Iterator[Record]:
-    """Yield a bag's images, joint states, trajectories, texts and episode markers as received.
-
-    Args:
-        path: folder or file of the bag.
-        topics: only these, with or without the leading slash; all where None.
-        on_problem: is given a sentence for whatever could not be read.
-
-    Raises:
-        UserError: there is no bag, or nothing of it can be read.
-    """
-    with BagReader(path, on_problem) as bag:
-        yield from bag.records(topics)
-
-
 @dataclass
 class Losses:
     """What a bag is known to have lost.
@@ -139,7 +120,7 @@ class BagReader:
             part.close()
 
     def records(self, topics: Collection[str] | None = None) -> Iterator[Record]:
-        """Yield the records on some topics, or on all, as received; see read_bag.
+        """Yield the records on some topics, or on all, as received.
 
         Types that are no records (see records.KINDS) are passed over.
         """

@@ -4,16 +4,17 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 import hashlib
 from pathlib import Path
 import sys
+from typing import Any
 from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.episodes.bag_search import find_bags
-from eva_ros.episodes.build import build_all
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import default_cache
 from eva_ros.episodes.settings import AlignSettings
@@ -21,6 +22,10 @@ from eva_ros.episodes.summary import summary
 from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
+from eva_ros.workers import spread
+
+# No more bags than this are read without starting processes: that takes longer.
+_FEW = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,8 @@ def load_episodes(
     kept = Cache(Path(cache) if cache else default_cache(), robot, view, settings)
     found = {bag: kept.read(bag) for bag in bags}
     missing = [bag for bag, meta in found.items() if meta is None]
-    built = dict(build_all(missing, kept, workers, report))
+    readers = workers if len(missing) > _FEW else 1
+    built = dict(spread(partial(_build, kept), missing, readers, what='bags', report=report))
     metas = {bag: meta or built[bag] for bag, meta in found.items()}
     episodes = [episode for bag in bags for episode in _episodes(bag, metas[bag], kept, robot)]
     if report:
@@ -104,6 +110,10 @@ def load_episodes(
             f'No bag in {", ".join(map(str, folders))} holds a usable episode{reason}.'
         )
     return episodes
+
+
+def _build(cache: Cache, bag: Path) -> tuple[Path, dict[str, Any]]:
+    return bag, cache.build(bag)
 
 
 def _episodes(bag: Path, meta: dict, cache: Cache, robot: Robot) -> Iterator[Episode]:

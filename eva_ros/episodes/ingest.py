@@ -127,7 +127,6 @@ class ObservationBuilder:
         self._last_ns: dict[str, int] = {}
         self._doubts: dict[str, str] = {}
         self._on_clock_jump = on_clock_jump
-        self.clock_jumps = 0
 
     def add_image(
         self,
@@ -237,7 +236,6 @@ class ObservationBuilder:
         """Forget the other streams when one of them jumps back."""
         if not jump_ns:
             return
-        self.clock_jumps += 1
         for name, buffer in self._images.items():
             if name != stream:
                 buffer.clear()

@@ -5,7 +5,6 @@ instant of the first camera's image, the action the state one frame later (the l
 LeRobot wants even time stamps: frame k of an episode is at k / fps.
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from fractions import Fraction
 import json
@@ -48,7 +47,6 @@ def write_lerobot(
     out: Path,
     robot: Robot,
     view: ViewSpec,
-    step: Callable[[], None] = lambda: None,
 ) -> None:
     """Write episodes as a data set; it takes its place only when it is complete.
 
@@ -57,7 +55,6 @@ def write_lerobot(
         out: folder of the data set; it must not exist.
         robot: whose joints.
         view: its cameras become the data set's, as large as in the view.
-        step: is called after each episode.
 
     Raises:
         UserError: the folder exists, the view's rate is no whole number, or a camera's size is
@@ -74,7 +71,6 @@ def write_lerobot(
     with _Writer(part, robot, view) as writer:
         for episode in episodes:
             writer.add(episode)
-            step()
     part.rename(out)
 
 

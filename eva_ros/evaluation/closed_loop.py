@@ -7,8 +7,6 @@ the model dreams, however long that takes on this machine, so an episode is the 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from dataclasses import field
-import time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,14 +57,12 @@ class Plan:
         dt: time between two steps, in s.
         confidence: the decoder's own, 0 to 1; nan if it gives none.
         frames: the dream it was decoded from [T, H, W, 3], uint8; None if there was none.
-        seconds: wall time of each stage that made it.
     """
 
     positions: NDArray[np.float64]
     dt: float
     confidence: float = float('nan')
     frames: NDArray[np.uint8] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 Planner = Callable[[Observation], Plan]
@@ -134,9 +130,7 @@ def run_episode(
         if attempt.over:
             break
         chunk = make_chunk(robot, instruction, observation, plan, accepted + refused + 1)
-        started = time.perf_counter()
         verdict = attempt.check(chunk, gate)
-        plan.seconds['check'] = time.perf_counter() - started
         on_step(Step(observation, plan, chunk, verdict))
         if verdict.accepted:
             accepted += 1

@@ -1,14 +1,12 @@
 """The same scenes for every variant: success by task, with intervals."""
 
-from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from functools import lru_cache
-import multiprocessing
 from pathlib import Path
+import sys
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.episodes.views import view_of
@@ -23,6 +21,7 @@ from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import find_task
+from eva_ros.workers import spread
 
 # Dreams of one scene are numbered from its seed times this.
 _DREAMS_PER_SCENE = 1000
@@ -91,17 +90,12 @@ def jobs(comparison: Comparison) -> Iterator[Job]:
                 yield Job(variant, task, comparison.seed + number, instruction)
 
 
-def compare(
-    comparison: Comparison,
-    workers: int = 1,
-    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
-) -> list[Outcome]:
-    """Make every attempt.
+def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
+    """Run all attempts, with progress on stderr.
 
     Args:
-        comparison: what to attempt.
-        workers: number of processes.
-        on_outcome: is told of each attempt as it ends.
+        comparison: Attempts to run.
+        workers: Number of processes.
 
     Raises:
         UserError: an unknown task or variant, a robot that is not simulated here, or a checkpoint
@@ -109,14 +103,12 @@ def compare(
     """
     _check(comparison)
     for variant in comparison.variants:
-        # Loading here tells what is wrong before any process is started.
+        # Loading here reports errors before any process is started.
         _driver(comparison, variant)
     todo = [(comparison, job) for job in jobs(comparison)]
-    if workers == 1:
-        return _collect(map(_run, todo), on_outcome)
-    context = multiprocessing.get_context('spawn')
-    with context.Pool(workers, initializer=_one_thread) as pool:
-        return _collect(pool.imap_unordered(_run, todo), on_outcome)
+    return list(
+        spread(_run, todo, workers, what='attempts', report=sys.stderr, initializer=_one_thread)
+    )
 
 
 def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
@@ -150,14 +142,6 @@ def _check(comparison: Comparison) -> None:
         raise UserError(
             f'The closed loop runs on the simulated robot {SIM_ROBOT}, not on {robot.name}.'
         )
-
-
-def _collect(outcomes: Iterable[Outcome], on_outcome: Callable[[Outcome], None]) -> list[Outcome]:
-    collected = []
-    for outcome in outcomes:
-        collected.append(outcome)
-        on_outcome(outcome)
-    return collected
 
 
 def _one_thread() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+import sys
 import time
 from typing import Any
 
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from eva_ros.errors import UserError
 from eva_ros.evaluation.metrics import psnr_moving
 from eva_ros.evaluation.metrics import psnr_still
-from eva_ros.evaluation.progress import Progress
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.statistics import paired_difference
 from eva_ros.idm.decode import decode
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.pages import evenly
+from eva_ros.progress import Counter
 from eva_ros.robot.kinematics import ForwardKinematics
 from eva_ros.robot.spec import Robot
 from eva_ros.world_model.clips import Clip
@@ -69,10 +71,10 @@ def judge(
     rows = []
     known = idm is not None and robot.has_end_effectors
     kinematics = ForwardKinematics(robot) if known else None
-    with Progress('dreams', len(clips)) as progress:
+    with Counter('dreams', len(clips), sys.stderr) as counter:
         for index, (episode, clip) in enumerate(clips):
             rows.append(_row(model, idm, kinematics, episode, clip, index, seed, steps))
-            progress.advance()
+            counter.advance()
     result: dict = {'clips': len(rows), 'seed': seed, 'steps': steps or model.settings.steps}
     for key in rows[0]:
         values = [row[key] for row in rows]
@@ -146,7 +148,6 @@ def picture(
     count: int,
     seed: int,
     steps: int | None = None,
-    columns: int = 6,
 ) -> None:
     """Write a PNG: for each clip the recorded frames above the dreamed ones."""
     rows = []
@@ -155,8 +156,8 @@ def picture(
         dream = model.dream(
             real[0], episode.instruction, seed=rollout_seed(seed, index), steps=steps
         ).frames
-        shown = np.linspace(0, len(real) - 1, columns).round().astype(int)
-        rows += [np.hstack(real[shown]), np.hstack(dream[shown])]
+        shown = evenly(len(real), 6)
+        rows += [np.hstack([*real[shown]]), np.hstack([*dream[shown]])]
     _, picture = cv2.imencode('.png', np.vstack(rows)[..., ::-1])
     try:
         path.write_bytes(picture.tobytes())

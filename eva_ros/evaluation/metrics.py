@@ -8,51 +8,39 @@ from numpy.typing import NDArray
 MOVING_THRESHOLD = 20
 
 
-def moving_pixels(
-    frames: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD
-) -> NDArray[np.bool_]:
+def moving_pixels(frames: NDArray, first: NDArray) -> NDArray[np.bool_]:
     """Return which pixels of each frame differ from the first frame.
 
     Args:
         frames: what the camera saw [T, H, W, 3], uint8.
         first: the frame before anything moved [H, W, 3], uint8.
-        threshold: largest difference of a channel that still counts as the same, 0 to 255.
 
     Returns:
         [T, H, W].
     """
     change = np.abs(frames.astype(np.int16) - first.astype(np.int16)[None])
-    return change.max(axis=-1) > threshold
+    return change.max(axis=-1) > MOVING_THRESHOLD
 
 
-def psnr_moving(
-    dream: NDArray, real: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD
-) -> float:
+def psnr_moving(dream: NDArray, real: NDArray, first: NDArray) -> float:
     """Return the PSNR in dB of a dream on the pixels that really moved.
 
-    A dream that paints motion where nothing moved is not punished by this figure: read it beside
-    `psnr`, which counts every pixel.
+    Dreamed motion where nothing moved does not lower it.
 
     Args:
         dream: dreamed frames [T, H, W, 3], uint8.
         real: what the camera saw at the same instants [T, H, W, 3], uint8.
         first: the frame both begin with [H, W, 3], uint8.
-        threshold: as in `moving_pixels`.
 
     Returns:
         nan if no pixel moved.
     """
-    return _psnr(_squared_error(dream, real)[moving_pixels(real, first, threshold)])
+    return _psnr(_squared_error(dream, real)[moving_pixels(real, first)])
 
 
-def psnr_still(real: NDArray, first: NDArray, threshold: float = MOVING_THRESHOLD) -> float:
+def psnr_still(real: NDArray, first: NDArray) -> float:
     """Return psnr_moving of the forecast that nothing moves: every frame is the first."""
-    return psnr_moving(np.broadcast_to(first, real.shape), real, first, threshold)
-
-
-def psnr(dream: NDArray, real: NDArray) -> float:
-    """Return the PSNR in dB over every pixel; inf where both are the same."""
-    return _psnr(_squared_error(dream, real))
+    return psnr_moving(np.broadcast_to(first, real.shape), real, first)
 
 
 def _squared_error(dream: NDArray, real: NDArray) -> NDArray:

@@ -24,7 +24,6 @@ class Turn:
 
     Attributes:
         rollout_id: number of the dream.
-        observation_ns: the instant it begins with.
         cameras: what each camera saw then, uint8 RGB, by camera name.
         frames: the dreamed views [T, H, W, 3], uint8; frame 0 is the observation.
         dt: time between two of them, in s.
@@ -44,7 +43,6 @@ class Turn:
     """
 
     rollout_id: int
-    observation_ns: int
     cameras: dict[str, NDArray[np.uint8]]
     frames: NDArray[np.uint8]
     dt: float

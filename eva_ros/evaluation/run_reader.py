@@ -109,7 +109,6 @@ def _turn(
         seen = _seen(topics, view, np.minimum(instants, end_ns))
     return Turn(
         rollout_id=number,
-        observation_ns=observed_ns,
         cameras=_images(topics, observed_ns),
         frames=frames,
         dt=dt,

@@ -9,11 +9,12 @@ from scipy.stats import bootstrap
 
 Interval = tuple[float, float]
 
+LEVEL = 0.95
 RESAMPLES = 10_000
 
 
-def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> Interval:
-    """Return the Wilson score interval of a success rate.
+def wilson_interval(successes: int, trials: int) -> Interval:
+    """Return the 95 % Wilson score interval of a success rate.
 
     Wilson (1927); unlike the normal approximation it stays within 0 and 1 and is honest for few
     trials and for rates of 0 and 1.
@@ -21,23 +22,21 @@ def wilson_interval(successes: int, trials: int, *, level: float = 0.95) -> Inte
     Args:
         successes: Number of successes, 0 to trials.
         trials: Number of independent attempts; with none, anything is possible: (0, 1).
-        level: how often such an interval holds the true rate.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f'{successes} successes in {trials} trials cannot be')
     if trials == 0:
         return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(level, method='wilson')
+    found = binomtest(successes, trials).proportion_ci(LEVEL, method='wilson')
     return float(found.low), float(found.high)
 
 
-def bootstrap_interval(values: ArrayLike, seed: int, *, level: float = 0.95) -> Interval:
-    """Return the percentile bootstrap interval of a mean.
+def bootstrap_interval(values: ArrayLike, seed: int) -> Interval:
+    """Return the 95 % percentile bootstrap interval of a mean.
 
     Args:
         values: one figure per independent thing (clip, scene, episode) [N]; nan is left out.
         seed: of the resampling, so that the same figures give the same interval.
-        level: how often such an interval holds the true mean.
 
     Raises:
         ValueError: there is no value.
@@ -53,7 +52,7 @@ def bootstrap_interval(values: ArrayLike, seed: int, *, level: float = 0.95) -> 
         np.mean,
         n_resamples=RESAMPLES,
         batch=max(1, 2_000_000 // kept.size),
-        confidence_level=level,
+        confidence_level=LEVEL,
         method='percentile',
         random_state=np.random.default_rng(seed),
     ).confidence_interval
@@ -61,11 +60,7 @@ def bootstrap_interval(values: ArrayLike, seed: int, *, level: float = 0.95) -> 
 
 
 def paired_difference(
-    ours: Sequence[float] | ArrayLike,
-    theirs: Sequence[float] | ArrayLike,
-    seed: int,
-    *,
-    level: float = 0.95,
+    ours: Sequence[float] | ArrayLike, theirs: Sequence[float] | ArrayLike, seed: int
 ) -> tuple[float, Interval]:
     """Return the mean of ours - theirs over the same scenes, and its bootstrap interval.
 
@@ -73,10 +68,9 @@ def paired_difference(
         ours: one figure per scene [N].
         theirs: the figure of the same scene, in the same order [N].
         seed: of the resampling.
-        level: how often such an interval holds the true difference.
     """
     first, second = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if first.shape != second.shape:
         raise ValueError(f'{first.size} and {second.size} figures are not pairs')
     difference = first - second
-    return float(np.nanmean(difference)), bootstrap_interval(difference, seed, level=level)
+    return float(np.nanmean(difference)), bootstrap_interval(difference, seed)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 import itertools
 from pathlib import Path
-import time
 
 from eva_ros.episodes.ingest import Observation
 from eva_ros.episodes.views import ViewSpec
@@ -79,13 +78,10 @@ def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Dri
         seeds = itertools.count(attempt.seed)
 
         def plan(observation: Observation) -> Plan:
-            started = time.perf_counter()
             rollout = world_model.dream(observation.view, attempt.instruction, seed=next(seeds))
-            dreamed = time.perf_counter()
             path = decode_confident(idm, rollout.frames, rollout.dt)
-            seconds = {'dream': dreamed - started, 'decode': time.perf_counter() - dreamed}
             positions = robot.gripping(path.positions)
-            return Plan(positions, rollout.dt, path.confidence, rollout.frames, seconds)
+            return Plan(positions, rollout.dt, path.confidence, rollout.frames)
 
         return plan
 

@@ -113,15 +113,12 @@ class TrajectoryController:
     Args:
         joints: the controller's joints.
         position: where it holds before the first trajectory [J].
-        interpolate_from_desired_state: begin at the last command (True, as in our controller
-            files) or at the measured state.
         splice: keep the old trajectory until the new one's stamp.
         allow_nonzero_velocity_at_trajectory_end: accept a last point that moves.
     """
 
     joints: Sequence[str]
     position: ArrayLike
-    interpolate_from_desired_state: bool = True
     splice: bool = False
     allow_nonzero_velocity_at_trajectory_end: bool = False
 
@@ -132,15 +129,12 @@ class TrajectoryController:
         self._plans = [_Plan(_LONG_AGO_NS, held, [_LONG_AGO_NS], [held])]
         self._sampled_ns = _LONG_AGO_NS
 
-    def accept(
-        self, trajectory: TrajectoryCommand, now_ns: int, current: JointMotion | None = None
-    ) -> str | None:
+    def accept(self, trajectory: TrajectoryCommand, now_ns: int) -> str | None:
         """Take a trajectory, or say why not; what runs goes on if it is refused.
 
         Args:
             trajectory: as received.
             now_ns: time of receipt.
-            current: the measured state; needed where the last command is not the beginning.
 
         Returns:
             None if accepted, otherwise the reason as a sentence.
@@ -153,12 +147,10 @@ class TrajectoryController:
         begin_ns = max(start_ns, now_ns) if self.splice else now_ns
         if self.splice:
             begin = self._plan_at(begin_ns).motion(begin_ns)
-        elif self.interpolate_from_desired_state or current is None:
+        else:
             begin = self.desired()
             if begin.velocities is not None and begin.velocities.any():
                 begin_ns = self._sampled_ns
-        else:
-            begin = current
         kept = [plan for plan in self._plans if plan.begin_ns < begin_ns] if self.splice else []
         self._plans = [*kept, _Plan(begin_ns, begin, due_ns, self._points(trajectory))]
         return None
