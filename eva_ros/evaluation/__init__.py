@@ -1,1 +1,1 @@
-"""Does it work? Metrics, the closed loop, comparisons, and the report page."""
+"""Metrics, the closed loop, comparisons, and the report page."""

@@ -1,4 +1,4 @@
-"""What an alignment has changed, in numbers."""
+"""Figures that compare dreams before and after alignment."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ def figures(compared: Comparison, seed: int) -> dict[str, Any]:
     """Return what `eva align evaluate --json` prints: means with 95 % bootstrap intervals.
 
     Args:
-        compared: judgements of the same dreams before and after.
-        seed: of the bootstrap.
+        compared: Scores of the same dreams before and after.
+        seed: Random seed of the bootstrap.
     """
     before, after = compared.before, compared.after
 

@@ -16,11 +16,11 @@ from eva_ros.evaluation.variants import World
 def with_alignment(run: Run, models: Path) -> Run:
     """Return the run with its first scene dreamed by the unaligned and the aligned model.
 
-    Both dreams have the same seed. Where there is no aligned model, the run is returned as it is.
+    Both dreams have the same seed. Without an aligned model, the run is returned unchanged.
 
     Args:
-        run: with at least one turn.
-        models: folder of the checkpoints.
+        run: Recorded run.
+        models: Folder of the checkpoints.
     """
     turns = [(attempt, turn) for attempt in run.attempts for turn in attempt.turns]
     lora = models / 'aligned'

@@ -1,8 +1,8 @@
 """The closed loop on a simulated robot, without ROS: look, dream, move, until the task is done.
 
-Ingest, decoding and the command gate are the very functions that the nodes call, so what is
-measured here is what the nodes do. Time is simulated: the arms hold for a fixed think time while
-the model dreams, however long that takes on this machine, so an episode is the same everywhere.
+Ingest, decoding and the command gate are the functions that the nodes call. Time is simulated:
+the arms hold for a fixed think time while the model dreams, however long that takes on this
+machine, so an episode is the same everywhere.
 """
 
 from collections.abc import Callable
@@ -34,13 +34,13 @@ _SLICE_S = 0.02
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """What an attempt may take, in seconds of simulated time.
+    """Time limits of an attempt, in seconds of simulated time.
 
     Attributes:
-        time_limit_s: the attempt fails after this.
-        think_time_s: charged for each dream, during which the arms hold.
-        rest_timeout_s: an attempt whose arms do not come to rest for this long has failed; before
-            the first motion it is an error.
+        time_limit_s: The attempt fails after this.
+        think_time_s: Time charged for each dream, during which the arms hold.
+        rest_timeout_s: The attempt fails if the arms do not come to rest for this long; before
+            the first motion this is an error.
     """
 
     time_limit_s: float = TIME_LIMIT_S
@@ -50,13 +50,13 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the arms should go from an observation.
+    """A planned motion from an observation.
 
     Attributes:
-        positions: [T, J], step 0 is the observed instant; rad, grippers 0 to 1.
-        dt: time between two steps, in s.
-        confidence: the decoder's own, 0 to 1; nan if it gives none.
-        frames: the dream it was decoded from [T, H, W, 3], uint8; None if there was none.
+        positions: Joint positions [T, J]; step 0 is the observed instant; rad, grippers 0 to 1.
+        dt: Time between two steps, in s.
+        confidence: Confidence of the decoder, 0 to 1; nan if it gives none.
+        frames: Dream that was decoded [T, H, W, 3], uint8; None for a control.
     """
 
     positions: NDArray[np.float64]
@@ -80,14 +80,14 @@ class Step:
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How one attempt went.
+    """Result of one attempt.
 
     Attributes:
-        success: the task's judge said so within the time limit.
-        elapsed_s: simulated time until success or the end.
-        moving_s: simulated time during which a trajectory was being executed.
-        accepted: number of chunks sent to the arms.
-        refused: number of chunks refused by the gate.
+        success: Whether the task was done within the time limit.
+        elapsed_s: Simulated time until success or the end.
+        moving_s: Simulated time during which a trajectory was executed.
+        accepted: Number of chunks sent to the arms.
+        refused: Number of chunks refused by the gate.
     """
 
     success: bool
@@ -110,14 +110,14 @@ def run_episode(
     """Attempt a task once.
 
     Args:
-        sim: the simulated robot, its scene drawn.
-        instruction: what the robot is told; travels with every chunk.
-        planner: says where to go from an observation: a model, or a control.
-        robot: whose joints and limits.
-        view: how the cameras are tiled.
-        gate: what the command gate lets through.
-        loop: what the attempt may take.
-        on_step: is given every turn, e.g. to keep its pictures.
+        sim: Simulated robot, reset to the scene.
+        instruction: Instruction, sent along with every chunk.
+        planner: Function from an observation to a plan: a model or a control.
+        robot: Description of the robot.
+        view: Camera layout of the observations.
+        gate: Settings of the command gate.
+        loop: Time limits of the attempt.
+        on_step: Called with every turn, e.g. to keep its images.
     """
     attempt = _Attempt(sim, robot, ObservationBuilder(robot, view), loop)
     moving_ns, accepted, refused = 0, 0, 0
@@ -157,7 +157,7 @@ def make_chunk(
 
 
 class _Attempt:
-    """The simulated robot with an eye on the clock and on the judge."""
+    """The simulated robot with its time limit and judge."""
 
     def __init__(
         self, sim: SimRobot, robot: Robot, builder: ObservationBuilder, loop: LoopSettings
@@ -179,7 +179,7 @@ class _Attempt:
         return self.sim.success() or self.elapsed_s > self.loop.time_limit_s - 1e-9
 
     def advance(self, duration_s: float) -> None:
-        """Let time pass, at most until the attempt is over, and take in what is measured."""
+        """Advance time, at most until the attempt is over, and collect observations."""
         end_ns = self.sim.time_ns + round(duration_s * 1e9)
         while self.sim.time_ns < end_ns and not self.over:
             left_s = (end_ns - self.sim.time_ns) * 1e-9
@@ -187,10 +187,10 @@ class _Attempt:
                 self._take_in(event)
 
     def look(self) -> Observation | None:
-        """Wait until both arms rest and every camera has seen them rest.
+        """Wait until both arms are at rest and all cameras have seen them at rest.
 
         Returns:
-            None if the attempt ended before, or the arms tremble where they were led.
+            The observation; None if the attempt ended first or the arms do not come to rest.
         """
         self.sim.cameras_on = True
         since_ns = self.sim.time_ns
@@ -198,7 +198,7 @@ class _Attempt:
         while not self.over:
             if self.sim.time_ns - since_ns > self.loop.rest_timeout_s * 1e9:
                 if self.commanded is not None:
-                    # An arm that was led into the table or the other arm may tremble there.
+                    # An arm pushed against the table or the other arm may tremble.
                     return None
                 raise UserError(
                     f'The arms of {self.robot.name} did not come to rest within '
@@ -211,13 +211,13 @@ class _Attempt:
                 continue
             rest_ns = self.sim.time_ns if rest_ns is None else rest_ns
             if min(observation.image_stamps.values()) >= rest_ns:
-                # Nobody looks until the arms have moved, and rendering is most of the work.
+                # No images are needed until the arms have moved, and rendering is slow.
                 self.sim.cameras_on = False
                 return observation
         return None
 
     def check(self, chunk: Chunk, gate: GateSettings) -> Verdict:
-        """Ask the gate, as the publisher node does."""
+        """Check a chunk with the gate, as the publisher node does."""
         now = self.builder.joints(self.sim.time_ns)
         verdict = check_chunk(
             chunk,
@@ -231,7 +231,7 @@ class _Attempt:
         return begun_at_rest(verdict, self.robot, gate)
 
     def move(self, verdict: Verdict) -> int:
-        """Send both arms' trajectories and wait for their end; return the time it took, in ns."""
+        """Send the trajectories of all arms and wait for their end; return the duration in ns."""
         begun_ns = self.sim.time_ns
         for arm, trajectory in verdict.command.items():
             self._send(arm, trajectory)

@@ -1,4 +1,4 @@
-"""The same scenes for every variant: success by task, with intervals."""
+"""Success of several variants on the same scenes, by task."""
 
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -29,17 +29,17 @@ _DREAMS_PER_SCENE = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which variants attempt which tasks, and in which scenes.
+    """Variants, tasks and scenes of a comparison.
 
     Attributes:
-        robot: name or file of the robot.
-        view: name or file of the view; None for the robot's.
-        models: folder of the checkpoints.
-        tasks: names of tasks.
-        variants: names of variants.
-        episodes: scenes of each task, the same for every variant.
-        seed: of the first scene; each further one adds 1.
-        loop: what an attempt may take.
+        robot: Name or file of the robot.
+        view: Name or file of the view; None for the robot's.
+        models: Folder of the checkpoints.
+        tasks: Names of the tasks.
+        variants: Names of the variants.
+        episodes: Number of scenes per task, the same for every variant.
+        seed: Seed of the first scene; each further one adds 1.
+        loop: Time limits of an attempt.
     """
 
     robot: str
@@ -64,7 +64,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job and how it went."""
+    """A job and its result."""
 
     variant: str
     task: str
@@ -78,9 +78,9 @@ class Outcome:
 
 
 def jobs(comparison: Comparison) -> Iterator[Job]:
-    """Yield every attempt, scene by scene, so that a part of the list is paired too.
+    """Yield all attempts scene by scene, so that a partial run is paired too.
 
-    Instructions are the task's held-out phrasings in turn: none was in the training data.
+    Instructions cycle through the task's held-out phrasings, which are not in the training data.
     """
     for number in range(comparison.episodes):
         for task in comparison.tasks:
@@ -98,8 +98,8 @@ def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
         workers: Number of processes.
 
     Raises:
-        UserError: an unknown task or variant, a robot that is not simulated here, or a checkpoint
-            that is missing or does not fit.
+        UserError: A task or variant is unknown, the robot is not simulated, or a checkpoint
+            is missing or incompatible.
     """
     _check(comparison)
     for variant in comparison.variants:
@@ -145,7 +145,7 @@ def _check(comparison: Comparison) -> None:
 
 
 def _one_thread() -> None:
-    """Keep the processes from fighting over the cores."""
+    """Limit each process to one thread."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""Controls: what a success rate is worth beside drivers that do not dream.
+"""Controls: drivers that do not dream, as a baseline for success rates.
 
-`still` stays where it is, `mean_motion` repeats the task's mean recorded motion, `nearest_start`
-the recorded motion whose start view looks most like the present one. All three go through the
-same gate as a dream.
+`still` holds its pose, `mean_motion` repeats the task's mean recorded motion, `nearest_start` the
+recorded motion whose first view is closest to the current one. All three go through the same gate
+as a dream.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ class TaskMotions:
     """The recorded motions of one task.
 
     Attributes:
-        starts: start views, shrunk [N, h, w, 3], uint8.
-        motions: joints at the view's rate, the last repeated to equal length [N, T, J].
-        lengths: number of steps of each before it was lengthened [N].
+        starts: Downscaled start views [N, h, w, 3], uint8.
+        motions: Joints at the view's rate, padded with the last position [N, T, J].
+        lengths: Number of steps of each motion before padding [N].
     """
 
     starts: NDArray[np.uint8]
@@ -58,7 +58,7 @@ class TaskMotions:
 
 @dataclass(frozen=True)
 class Controls:
-    """Recorded motions of several tasks, and the world they were recorded in."""
+    """Recorded motions of several tasks, with the robot and view they were recorded with."""
 
     robot: str
     view: str
@@ -69,7 +69,7 @@ class Controls:
         """Return the motions of a task.
 
         Raises:
-            UserError: there are none.
+            UserError: There are none.
         """
         if task not in self.tasks:
             raise UserError(
@@ -85,11 +85,11 @@ def prepare(
     """Return the controls made from recorded episodes that succeeded.
 
     Args:
-        episodes: recordings at the view's rate.
-        robot: name of the robot they were recorded on.
-        view: name of the view they are tiled in.
-        dt: time between two frames, in s.
-        most: how many episodes of a task are kept, the first ones.
+        episodes: Recordings at the view's rate.
+        robot: Name of the robot they were recorded on.
+        view: Name of their view.
+        dt: Time between two frames, in s.
+        most: Maximum number of episodes per task; the first ones are kept.
     """
     tasks: dict[str, list[Episode]] = {}
     for episode in episodes:
@@ -113,7 +113,7 @@ def _motions(episodes: Sequence[Episode]) -> TaskMotions:
 
 
 def shrink(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a view made smaller by averaging blocks of pixels."""
+    """Return a view downscaled by averaging blocks of pixels."""
     height, width = view.shape[0] // _SHRINK, view.shape[1] // _SHRINK
     return cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -138,10 +138,10 @@ def save(controls: Controls, folder: Path) -> None:
 
 
 def load(folder: Path, robot: str, view: str) -> Controls:
-    """Read controls and make sure that they were recorded in this world.
+    """Read controls and check that they fit the robot and view.
 
     Raises:
-        UserError: there are none, they are of another robot or view, or a motion is not finite.
+        UserError: They are missing, of another robot or view, or not finite.
     """
     try:
         about = json.loads((folder / 'eva.json').read_text(encoding='utf-8'))
@@ -167,7 +167,7 @@ def _read(arrays, task: str) -> TaskMotions:
 
 
 def still(dt: float, horizon: int) -> Planner:
-    """Return a planner that stays where it is."""
+    """Return a planner that holds the current pose."""
 
     def plan(observation: Observation) -> Plan:
         return Plan(np.repeat(observation.joint_positions[None], horizon, axis=0), dt)
@@ -181,12 +181,12 @@ def mean_motion(motions: TaskMotions, dt: float, horizon: int) -> Planner:
 
 
 def nearest_start(motions: TaskMotions, dt: float, horizon: int) -> Planner:
-    """Return a planner that repeats the motion of the start view nearest to its first look."""
+    """Return a planner that repeats the motion whose start view is nearest to its first view."""
     return _Replay(motions.nearest, dt, horizon)
 
 
 class _Replay:
-    """Repeat one motion in chunks, each begun where the joints are."""
+    """Repeats one motion in chunks that each start at the current joints."""
 
     def __init__(self, choose, dt: float, horizon: int) -> None:
         self._choose = choose
@@ -201,6 +201,6 @@ class _Replay:
         steps = np.arange(self._done, self._done + self._horizon)
         self._done += self._horizon - 1
         path = self._motion[np.minimum(steps, len(self._motion) - 1)]
-        # What the joints are off at the start fades out within the chunk.
+        # The offset from the joints at the start is faded out within the chunk.
         fade = minimum_jerk(np.ones(1), np.zeros(1), self._horizon)
         return Plan(path + fade * (observation.joint_positions - path[0]), self._dt)

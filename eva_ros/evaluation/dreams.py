@@ -1,4 +1,4 @@
-"""How well a world model foresees: held-out dreams against what the cameras recorded."""
+"""Quality of a world model: dreams of held-out clips compared with the recordings."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,13 +31,13 @@ from eva_ros.world_model.pipeline import WorldModel
 def held_out_clips(
     model: WorldModel, episodes: Sequence, count: int, seed: int
 ) -> list[tuple[Any, Clip]]:
-    """Return `count` clips that start where resting arms begin to move, at most one a start.
+    """Return `count` clips in which resting arms start to move, at most one per start.
 
     Args:
-        model: whose rollout length and rate are used.
-        episodes: never trained on.
-        count: how many; fewer when there are not as many.
-        seed: of the choice.
+        model: World model, for its rollout length and rate.
+        episodes: Episodes that were not used in training.
+        count: Maximum number of clips.
+        seed: Random seed of the selection.
     """
     settings = ClipSettings(model.settings.frames, moving_weight=0.0, end_weight=0.0)
     found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
@@ -62,10 +62,10 @@ def judge(
     seed: int,
     steps: int | None = None,
 ) -> dict:
-    """Dream held-out clips and compare them with what was recorded.
+    """Dream held-out clips and compare them with the recordings.
 
     Returns:
-        A dict for JSON: per figure the mean and its 95 % bootstrap interval over clips.
+        A dict for JSON: mean and 95 % bootstrap interval over clips of each figure.
     """
     clips = held_out_clips(model, episodes, count, seed)
     rows = []

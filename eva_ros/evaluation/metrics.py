@@ -1,4 +1,4 @@
-"""What is measured: how well a dream foresees what happens, and whether the arms stood still."""
+"""Metrics of dreams and of motion."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,11 +9,11 @@ MOVING_THRESHOLD = 20
 
 
 def moving_pixels(frames: NDArray, first: NDArray) -> NDArray[np.bool_]:
-    """Return which pixels of each frame differ from the first frame.
+    """Return a mask of the pixels that differ from the first frame [T, H, W].
 
     Args:
-        frames: what the camera saw [T, H, W, 3], uint8.
-        first: the frame before anything moved [H, W, 3], uint8.
+        frames: Recorded frames [T, H, W, 3], uint8.
+        first: Frame before anything moved [H, W, 3], uint8.
 
     Returns:
         [T, H, W].
@@ -23,23 +23,23 @@ def moving_pixels(frames: NDArray, first: NDArray) -> NDArray[np.bool_]:
 
 
 def psnr_moving(dream: NDArray, real: NDArray, first: NDArray) -> float:
-    """Return the PSNR in dB of a dream on the pixels that really moved.
+    """Return the PSNR in dB of a dream on the pixels that moved in the recording.
 
     Dreamed motion where nothing moved does not lower it.
 
     Args:
-        dream: dreamed frames [T, H, W, 3], uint8.
-        real: what the camera saw at the same instants [T, H, W, 3], uint8.
-        first: the frame both begin with [H, W, 3], uint8.
+        dream: Dreamed frames [T, H, W, 3], uint8.
+        real: Recorded frames at the same instants [T, H, W, 3], uint8.
+        first: First frame of both [H, W, 3], uint8.
 
     Returns:
-        nan if no pixel moved.
+        The PSNR; nan if no pixel moved.
     """
     return _psnr(_squared_error(dream, real)[moving_pixels(real, first)])
 
 
 def psnr_still(real: NDArray, first: NDArray) -> float:
-    """Return psnr_moving of the forecast that nothing moves: every frame is the first."""
+    """Return psnr_moving of a prediction that repeats the first frame."""
     return psnr_moving(np.broadcast_to(first, real.shape), real, first)
 
 
@@ -55,15 +55,15 @@ def _psnr(squared_error: NDArray) -> float:
 
 
 def standing_share(positions: ArrayLike, stamps_ns: ArrayLike, rest_velocity: float) -> float:
-    """Return the share of time during which every joint stood still.
+    """Return the share of time during which all joints stood still.
 
     Args:
-        positions: measured joints [N, J].
-        stamps_ns: when each was measured [N].
-        rest_velocity: a joint slower than this stands still, in rad/s.
+        positions: Measured joints [N, J].
+        stamps_ns: Stamps of the measurements [N].
+        rest_velocity: Speed below which a joint stands still, in rad/s.
 
     Returns:
-        0 to 1; nan for fewer than two samples.
+        The share, 0 to 1; nan for fewer than two samples.
     """
     joints, seconds = np.asarray(positions, dtype=float), np.asarray(stamps_ns) * 1e-9
     steps = np.diff(seconds)

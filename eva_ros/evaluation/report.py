@@ -1,4 +1,4 @@
-"""The page that shows a run: what was seen, dreamed, decoded and done. One file, no network."""
+"""The report page of a run: one HTML file that needs no network."""
 
 from math import isfinite
 from pathlib import Path
@@ -21,7 +21,7 @@ from eva_ros.robot.motion import differences
 
 
 def write_report(run: Run, path: Path) -> None:
-    """Write a run as a page that needs nothing beside itself."""
+    """Write the report of a run."""
     path.write_text(page(run), encoding='utf-8')
 
 

@@ -1,4 +1,4 @@
-"""One run of the whole system as it was recorded, and the figures that sum it up."""
+"""A recorded run of the whole system, and its summary figures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from eva_ros.robot.spec import Robot
 # The stages of a turn, in their order.
 STAGES = ('look', 'dream', 'decode', 'check', 'move')
 
-# A joint slower than this stands still, in rad/s; sampling noise of joint states lies below.
+# Speed below which a joint stands still, in rad/s; above the noise of joint states.
 REST_VELOCITY = 0.02
 
 
@@ -23,23 +23,24 @@ class Turn:
     """One turn of look, dream, move.
 
     Attributes:
-        rollout_id: number of the dream.
-        cameras: what each camera saw then, uint8 RGB, by camera name.
-        frames: the dreamed views [T, H, W, 3], uint8; frame 0 is the observation.
-        dt: time between two of them, in s.
-        positions: joints decoded from them [T, J].
-        score: their executability, 10 is best; nan if not judged.
-        accepted: whether the gate let the chunk through.
-        reason: the gate's reason, in words, and its sentence for people.
-        clamped_steps: number of (step, joint) pairs clamped to position limits.
-        violations_before: pairs that break a limit as decoded.
-        violations_after: pairs that break a limit as sent.
-        stretch: how much slower than the dream the motion was.
-        started_ns: when the arms began to follow; None if they did not.
-        command_times_s: time of each point sent, after the start [K].
-        command: joints sent [K, J]; K is 0 if nothing was.
-        seen: views the cameras gave while each step was executed [T, H, W, 3]; None if not run.
-        seconds: wall time of each stage.
+        rollout_id: Number of the dream.
+        cameras: Camera images before the dream, uint8 RGB, by camera name.
+        frames: Dreamed views [T, H, W, 3], uint8; frame 0 is the observation.
+        dt: Time between two frames, in s.
+        positions: Joints decoded from the frames [T, J].
+        score: Executability, 10 is best; nan if not scored.
+        accepted: Whether the gate accepted the chunk.
+        reason: Reason of the gate, as in ChunkReport.
+        detail: Sentence of the gate.
+        clamped_steps: Number of (step, joint) pairs clamped to position limits.
+        violations_before: Number of pairs that break a limit as decoded.
+        violations_after: Number of pairs that break a limit as sent.
+        stretch: How much slower than dreamed the motion was.
+        started_ns: When the arms started to follow; None if they did not.
+        command_times_s: Time of each point sent, from the start [K].
+        command: Joints sent [K, J]; K is 0 if nothing was sent.
+        seen: Camera views while each step was executed [T, H, W, 3]; None if not executed.
+        seconds: Wall time of each stage.
     """
 
     rollout_id: int
@@ -64,14 +65,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class Attempted:
-    """One task that was asked for.
+    """One attempt at a task.
 
     Attributes:
-        success: what the simulated task's judge said.
-        message: how the task executor ended.
-        start_ns: when it began and ended, in ROS time.
-        stamps_ns: when the joints were measured [N].
-        joints: what they measured [N, J].
+        success: Whether the task's judge reported success.
+        message: Final message of the task executor.
+        start_ns: Start in ROS time.
+        end_ns: End in ROS time.
+        stamps_ns: Stamps of the measured joints [N].
+        joints: Measured joints [N, J].
     """
 
     task: str
@@ -87,26 +89,26 @@ class Attempted:
 
     @property
     def elapsed_s(self) -> float:
-        """Return how long it took, in s of the ROS clock."""
+        """Return the duration in s of ROS time."""
         return (self.end_ns - self.start_ns) * 1e-9
 
     @property
     def standing(self) -> float:
-        """Return the share of the time during which every joint stood still."""
+        """Return the share of time during which all joints stood still."""
         return standing_share(self.joints, self.stamps_ns, REST_VELOCITY)
 
     @property
     def score(self) -> float:
-        """Return the mean executability of the decoded chunks; nan if none was judged."""
+        """Return the mean executability of the decoded chunks; nan if none was scored."""
         return mean_known(turn.score for turn in self.turns)
 
     @property
     def accepted(self) -> int:
-        """Return how many chunks the gate accepted."""
+        """Return the number of chunks that the gate accepted."""
         return sum(turn.accepted for turn in self.turns)
 
     def violations(self) -> tuple[int, int]:
-        """Return limit violations of all chunks: as decoded, and as sent."""
+        """Return the limit violations of all chunks, as decoded and as sent."""
         before = sum(turn.violations_before for turn in self.turns)
         return before, sum(turn.violations_after for turn in self.turns)
 
@@ -116,9 +118,10 @@ class Alignment:
     """The same scene dreamed before and after alignment, each dream with the same seed.
 
     Attributes:
-        instruction: what both were told.
-        before: frames, decoded joints and executability score of the unaligned model.
-        after: the same of the aligned model.
+        instruction: Instruction of both dreams.
+        dt: Time between two frames, in s.
+        before: Dream of the unaligned model.
+        after: Dream of the aligned model.
     """
 
     instruction: str
@@ -141,10 +144,10 @@ class Run:
     """A whole run.
 
     Attributes:
-        title: what it was.
-        started: when, as text.
-        checkpoints: name of each model used.
-        facts: anything else worth a line, by its name.
+        title: Title of the report.
+        started: Date and time, as text.
+        checkpoints: Checkpoint of each model, by its role.
+        facts: Further lines for the report, by name.
     """
 
     title: str
@@ -157,7 +160,7 @@ class Run:
     alignment: Alignment | None = None
 
     def stage_seconds(self, stage: str) -> NDArray[np.float64]:
-        """Return the wall time of a stage in every turn that had it."""
+        """Return the wall time of a stage in each turn that has it."""
         turns = [turn for attempt in self.attempts for turn in attempt.turns]
         return np.array([turn.seconds[stage] for turn in turns if stage in turn.seconds])
 
@@ -176,5 +179,5 @@ def median_and_p95(seconds: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def shown(value: float, form: str) -> str:
-    """Return a figure as text; a dash for nan, which says that there is nothing to measure."""
+    """Return a figure as text; a dash for nan (nothing was measured)."""
     return form.format(value) if np.isfinite(value) else '–'

@@ -1,4 +1,4 @@
-"""What the bag of a run holds, sorted by what it is for."""
+"""The contents of a run's bag, sorted by purpose."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -20,7 +20,7 @@ from eva_ros.robot.spec import Robot
 
 @dataclass(frozen=True)
 class Logged:
-    """A message and when it was heard, in ns of this machine's clock."""
+    """A message and its reception time, in ns of this machine's clock."""
 
     logged_ns: int
     message: Any
@@ -41,7 +41,7 @@ class Series:
 
 @dataclass
 class RunTopics:
-    """Cameras and commands by name, the hops of the data's way by rollout."""
+    """Images and commands by name; rollouts, chunks and reports by rollout number."""
 
     cameras: dict[str, Series] = field(default_factory=lambda: defaultdict(Series))
     joints: Series = field(default_factory=Series)
@@ -52,7 +52,7 @@ class RunTopics:
 
 
 def read_topics(bag: Path, robot: Robot) -> RunTopics:
-    """Return what a bag holds of a robot's topics."""
+    """Return the messages of a bag on a robot's topics."""
     cameras = {f'/{camera.topic}': camera.name for camera in robot.cameras.values()}
     arms = {f'/{arm.controller.topic}': arm.name for arm in robot.arms.values()}
     by_rollout = {'/rollout': 'rollouts', '/chunk': 'chunks', '/chunk_report': 'reports'}
@@ -72,7 +72,7 @@ def read_topics(bag: Path, robot: Robot) -> RunTopics:
 
 
 def _messages(bag: Path, wanted: set[str]) -> Iterator[tuple[str, int, Any]]:
-    """Yield topic, this machine's time and message, in the order in which they were heard."""
+    """Yield topic, reception time and message, in the order of reception."""
     try:
         files = sorted(bag.glob('*.mcap'))
         if len(files) != 1:

@@ -1,4 +1,4 @@
-"""Read a recorded run: the bag of its topics, and run.json, which says what was asked for."""
+"""Read a recorded run: the bag of its topics, and run.json with the requested tasks."""
 
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def read_run(folder: Path) -> Run:
     """Return the run that was recorded in a folder.
 
     Raises:
-        UserError: the folder holds no run.
+        UserError: The folder holds no run.
     """
     try:
         about = json.loads((folder / RUN_FILE).read_text(encoding='utf-8'))
@@ -105,7 +105,7 @@ def _turn(
     seen = None
     if started_ns is not None:
         instants = started_ns + np.round(np.arange(len(frames)) * dt * stretch * 1e9).astype(int)
-        # What comes after the attempt's end is the next scene.
+        # Images after the end of the attempt show the next scene.
         seen = _seen(topics, view, np.minimum(instants, end_ns))
     return Turn(
         rollout_id=number,
@@ -144,10 +144,10 @@ def _seconds(
     """Return the wall time of each stage, from when the messages were written.
 
     Args:
-        rollout: of the turn.
-        chunk: of the turn.
-        report: of the turn; None if there was none.
-        wall_ns: when the arms became free for this turn, and when the attempt ended.
+        rollout: Rollout of the turn.
+        chunk: Chunk of the turn.
+        report: Report on the chunk; None if there is none.
+        wall_ns: Wall times at which the arms became free for this turn and the attempt ended.
     """
     free_ns, end_ns = wall_ns
     dream = rollout.message.duration_s
@@ -167,7 +167,7 @@ def _seconds(
 def _command(
     topics: RunTopics, robot: Robot, chunk: Logged, report: Logged | None
 ) -> tuple[NDArray, NDArray, int | None]:
-    """Return times [K] and joints [K, J] sent for a chunk, and when they began."""
+    """Return times [K] and joints [K, J] sent for a chunk, and their start."""
     nothing = np.zeros(0), np.zeros((0, len(robot.joint_names))), None
     if report is None or not report.message.sent:
         return nothing
@@ -205,7 +205,7 @@ def _pixels(image: Any) -> NDArray[np.uint8]:
 
 
 def _images(topics: RunTopics, stamp_ns: int) -> dict[str, NDArray[np.uint8]]:
-    """Return what each camera saw last, at an instant."""
+    """Return the newest image of each camera at an instant."""
     found = {name: series.as_of(stamp_ns) for name, series in topics.cameras.items()}
     return {
         name: decode_compressed(bytes(message.data), message.format)

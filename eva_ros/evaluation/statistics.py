@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals for success rates, means and paired differences."""
+"""Confidence intervals of success rates, means and paired differences."""
 
 from collections.abc import Sequence
 
@@ -16,12 +16,12 @@ RESAMPLES = 10_000
 def wilson_interval(successes: int, trials: int) -> Interval:
     """Return the 95 % Wilson score interval of a success rate.
 
-    Wilson (1927); unlike the normal approximation it stays within 0 and 1 and is honest for few
+    Wilson (1927); unlike the normal approximation it stays within 0 and 1 and is valid for few
     trials and for rates of 0 and 1.
 
     Args:
         successes: Number of successes, 0 to trials.
-        trials: Number of independent attempts; with none, anything is possible: (0, 1).
+        trials: Number of independent attempts; with none, the interval is (0, 1).
     """
     if not 0 <= successes <= trials:
         raise ValueError(f'{successes} successes in {trials} trials cannot be')
@@ -35,11 +35,11 @@ def bootstrap_interval(values: ArrayLike, seed: int) -> Interval:
     """Return the 95 % percentile bootstrap interval of a mean.
 
     Args:
-        values: one figure per independent thing (clip, scene, episode) [N]; nan is left out.
-        seed: of the resampling, so that the same figures give the same interval.
+        values: One value per independent sample (clip, scene, episode) [N]; nan is left out.
+        seed: Random seed of the resampling.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: There is no value.
     """
     kept = np.asarray(values, dtype=float).ravel()
     kept = kept[~np.isnan(kept)]
@@ -65,9 +65,9 @@ def paired_difference(
     """Return the mean of ours - theirs over the same scenes, and its bootstrap interval.
 
     Args:
-        ours: one figure per scene [N].
-        theirs: the figure of the same scene, in the same order [N].
-        seed: of the resampling.
+        ours: One value per scene [N].
+        theirs: Values of the same scenes, in the same order [N].
+        seed: Random seed of the resampling.
     """
     first, second = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
     if first.shape != second.shape:

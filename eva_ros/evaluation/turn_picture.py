@@ -1,4 +1,4 @@
-"""One turn of a run as a picture: observation, dream, what the cameras later saw, joints."""
+"""One turn of a run as a picture: observation, dream, camera views during execution, joints."""
 
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ _DREAM, _SENT, _REAL, _LIMIT = '#7a4fe0', '#12a3a8', '#16181d', '#d92f4b'
 
 
 def draw(run: Run, path: Path) -> None:
-    """Draw the run's most telling turn: of a task that was done, the one that moved most.
+    """Draw the turn that moved most, of a successful task if there is one.
 
     Raises:
-        UserError: the arms never followed a dream.
+        UserError: The arms never followed a dream.
     """
     attempt, turn = _most_telling(run)
     figure = Figure(figsize=(12.6, 6.6), dpi=110, layout='constrained')

@@ -1,4 +1,4 @@
-"""What can drive the arms in a comparison, by name: the models, and controls that do not dream."""
+"""Variants of a comparison, by name: the models, and controls that do not dream."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from eva_ros.world_model.pipeline import WorldModel
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one attempt is told: the task (for controls), the instruction, a seed for dreams."""
+    """Inputs of one attempt: task (for controls), instruction, and seed of its dreams."""
 
     task: str
     instruction: str
@@ -32,7 +32,7 @@ class World:
     """What the variants are made from; the models are loaded when first asked for.
 
     Attributes:
-        models: folder of the checkpoints: idm, world_model, aligned, controls.
+        models: Folder of the checkpoints: idm, world_model, aligned, controls.
     """
 
     robot: Robot
@@ -68,10 +68,10 @@ Driver = Callable[[Attempt], Planner]
 
 
 def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Driver:
-    """Return the driver that dreams what comes next and decodes the joints from it.
+    """Return the driver that dreams and decodes the joints from the dream.
 
-    The first dream of an attempt has the attempt's seed, each further one adds 1, as the action
-    ExecuteTask says.
+    The first dream of an attempt has the attempt's seed, and each further one adds 1, as in the
+    action ExecuteTask.
     """
 
     def begin(attempt: Attempt) -> Planner:
@@ -128,7 +128,7 @@ def load_driver(name: str, world: World) -> Driver:
     """Return the driver of a variant, its models loaded.
 
     Raises:
-        UserError: no such variant, or a checkpoint it needs is missing or of another world.
+        UserError: The variant is unknown, or a checkpoint is missing or incompatible.
     """
     if name not in VARIANTS:
         raise UserError(f'There is no variant {name} (there are: {", ".join(VARIANTS)}).')

@@ -1,13 +1,13 @@
-"""ros2_control's joint_trajectory_controller as ROS 2 Jazzy has it, in Python.
+"""Python model of ros2_control's joint_trajectory_controller as in ROS 2 Jazzy.
 
-What it takes from Jazzy: when a trajectory is accepted the old one is forgotten at once; the
-controller goes from where it is straight to the first point, which is due at stamp +
-time_from_start, even if the stamp lies in the future; stamp 0 means now; points whose time is
-past are skipped; the spline between two points follows from what both give; at the end it holds
-the last point. Like the original it checks neither for NaN nor for limits.
+As in Jazzy, an accepted trajectory replaces the old one at once; the controller moves from its
+current state straight to the first point, which is due at stamp + time_from_start, even if the
+stamp lies in the future; stamp 0 means now; points in the past are skipped; the order of the
+spline between two points depends on what both specify; at the end it holds the last point. Like
+the original it checks neither NaN nor limits.
 
-`splice=True` is what comes after Kilted (`allow_trajectory_replacement` of rolling): the old
-trajectory goes on until the new one's stamp, and the new one begins from there.
+`splice=True` is the behaviour after Kilted (`allow_trajectory_replacement` of rolling): the old
+trajectory continues until the new one's stamp, and the new one starts from there.
 """
 
 from bisect import bisect_right
@@ -29,15 +29,15 @@ _LONG_AGO_NS = -(2**62)
 
 @dataclass(frozen=True, eq=False)
 class TrajectoryCommand:
-    """A trajectory as it arrives on the topic; units are the controller's.
+    """A trajectory message, in units of the controller.
 
     Attributes:
-        stamp_ns: when time_from_start begins; 0 means at receipt.
-        joint_names: names [J], any order.
-        time_from_start: when each point is due, in s [K].
-        positions: [K, J].
-        velocities: [K, J], or None. A row may be empty where a point gives none.
-        accelerations: likewise.
+        stamp_ns: Time at which time_from_start begins; 0 means on receipt.
+        joint_names: Joint names [J], in any order.
+        time_from_start: Due time of each point, in s [K].
+        positions: Positions [K, J].
+        velocities: Velocities [K, J], or None; rows of points without velocities are empty.
+        accelerations: Accelerations, likewise.
     """
 
     stamp_ns: int
@@ -106,15 +106,15 @@ class _Plan:
 class TrajectoryController:
     """The controller of one arm.
 
-    Call sample() once in every control period: a new trajectory begins at the motion that was
-    last sampled, as the real controller's begins at its last command. Times agree with the real
-    controller's to within one period: it samples one period ahead, for the next cycle.
+    Call sample() once per control period: a new trajectory starts from the last sample, as the
+    real controller starts from its last command. Times agree with the real controller to within
+    one period, because it samples one period ahead.
 
     Args:
-        joints: the controller's joints.
-        position: where it holds before the first trajectory [J].
-        splice: keep the old trajectory until the new one's stamp.
-        allow_nonzero_velocity_at_trajectory_end: accept a last point that moves.
+        joints: Joints of the controller.
+        position: Position before the first trajectory [J].
+        splice: Whether to keep the old trajectory until the new one's stamp.
+        allow_nonzero_velocity_at_trajectory_end: Whether to accept a last point that moves.
     """
 
     joints: Sequence[str]
@@ -130,14 +130,14 @@ class TrajectoryController:
         self._sampled_ns = _LONG_AGO_NS
 
     def accept(self, trajectory: TrajectoryCommand, now_ns: int) -> str | None:
-        """Take a trajectory, or say why not; what runs goes on if it is refused.
+        """Accept a trajectory, or return why not; a refused one does not stop the current one.
 
         Args:
-            trajectory: as received.
-            now_ns: time of receipt.
+            trajectory: Received trajectory.
+            now_ns: Time of receipt.
 
         Returns:
-            None if accepted, otherwise the reason as a sentence.
+            None if accepted, otherwise the reason.
         """
         reason = self._rejection(trajectory, now_ns)
         if reason is not None:
@@ -156,7 +156,7 @@ class TrajectoryController:
         return None
 
     def sample(self, now_ns: int) -> Array:
-        """Return the commanded positions [J] at a time that never runs backwards."""
+        """Return the commanded positions [J]; times must not decrease."""
         while len(self._plans) > 1 and self._plans[1].begin_ns <= now_ns:
             self._plans.pop(0)
         self._sampled_ns = now_ns
@@ -167,7 +167,7 @@ class TrajectoryController:
         return self._plan_at(self._sampled_ns).motion(self._sampled_ns)
 
     def is_moving(self, now_ns: int) -> bool:
-        """Return whether a point of a trajectory is still to come."""
+        """Return whether a trajectory has points left."""
         return now_ns < self._plans[-1].due_ns[-1]
 
     def _plan_at(self, now_ns: int) -> _Plan:

@@ -1,7 +1,7 @@
-"""Scripted experts: smooth paths that do a task, with the pauses people make.
+"""Scripted experts: smooth paths that do a task, with human-like pauses.
 
-An expert knows the scene. It plans stretches of motion between rests; recordings keep what the
-cameras and joints saw, not the plan.
+An expert knows the scene. It plans segments of motion between rests; recordings hold the camera
+images and measured joints, not the plan.
 """
 
 from dataclasses import dataclass
@@ -32,16 +32,16 @@ _MEETING = np.array([0.0, 0.5, 0.28])
 
 @dataclass(frozen=True)
 class ExpertSettings:
-    """How an expert behaves.
+    """Settings of an expert.
 
     Attributes:
-        speed_rad_s: mean speed of the joint that moves farthest.
-        pause_chance: chance of a pause in the middle of a long stretch.
-        pause_s: shortest and longest pause.
-        hold_s: how long it rests at the end.
-        astray_chance: chance that the episode starts with the working arm at a wrong place near
-            the cube instead of at home, as after a bad dream.
-        astray_m: half the size of the box of wrong places.
+        speed_rad_s: Mean speed of the joint that moves farthest.
+        pause_chance: Probability of a pause in the middle of a long segment.
+        pause_s: Shortest and longest pause.
+        hold_s: Rest at the end.
+        astray_chance: Probability that the working arm starts at a wrong position near the cube
+            instead of at home, as after a bad dream.
+        astray_m: Half the size of the box of wrong positions.
     """
 
     speed_rad_s: float = 0.9
@@ -54,12 +54,12 @@ class ExpertSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an expert will do in an episode.
+    """Plan of an expert for an episode.
 
     Attributes:
-        scene: where it starts.
-        instruction: one of the task's training phrasings.
-        stretches: what it commands, see expert_stretches.
+        scene: Start of the episode.
+        instruction: One of the task's training phrasings.
+        stretches: Commanded paths, see expert_stretches.
     """
 
     scene: Scene
@@ -68,7 +68,7 @@ class Plan:
 
 
 def plan_episode(task: Task, rng: np.random.Generator, settings: ExpertSettings) -> Plan:
-    """Draw a scene and an instruction, and plan how the expert does the task."""
+    """Sample a scene and an instruction, and plan the expert's motion."""
     scene = draw_scene(task, int(rng.integers(2**31)))
     if task.kind in ('reach', 'lift') and rng.random() < settings.astray_chance:
         scene = astray(task, scene, rng, settings)
@@ -79,10 +79,10 @@ def plan_episode(task: Task, rng: np.random.Generator, settings: ExpertSettings)
 
 
 def exploration(scene: Scene, rng: np.random.Generator, settings: ExpertSettings) -> list[NDArray]:
-    """Return stretches [N, 14] in which one arm after the other goes to places drawn at random.
+    """Return segments [N, 14] in which the arms in turn move to random positions.
 
-    Half of them lie low above the table, where tasks are done and where an arm that missed its
-    cube ends up; the cube is nothing but an obstacle.
+    Half of the positions lie low above the table, where tasks are done and where an arm ends up
+    that missed its cube; the cube is only an obstacle.
     """
     stretches: list[NDArray] = []
     joints = scene.joints
@@ -111,9 +111,9 @@ def exploration(scene: Scene, rng: np.random.Generator, settings: ExpertSettings
 def expert_stretches(
     task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertSettings
 ) -> list[NDArray]:
-    """Return what the expert commands: paths [N, 14] of 50 Hz, each from rest to rest.
+    """Return the expert's commands: paths [N, 14] at 50 Hz, each from rest to rest.
 
-    The first row of a stretch is where the one before ended.
+    Each segment starts where the previous one ends.
     """
     plan = {'reach': _reach, 'lift': _lift, 'transfer': _transfer}[task.kind]
     stretches: list[NDArray] = []
@@ -130,7 +130,7 @@ def expert_stretches(
 
 
 def astray(task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertSettings) -> Scene:
-    """Return the scene with the working arm near the cube, but at a wrong place."""
+    """Return the scene with the working arm at a wrong position near the cube."""
     size = np.asarray(settings.astray_m)
     offset = rng.uniform(-size, size) + [0, 0, size[2] + 0.02]
     arm = inverse_kinematics(task.side, scene.cube + offset, PITCH + 0.1 * rng.normal())
@@ -175,7 +175,7 @@ def _transfer(side: str, scene: Scene):
 
 
 def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -> NDArray:
-    """Return a smooth path from rest to rest, which passes near `via` without stopping."""
+    """Return a smooth path from rest to rest that passes near `via` without stopping."""
     middle = goal if via is None else via
     ways = (middle - start, goal - middle)
     farthest = sum(
@@ -194,7 +194,7 @@ def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -
 def _with_pause(
     path: NDArray, rng: np.random.Generator, settings: ExpertSettings
 ) -> list[NDArray]:
-    """Return the path, or in two stretches with a pause between."""
+    """Return the path, or two segments with a pause between them."""
     if len(path) < 45 or rng.random() >= settings.pause_chance:
         return [path]
     place = rng.uniform(0.3, 0.75)

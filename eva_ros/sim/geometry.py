@@ -1,7 +1,7 @@
-"""Closed-form inverse kinematics of a ViperX with its forearm roll and wrist rotation given.
+"""Closed-form inverse kinematics of a ViperX for given forearm roll and wrist rotation.
 
-With the forearm not rolled, shoulder, elbow and wrist form a planar arm: one solution with the
-elbow up, which changes smoothly with the target.
+Without forearm roll, shoulder, elbow and wrist form a planar arm with one elbow-up solution,
+which is continuous in the target.
 """
 
 import numpy as np
@@ -21,13 +21,13 @@ def inverse_kinematics(side: str, target: ArrayLike, pitch: float, rotate: float
     """Return the six joints that put an arm's fingertips at a point.
 
     Args:
-        side: left or right.
-        target: the fingertips' midpoint in the world [3], m.
-        pitch: how far the hand points down from level, rad.
-        rotate: wrist rotation, rad.
+        side: Arm, left or right.
+        target: Midpoint of the fingertips in the world [3], m.
+        pitch: Downward pitch of the hand, rad.
+        rotate: Wrist rotation, rad.
 
     Raises:
-        ValueError: the point is out of reach.
+        ValueError: The point is out of reach.
     """
     place = np.asarray(target, float)
     offset = (place - _BASES[side]) * _FACING[side]

@@ -1,7 +1,7 @@
-"""The simulated robot as a robot: pictures and joint states out, joint trajectories in.
+"""The interface of the simulated robot: images and joint states out, joint trajectories in.
 
-The node `sim_robot`, the closed loop and the recorder all drive this class, so that what is
-recorded, measured and shown in the demo is one and the same thing.
+The node `sim_robot`, the closed loop and the recorder all use this class, so that recordings,
+measurements and the demo agree.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ JPEG_QUALITY = 90
 
 @dataclass(frozen=True)
 class CameraImage:
-    """A picture as a camera driver publishes it: JPEG bytes."""
+    """An image as published by a camera driver: JPEG bytes."""
 
     stamp_ns: int
     camera: str
@@ -43,7 +43,7 @@ class CameraImage:
 
 @dataclass(frozen=True)
 class JointState:
-    """Measured joints in the controllers' names and units [14]."""
+    """Measured joints with the controllers' names and units [14]."""
 
     stamp_ns: int
     names: tuple[str, ...]
@@ -55,15 +55,15 @@ class SimRobot:
     """A simulated ALOHA that executes trajectories as ros2_control does.
 
     Attributes:
-        cameras_on: whether pictures are taken; may be set between two calls of advance().
-        task: name of the task that is judged.
+        cameras_on: Whether images are rendered; may be set between calls of advance().
+        task: Name of the task that is judged.
 
     Args:
-        task: name of the task whose scene is drawn.
-        seed: of the scene.
-        height: of the pictures, pixels.
-        width: of the pictures, pixels.
-        splice: trajectory replacement as in rolling instead of Jazzy.
+        task: Name of the task whose scene is sampled.
+        seed: Random seed of the scene.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        splice: Whether trajectories are replaced as in rolling instead of Jazzy.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SimRobot:
         width: int = IMAGE_SIZE[1],
         splice: bool = False,
     ):
-        """Draw the scene; the clock starts at one second."""
+        """Sample the scene; the clock starts at one second."""
         self._size = (height, width)
         self._splice = splice
         self._robot = load_robot(SIM_ROBOT)
@@ -86,21 +86,21 @@ class SimRobot:
 
     @property
     def time_ns(self) -> int:
-        """Return the simulated time; a reset does not set it back."""
+        """Return the simulated time, which continues across resets."""
         return self._base_ns + self._world.time_ns
 
     @property
     def world(self) -> AlohaWorld:
-        """Return the world, for experts, judges and pictures; nothing online may look."""
+        """Return the world, for experts, judges and images only (privileged)."""
         return self._world
 
     def reset(self, task: str, seed: int, scene: Scene | None = None) -> None:
-        """Start an episode: arms and cube are put where the scene says.
+        """Start an episode with arms and cube at their start positions.
 
         Args:
-            task: name of the task that is judged.
-            seed: of the scene.
-            scene: use this one instead of drawing it.
+            task: Name of the task that is judged.
+            seed: Random seed of the scene.
+            scene: Scene to use instead of sampling one.
         """
         chosen = find_task(task)
         self.task = task
@@ -119,7 +119,7 @@ class SimRobot:
 
     @property
     def scene(self) -> Scene:
-        """Return where the episode started (privileged)."""
+        """Return the scene at the start of the episode (privileged)."""
         return self._scene
 
     def success(self) -> bool:
@@ -127,20 +127,20 @@ class SimRobot:
         return self._judge.success
 
     def in_time(self) -> bool:
-        """Return whether the task was done within the time that tasks allow."""
+        """Return whether the task was done within its time limit."""
         done_ns = self._judge.done_ns
         return done_ns is not None and done_ns <= TIME_LIMIT_S * 1e9
 
     def restart_clock(self) -> None:
-        """Set the clock back to one second; for a recorder that begins another bag."""
+        """Reset the clock to one second, for a recorder that starts a new bag."""
         self._base_ns = FIRST_NS - self._world.time_ns
 
     def send(self, arm: str, command: TrajectoryCommand) -> str | None:
-        """Give an arm's controller a trajectory; returns why it was rejected, or None."""
+        """Send a trajectory to an arm's controller; return why it was rejected, or None."""
         return self._controllers[arm].accept(command, self.time_ns)
 
     def commanded(self) -> NDArray[np.float64]:
-        """Return what the controllers ask of the actuators now [14], in the robot's order."""
+        """Return the current commands to the actuators [14], in the robot's order."""
         parts = []
         for arm in SIDES:
             values = self._controllers[arm].sample(self.time_ns)
@@ -148,9 +148,9 @@ class SimRobot:
         return np.concatenate(parts)
 
     def advance(self, duration_s: float) -> list[CameraImage | JointState]:
-        """Let time pass and return what the robot published meanwhile, in order of stamps.
+        """Advance time and return what the robot published meanwhile, in order of stamps.
 
-        Time passes in control periods of 10 ms; a shorter rest is rounded up.
+        Time advances in control periods of 10 ms; a shorter remainder is rounded up.
         """
         events: list[CameraImage | JointState] = []
         for _ in range(max(1, int(np.ceil(duration_s * 1e9 / CONTROL_NS - 1e-6)))):

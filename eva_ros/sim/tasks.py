@@ -1,4 +1,4 @@
-"""The tasks: what is asked in which words, where things start, and when it is done."""
+"""The tasks: instructions, start scenes and success criteria."""
 
 from dataclasses import dataclass
 
@@ -72,11 +72,11 @@ class Task:
     """A task of the simulator.
 
     Attributes:
-        name: e.g. reach_left.
-        kind: reach, lift, transfer or explore.
-        side: the arm that is asked for.
-        training_phrasings: instructions that occur in recordings.
-        held_out_phrasings: instructions for evaluation only.
+        name: Name, e.g. reach_left.
+        kind: Kind of task: reach, lift, transfer or explore.
+        side: Arm that does the task.
+        training_phrasings: Instructions used in recordings.
+        held_out_phrasings: Instructions for evaluation only.
     """
 
     name: str
@@ -105,7 +105,7 @@ TASKS: dict[str, Task] = {
     'transfer_cube': Task('transfer_cube', 'transfer', 'right', _TRANSFER, _TRANSFER_HELD_OUT),
 }
 
-# Nothing is asked for: the arms go wherever they can, so that the IDM sees them everywhere.
+# No instruction: the arms move everywhere within reach, to train the IDM on all poses.
 EXPLORE = Task('explore', 'explore', '', ('',), ())
 
 
@@ -113,7 +113,7 @@ def find_task(name: str) -> Task:
     """Return a task by name.
 
     Raises:
-        UserError: there is no such task; the sentence lists them.
+        UserError: There is no such task; the message lists them.
     """
     if name == EXPLORE.name:
         return EXPLORE
@@ -124,16 +124,16 @@ def find_task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Scene:
-    """Where an episode starts: joints [14] and the cube's centre [3]."""
+    """Start of an episode: joints [14] and the cube's centre [3]."""
 
     joints: NDArray[np.float64]
     cube: NDArray[np.float64]
 
 
 def draw_scene(task: Task, seed: int) -> Scene:
-    """Draw a start; reaches and lifts share one distribution, whatever the task and side.
+    """Sample a scene; reaches and lifts share one distribution for all tasks and sides.
 
-    The cube of transfer_cube lies where gym-aloha puts it.
+    The cube of transfer_cube is placed as in gym-aloha.
     """
     rng = np.random.default_rng((seed, 20))
     low, high = (
@@ -147,10 +147,10 @@ def draw_scene(task: Task, seed: int) -> Scene:
 
 
 class Judge:
-    """Watches the world and says when a task is done; the only reader of privileged state.
+    """Detects when a task is done; the only reader of privileged state.
 
     Attributes:
-        done_ns: the world's time when the task was done first, or None.
+        done_ns: World time at which the task was first done, or None.
     """
 
     def __init__(self, task: Task):
@@ -165,7 +165,7 @@ class Judge:
         return self.done_ns is not None
 
     def watch(self, world: AlohaWorld) -> None:
-        """Look at the world once; call it every few milliseconds."""
+        """Check the world once; call this every few milliseconds."""
         held_s = {'reach': REACH_S, 'lift': LIFT_S}.get(self._task.kind, 0.0)
         if not self._holds(world):
             self._since_ns = None

@@ -1,4 +1,4 @@
-"""The simulated two-arm robot: MuJoCo with the assets of gym-aloha, positions in, pictures out."""
+"""The simulated two-arm robot: MuJoCo with the assets of gym-aloha, positions in, images out."""
 
 import atexit
 import os
@@ -65,7 +65,7 @@ class AlohaWorld:
         return self._steps * STEP_NS
 
     def reset(self, joints: ArrayLike, cube: ArrayLike) -> None:
-        """Put the arms [14] and the cube's centre [3] in place and let them settle."""
+        """Place the arms [14] and the cube's centre [3] and let them settle."""
         data = self.data
         self._mujoco.mj_resetData(self.model, data)
         raw = _to_model(np.asarray(joints, float))
@@ -121,10 +121,10 @@ class AlohaWorld:
         return found
 
     def render(self, camera: str) -> NDArray[np.uint8]:
-        """Return what a camera sees now [height, width, 3], RGB.
+        """Return the current image of a camera [height, width, 3], RGB.
 
         Raises:
-            UserError: there is no OpenGL library to render with.
+            UserError: There is no OpenGL library to render with.
         """
         if self._renderer is None:
             self._renderer = self._make_renderer()
@@ -162,7 +162,7 @@ def _import_mujoco() -> ModuleType:
 
 
 def _use_egl() -> None:
-    """Choose EGL even where mujoco was imported before MUJOCO_GL was set here."""
+    """Select EGL even if mujoco was imported before MUJOCO_GL was set here."""
     if os.environ['MUJOCO_GL'] == 'egl':
         from mujoco.egl import GLContext
         from mujoco.rendering.classic import gl_context
