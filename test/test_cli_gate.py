@@ -84,10 +84,10 @@ def test_arms_that_are_elsewhere(ask):
         (ROBOT.home[:13], None, 'holds 13 positions: one is needed for each of the 14 joints'),
         (np.zeros(0), None, 'holds 0 positions'),
         (np.stack([ROBOT.home] * 2), None, 'holds 28 positions'),
-        (np.where(np.arange(14) == 2, np.nan, ROBOT.home), None, 'of left_elbow is no number.'),
+        (np.where(np.arange(14) == 2, np.nan, ROBOT.home), None, 'of left_elbow is not finite.'),
         (np.where(np.arange(14) == 2, np.inf, ROBOT.home), ROBOT.joint_names[::-1],
-         'of right_wrist_angle is no number.'),
-        (ROBOT.home, ['x', *ROBOT.joint_names[1:]], 'does not give each joint once: left_waist'),
+         'of right_wrist_angle is not finite.'),
+        (ROBOT.home, ['x', *ROBOT.joint_names[1:]], 'must name each joint once: left_waist'),
     ],
 )  # fmt: skip
 def test_joints_now_that_are_not_the_robots_are_said_of_their_file(ask, measured, names, words):

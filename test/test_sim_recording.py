@@ -115,7 +115,7 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, capsys):
     capsys.readouterr()
     assert main([*arguments, '2']) == 0
     captured = capsys.readouterr()
-    assert captured.err.startswith('1 of 2 are there already')
+    assert captured.err.startswith('1 of 2 already exist')
     assert captured.out == ''
     assert first.stat().st_mtime_ns == before
     assert sorted(p.name for p in tmp_path.iterdir()) == [

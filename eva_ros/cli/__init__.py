@@ -1,1 +1,1 @@
-"""The `eva` command, a file a sub-command."""
+"""The `eva` command, one module per sub-command."""

@@ -1,4 +1,4 @@
-"""`eva align`: raise the executability of a world model's dreams, offline, from recordings."""
+"""`eva align`: align a world model offline for higher executability of its dreams."""
 
 import argparse
 from dataclasses import replace
@@ -9,16 +9,16 @@ from typing import Any
 
 from eva_ros.cli import arguments
 
-HELP = 'align a world model by the executability of its dreams, or judge an alignment'
+HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eva align` and of its sub-command evaluate."""
     _add_models(parser, required=False)
     parser.add_argument('--out', type=arguments.new_folder, metavar='LORA',
-                        help='folder of the adapter; one begun there is resumed')  # fmt: skip
+                        help='folder of the adapter; an unfinished run is resumed')  # fmt: skip
     parser.add_argument('--algorithm', choices=['direct', 'grpo'], default='direct',
-                        help='gradient of the reward, or Flow-GRPO (%(default)s)')  # fmt: skip
+                        help='direct: gradient of the reward; grpo: Flow-GRPO (%(default)s)')  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
     budget.add_argument(
@@ -26,15 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--seed', type=arguments.seed, default=0, help='(%(default)s)')
     for name, kind, text in (
-        ('dreams', arguments.count, 'direct: of an iteration'),
-        ('gradient-steps', arguments.count, 'direct: last denoising steps with the gradient'),
-        ('groups', arguments.count, 'grpo: initial views of an iteration'),
-        ('group-size', arguments.count, 'grpo: dreams of each'),
-        ('kl-weight', arguments.zero_or_more, 'grpo: of the divergence from the unaligned model'),
+        ('dreams', arguments.count, 'direct: dreams per iteration'),
+        ('gradient-steps', arguments.count, 'direct: last denoising steps that get a gradient'),
+        ('groups', arguments.count, 'grpo: initial views per iteration'),
+        ('group-size', arguments.count, 'grpo: dreams per initial view'),
+        ('kl-weight', arguments.zero_or_more, 'grpo: weight of the KL divergence'),
         ('dream-steps', arguments.count, "denoising steps of a dream (the checkpoint's)"),
-        ('learning-rate', arguments.above_zero, "AdamW's"),
-        ('data-weight', arguments.zero_or_more, 'of the supervised loss on recorded clips'),
-        ('floor-share', arguments.zero_or_more, 'part of the recorded motion a dream must have'),
+        ('learning-rate', arguments.above_zero, 'learning rate of AdamW'),
+        ('data-weight', arguments.zero_or_more, 'weight of the supervised loss on recorded clips'),
+        (
+            'floor-share',
+            arguments.zero_or_more,
+            'fraction of the recorded motion that is required',
+        ),
     ):
         parser.add_argument(f'--{name}', type=kind, help=text, metavar='X')
     parser.set_defaults(action=_align)
@@ -52,18 +56,18 @@ def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
     parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
-                        help='of the episodes, never trained on (%(default)s)')  # fmt: skip
+                        help='share of the episodes to hold out (%(default)s)')  # fmt: skip
     parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
-                        help='which episodes are held out (%(default)s)')  # fmt: skip
+                        help='seed that selects the held-out episodes (%(default)s)')  # fmt: skip
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     _add_models(parser, required=True)
-    parser.add_argument('--lora', type=Path, required=True, help='the adapter')
+    parser.add_argument('--lora', type=Path, required=True, help='folder of the adapter')
     parser.add_argument('--second-idm', type=Path, metavar='CKPT',
-                        help='judge with this one too, which the alignment never saw')  # fmt: skip
+                        help='also evaluate with a second IDM, not used in alignment')  # fmt: skip
     parser.add_argument('--views', type=arguments.count, default=64, metavar='N',
-                        help='held-out initial views (%(default)s)')  # fmt: skip
+                        help='number of held-out initial views (%(default)s)')  # fmt: skip
     parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
     parser.add_argument('--seed', type=arguments.seed, default=100, help='of dreams and intervals '
                         '(%(default)s)')  # fmt: skip
@@ -72,7 +76,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what was asked for."""
+    """Run the chosen action."""
     return args.action(args)
 
 
@@ -102,7 +106,7 @@ def _align(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    """Return the settings of the algorithm that was chosen."""
+    """Return the settings of the chosen algorithm."""
     from eva_ros.alignment.settings import AlignSettings
     from eva_ros.alignment.settings import DirectSettings
     from eva_ros.alignment.settings import GrpoSettings
@@ -127,7 +131,7 @@ def _settings(args: argparse.Namespace) -> Any:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    """Compare held-out dreams before and after, from the same noise."""
+    """Compare held-out dreams before and after alignment, from the same noise."""
     from eva_ros.alignment.comparison import compare
     from eva_ros.evaluation.alignment_figures import figures
     from eva_ros.evaluation.alignment_figures import table
@@ -195,5 +199,5 @@ def _with_reward_of(lora: Path, judge: Any) -> Any:
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f'{lora} is no adapter made by eva align: its eva.json lacks the reward.'
+            f'{lora} is not an adapter made by eva align: its eva.json lacks the reward.'
         ) from error

@@ -1,4 +1,4 @@
-"""Kinds of arguments that the sub-commands share; each says in a sentence what it refuses."""
+"""Argument types shared by the sub-commands; each rejects bad values with one sentence."""
 
 from argparse import ArgumentParser
 from argparse import ArgumentTypeError
@@ -28,7 +28,7 @@ def count(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """Return a whole number from zero to 2**32 - 1, which every generator takes."""
+    """Return a whole number from zero to 2**32 - 1, the range of all random generators."""
     number = _whole(text, 0, 'a whole number, zero or above')
     if number >= 2**32:
         raise ArgumentTypeError(f"'{text}' is too large for a seed: give one below 2**32")
@@ -44,7 +44,7 @@ def above_zero(text: str) -> float:
 
 
 def rate_hz(text: str) -> float:
-    """Return a rate at which cameras and joints can have been recorded."""
+    """Return a plausible recording rate of cameras and joints."""
     number = _finite(text)
     if not is_rate(number):
         raise ArgumentTypeError(f"'{text}' {NO_RATE}")
@@ -68,7 +68,7 @@ def share(text: str) -> float:
 
 
 def new_folder(text: str) -> Path:
-    """Return the path of a folder that can be made or written to: known before the work begins."""
+    """Return the path of a folder that exists and is writable, or can be created."""
     path = Path(text)
     if path.exists() and not path.is_dir():
         raise ArgumentTypeError(f'{path} is a file: give a folder')
@@ -77,7 +77,7 @@ def new_folder(text: str) -> Path:
 
 
 def new_file(text: str) -> Path:
-    """Return the path of a file that can be written, perhaps in a folder yet to be made."""
+    """Return the path of a file that can be written, in a folder that may not exist yet."""
     path = Path(text)
     if path.is_dir():
         raise ArgumentTypeError(f'{path} is a folder: give a file')
@@ -86,10 +86,10 @@ def new_file(text: str) -> Path:
 
 
 def _check_writable(path: Path) -> None:
-    """Refuse a path that can be neither written to nor made."""
+    """Reject a path that can neither be written to nor created."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())
     if there != path and not there.is_dir():
-        raise ArgumentTypeError(f'{path} cannot be made: {there} is a file')
+        raise ArgumentTypeError(f'{path} cannot be created: {there} is a file')
     if not os.access(there, os.W_OK):
         raise ArgumentTypeError(f'{there} is not writable')
 

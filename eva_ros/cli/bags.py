@@ -1,4 +1,4 @@
-"""`eva bags`: look at recordings, show them, bring them in from elsewhere and send them out."""
+"""`eva bags`: check, view, import and export recordings."""
 
 import argparse
 from collections.abc import Callable
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
-    """Return the robot, the view and the settings that were asked for."""
+    """Return the robot, the view and the alignment settings."""
     from eva_ros.episodes.settings import load_settings
     from eva_ros.episodes.views import view_of
     from eva_ros.robot.spec import load_robot
@@ -78,7 +78,7 @@ def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
 
 
 def _checks(args: argparse.Namespace) -> tuple[list[Any], tuple[Any, Any, Any]]:
-    """Return the check of each bag, with paths that hold none as unusable, and the world."""
+    """Return a check for each bag (unusable for paths without one), and the result of `_world`."""
     from eva_ros.episodes.bag_search import find_bags
     from eva_ros.episodes.check import BagCheck
     from eva_ros.episodes.check import check_bag
@@ -172,7 +172,7 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _data_set(args: argparse.Namespace, found: Any) -> Any:
-    """Return the data set; the map, where one is given, names the keys of its joints."""
+    """Return the dataset; the map, if any, names the keys of its joints."""
     from eva_ros.episodes.lerobot_reader import is_lerobot
     from eva_ros.episodes.lerobot_reader import read_lerobot
     from eva_ros.episodes.robotwin_reader import is_robotwin
@@ -202,7 +202,7 @@ def _export(args: argparse.Namespace) -> int:
     robot, view, settings = _world(args)
     refuse_existing(args.out)
     found = load_episodes(args.paths, robot, view, args.cache, args.workers, sys.stderr, settings)
-    # A LeRobot data set does not say which attempts failed: a policy would learn them as well.
+    # A LeRobot dataset cannot mark failed attempts: a policy would imitate them.
     episodes = [e for e in found if args.failures or e.success is not False]
     if len(episodes) < len(found):
         left_out = len(found) - len(episodes)

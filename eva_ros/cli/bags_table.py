@@ -1,4 +1,4 @@
-"""What `eva bags check` prints for people."""
+"""The text output of `eva bags check`."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ _WIDTH = 140
 
 
 def print_checks(checks: Sequence[BagCheck]) -> None:
-    """Print each bag's topics, episodes and findings, and a line for all."""
+    """Print the topics, episodes and findings of each bag, and a summary."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_WIDTH, no_color=True)
@@ -95,5 +95,5 @@ def _episodes(check: BagCheck) -> list[str]:
 
 
 def _printable(text: str) -> str:
-    """Return text from a bag without what would steer the terminal."""
+    """Return text from a bag without terminal control characters."""
     return ''.join(c if c.isprintable() else '?' for c in text)

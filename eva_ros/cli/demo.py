@@ -1,4 +1,4 @@
-"""`eva demo`: the whole system on this machine, three tasks, and a page that shows them."""
+"""`eva demo`: run the whole system on this machine, and write a report."""
 
 import argparse
 from contextlib import suppress
@@ -14,12 +14,12 @@ from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import SIM_ROBOT
 
-HELP = 'run the simulated robot and all nodes, ask for three tasks, leave a report'
+HELP = 'run three tasks on the simulated robot with all nodes, and write a report'
 
 DEFAULT_TASKS = ('reach_left', 'reach_right', 'lift_left')
 # Away from 0, which robots use, and from those of the tests; DDS has ports for 0 to 101.
 DEFAULT_DOMAIN = 101
-# Generous: a busy machine comes up slowly, and nodes that have failed are noticed at once.
+# Generous, because start-up is slow on a busy machine; failed nodes are noticed at once.
 _READY_TIMEOUT_S = 300.0
 _DISCOVERY_S = 10.0
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=DEFAULT_TASKS,
         metavar='TASK',
-        help=f'what to ask for, one after the other ({" ".join(DEFAULT_TASKS)})',
+        help=f'tasks to run, one after the other ({" ".join(DEFAULT_TASKS)})',
     )
     parser.add_argument(
         '--seed', type=arguments.seed, default=3, help='of the scenes (%(default)s)'
@@ -41,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.above_zero,
         default=30.0,
         metavar='S',
-        help='give up a task after so many simulated seconds (%(default)s)',
+        help='abort a task after this many simulated seconds (%(default)s)',
     )
     parser.add_argument(
         '--domain-id',
         type=int,
         default=DEFAULT_DOMAIN,
-        help='ROS_DOMAIN_ID of the demo; it never leaves this machine (%(default)s)',
+        help='ROS_DOMAIN_ID of the demo, on this machine only (%(default)s)',
     )
     parser.add_argument(
         '--out', type=arguments.new_folder, default=Path('runs'), help='folder (%(default)s)'
@@ -56,18 +56,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--report',
         type=Path,
         metavar='FOLDER',
-        help='only make the report of a recorded run again',
+        help='only make the report of a recorded run',
     )
     parser.add_argument(
         '--picture',
         type=arguments.new_file,
         metavar='PNG',
-        help='also draw one turn, as in the README',
+        help='also write a picture of one turn, as in the README',
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo, or make the report of a recorded one again."""
+    """Run the demo, or make the report of a recorded run."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -90,7 +90,7 @@ def _record(args: argparse.Namespace, console) -> Path:
 
     port = port_in_use(args.domain_id)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # As Ctrl-C: whatever ends the demo, the nodes end first.
+        # Same as Ctrl-C, so that the nodes always stop first.
         signal.signal(number, signal.default_int_handler)
     client = DemoClient()
     stack = None
@@ -143,7 +143,7 @@ def _stay_on_this_machine(domain: int) -> None:
 def _up_arguments(args: argparse.Namespace) -> list[str]:
     from eva_ros.robot.paths import checkpoint_dir
 
-    # The robot is simulated: nothing can break, so what is accepted may really move.
+    # The robot is simulated, so accepted motions may be executed.
     up = ['--robot', SIM_ROBOT, '--sim', '--no-dry-run', '--composed', '--use-sim-time']
     up += ['--task', args.tasks[0], '--seed', str(args.seed), '--log-level', 'warn']
     if (checkpoint_dir() / 'aligned').is_dir():
@@ -170,7 +170,7 @@ def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[d
         ]
     except BaseException:
         with suppress(UserError):
-            # What stopped the demo says more than what that did to its bag.
+            # The original error is more useful than the resulting one of the bag.
             recorder.close()
         raise
     recorder.close()

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs, and the table at its end."""
+"""Live status of the demo, and its summary tables."""
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -18,10 +18,10 @@ from eva_ros.ros.demo_client import Status
 
 
 class TaskScreen:
-    """The live lines of one task; on a pipe, a line for each chunk instead."""
+    """Live status of one task; without a terminal, one line per chunk."""
 
     def __init__(self, console: Console, task: str, instruction: str) -> None:
-        """Begin a task."""
+        """Prepare the status of a task."""
         self._console = console
         self._title = Text.assemble((task, 'bold'), '  "', (instruction, 'italic'), '"')
         self._said = ''
@@ -36,12 +36,12 @@ class TaskScreen:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """Leave the screen to what follows."""
+        """Clear the status."""
         if self._console.is_terminal:
             self._live.stop()
 
     def update(self, status: Status) -> None:
-        """Show what the executor said."""
+        """Show the status of the task executor."""
         if self._console.is_terminal:
             self._live.update(Group(self._title, _state(status), _gate(status)))
             return

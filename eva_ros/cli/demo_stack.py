@@ -1,4 +1,4 @@
-"""The simulated robot and all nodes, started for the demo by `eva up` in a process of its own."""
+"""The simulated robot and all nodes, started for the demo by `eva up` as a child process."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -13,24 +13,24 @@ from eva_ros.cli.up import die_with_parent
 from eva_ros.errors import UserError
 
 READY = 'eva up: ready'
-# `eva up` gives the nodes, and then the simulated robot, 20 s each before it ends them.
+# `eva up` gives the nodes, then the simulated robot, 20 s each before it kills them.
 _STOP_TIMEOUT_S = 60.0
 
 
 class Stack:
-    """`eva up` as a child: its output goes to a file, its last words to the user."""
+    """`eva up` as a child process; its output goes to a file, its last error to the user."""
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         """Start it.
 
         Args:
-            arguments: of `eva up`.
-            log: file for everything it prints.
+            arguments: Arguments of `eva up`.
+            log: File for its output.
         """
         self._log = log.open('w', encoding='utf-8', errors='replace')
         self._ready = threading.Event()
         self._said: deque[str] = deque(maxlen=20)
-        # A session of its own: Ctrl-C reaches the demo alone, which then stops it in order.
+        # In its own session, so that Ctrl-C only reaches the demo, which stops it in order.
         self._process = subprocess.Popen(
             [sys.executable, '-m', 'eva_ros.cli.main', 'up', *arguments],
             stdout=subprocess.PIPE,
@@ -47,28 +47,26 @@ class Stack:
         """Wait until every node is active.
 
         Raises:
-            UserError: one of them refused, or it took too long.
+            UserError: A node refused to start, or it took too long.
         """
         for _ in range(int(timeout_s / 0.2)):
             if self._ready.wait(0.2):
                 return
             self.check()
-        raise UserError(
-            f'The nodes did not come up within {timeout_s:.0f} s: see {self._log.name}.'
-        )
+        raise UserError(f'The nodes did not start within {timeout_s:.0f} s: see {self._log.name}.')
 
     def check(self) -> None:
-        """Raise a UserError if it has ended, with its last words."""
+        """Raise a UserError with its last error if it has exited."""
         if self._process.poll() is None:
             return
         self._reader.join(2.0)
         raise UserError(
             f'The nodes have ended: {_last_words(self._said)} '
-            f'(all they said is in {self._log.name})'
+            f'(see {self._log.name} for their full output)'
         )
 
     def stop(self) -> None:
-        """Let every node stop in order; after a while, end what is left."""
+        """Stop the nodes in order; after a timeout, kill the rest."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
@@ -91,6 +89,6 @@ class Stack:
 
 
 def _last_words(said: Sequence[str]) -> str:
-    """Return the last sentence that is neither a log line nor about the end itself."""
+    """Return the last sentence that is neither a log line nor about the exit."""
     sentences = [line for line in said if not line.startswith(('[', 'eva up:'))]
     return (sentences or list(said) or ['they said nothing'])[-1]

@@ -9,7 +9,7 @@ import sys
 from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
-HELP = 'attempt tasks in the closed loop and count successes, with controls beside the models'
+HELP = 'measure the success rate of models and controls in the closed loop'
 
 DEFAULT_TASKS = ('reach_left', 'reach_right')
 DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=DEFAULT_TASKS,
         metavar='TASK',
-        help=f'what to attempt ({" ".join(DEFAULT_TASKS)})',
+        help=f'tasks to attempt ({" ".join(DEFAULT_TASKS)})',
     )
     parser.add_argument(
         '--variants',
@@ -38,27 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.count,
         default=40,
         metavar='N',
-        help='scenes of each task, the same for every variant (%(default)s)',
+        help='scenes per task, the same for every variant (%(default)s)',
     )
     parser.add_argument(
         '--seed',
         type=arguments.seed,
         default=100,
-        help='of the first scene; each further one adds 1 (%(default)s)',
+        help='seed of the first scene; each further one adds 1 (%(default)s)',
     )
-    parser.add_argument('--models', type=Path, help='folder of the checkpoints (those shipped)')
+    parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
     parser.add_argument(
         '--think-time',
         type=arguments.zero_or_more,
         default=0.2,
         metavar='S',
-        help='simulated time a dream takes, in s (%(default)s)',
+        help='simulated time charged per dream, in s (%(default)s)',
     )
     parser.add_argument(
         '--workers', type=arguments.count, default=2, help='processes (%(default)s)'
     )
     parser.add_argument(
-        '--out', type=arguments.new_file, help='write each attempt to this file, a JSON a line'
+        '--out', type=arguments.new_file, help='file for the attempts, one JSON object per line'
     )
     parser.add_argument('--json', action='store_true', help='print the counts as JSON')
     parser.set_defaults(action=_evaluate)
@@ -73,20 +73,20 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
     parser.add_argument(
-        '--out', type=arguments.new_folder, help='folder to write (the one shipped)'
+        '--out', type=arguments.new_folder, help='folder to write (the shipped one)'
     )
     parser.add_argument(
         '--most',
         type=arguments.count,
         default=300,
         metavar='N',
-        help='episodes kept of a task (%(default)s)',
+        help='maximum number of episodes per task (%(default)s)',
     )
     parser.set_defaults(action=_prepare)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what was asked for."""
+    """Run the chosen action."""
     return args.action(args)
 
 
@@ -109,7 +109,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         loop=LoopSettings(think_time_s=args.think_time),
     )
     print(
-        f'eva evaluate: a dream is charged {args.think_time} s of simulated time', file=sys.stderr
+        f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr
     )
     outcomes = compare(comparison, args.workers)
     if args.out:
@@ -124,7 +124,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
-    """Make the controls' motions from recorded bags."""
+    """Make the motions of the controls from recorded bags."""
     from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.views import view_of
     from eva_ros.evaluation import controls
@@ -136,7 +136,7 @@ def _prepare(args: argparse.Namespace) -> int:
     episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
     made = controls.prepare(episodes, robot.name, view.name, 1 / view.rate_hz, most=args.most)
     if not made.tasks:
-        raise UserError(f'{args.bags[0]} holds no episode that succeeded.')
+        raise UserError(f'{args.bags[0]} holds no successful episode.')
     out = args.out or checkpoint_dir() / 'controls'
     controls.save(made, out)
     for task, motions in made.tasks.items():

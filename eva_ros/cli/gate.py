@@ -1,4 +1,4 @@
-"""`eva gate check`: would this chunk be accepted, and what would be sent?"""
+"""`eva gate check`: check a chunk with the gate, and print what would be sent."""
 
 import argparse
 import json
@@ -22,20 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     check = actions.add_parser('check', help='would a chunk be accepted, and what would be sent?')
     check.add_argument(
-        'chunk', type=Path, help='npz of positions [T, J] and dt, perhaps joint_names'
+        'chunk', type=Path, help='npz with positions [T, J], dt, and optionally joint_names'
     )
     arguments.add_robot(check, view=False)
-    check.add_argument('--gate', type=Path, help="the gate's settings; the package's if not given")
+    check.add_argument('--gate', type=Path, help="YAML with gate settings (the package's)")
     check.add_argument(
         '--measured',
         type=Path,
-        help='npz of positions [J] where the arms are now (at rest at the first step)',
+        help='npz with the measured positions [J] (at rest at the first step)',
     )
     check.add_argument('--json', action='store_true', help='print one JSON object')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judge the chunk; 1 if it is refused."""
+    """Check the chunk; return 1 if it is refused."""
     from eva_ros.control.guard import ArmGuard
     from eva_ros.control.settings import load_gate_settings
     from eva_ros.control.space import unchecked_space
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_gate_settings(robot.name, args.gate, simulated=robot.simulated)
     measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
     chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
-    # The node asks the same of its guard, and sends what comes of it.
+    # The node calls the same functions and sends the result.
     verdict = ArmGuard(robot, settings, dry_run=True, now_ns=0).judge(chunk, measured, None, 0)
     unchecked = unchecked_space(robot, settings)
     if args.json:
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
 def _chunk(
     path: Path, joint_names: tuple[str, ...], measured: 'Array | None'
 ) -> 'tuple[Chunk, Array]':
-    """Return the chunk in a file and the joints now: at rest at its first step if not given."""
+    """Return the chunk in a file and the measured joints (default: its first step)."""
     import numpy as np
 
     from eva_ros.control.chunk import Chunk
@@ -91,7 +91,7 @@ def _chunk(
 
 
 def _measured(path: Path, joint_names: tuple[str, ...]) -> 'Array':
-    """Return the joints in a file [J], in the order of the robot's."""
+    """Return the joints in a file [J], in the robot's order."""
     import numpy as np
 
     content = _arrays(path)
@@ -107,7 +107,7 @@ def _measured(path: Path, joint_names: tuple[str, ...]) -> 'Array':
         )
     bad = [name for name, value in zip(joint_names, values) if not np.isfinite(value)]
     if bad:
-        raise UserError(f'{path}: the position of {", ".join(bad)} is no number.')
+        raise UserError(f'{path}: the position of {", ".join(bad)} is not finite.')
     return values
 
 
@@ -126,10 +126,10 @@ def _arrays(path: Path) -> dict[str, Any]:
     for name in ('positions', 'dt'):
         if name in found:
             if found[name].dtype.kind not in 'iuf':
-                raise UserError(f'{path}: {name} are no real numbers.')
+                raise UserError(f'{path}: {name} must be real numbers.')
             found[name] = found[name].astype(np.float64)
     if 'joint_names' in found and found['joint_names'].ndim != 1:
-        raise UserError(f'{path}: joint_names are no list of names.')
+        raise UserError(f'{path}: joint_names must be a list of names.')
     return found
 
 
@@ -137,7 +137,9 @@ def _in_order(path: Path, values: Any, names: Any, wanted: tuple[str, ...]) -> A
     given = [str(name) for name in names]
     missing = [name for name in wanted if given.count(name) != 1]
     if missing or len(values) != len(given):
-        raise UserError(f'{path} does not give each joint once: {", ".join(missing) or "length"}.')
+        raise UserError(
+            f'{path} must name each joint once: {", ".join(missing) or "wrong length"}.'
+        )
     return values[[given.index(name) for name in wanted]]
 
 

@@ -1,4 +1,4 @@
-"""`eva idm`: train and judge the model that reads joint positions from frames."""
+"""`eva idm`: train and evaluate the inverse dynamics model."""
 
 import argparse
 from collections.abc import Callable
@@ -28,17 +28,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
     parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
-                        help='of the episodes, never trained on (%(default)s)')  # fmt: skip
+                        help='share of the episodes to hold out (%(default)s)')  # fmt: skip
     parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
-                        help='which episodes are held out (%(default)s)')  # fmt: skip
+                        help='seed that selects the held-out episodes (%(default)s)')  # fmt: skip
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     parser.add_argument('--out', type=arguments.new_folder, required=True,
-                        help='folder of the checkpoint; one begun is resumed')  # fmt: skip
+                        help='folder of the checkpoint; an unfinished run is resumed')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
-                        help='corrupt clips by the round trip through its codec')  # fmt: skip
+                        help='also train on clips encoded and decoded by its codec')  # fmt: skip
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
     budget.add_argument('--steps', type=arguments.count, help='optimizer steps')
@@ -48,7 +48,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--learning-rate', type=arguments.above_zero, metavar='R')
     parser.add_argument('--stride', type=arguments.count, default=1,
-                        help='frames between the three looked at (%(default)s)')  # fmt: skip
+                        help='stride of the three input frames (%(default)s)')  # fmt: skip
     parser.set_defaults(action=_train)
 
 
@@ -58,16 +58,16 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--all', action='store_true',
                         help='use every episode, not only those held out')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
-                        help='read the frames after the round trip through its codec')  # fmt: skip
+                        help='first encode and decode the frames with its codec')  # fmt: skip
     parser.add_argument(
-        '--seed', type=arguments.seed, default=0, help='of the intervals (%(default)s)'
+        '--seed', type=arguments.seed, default=0, help='seed of the intervals (%(default)s)'
     )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.set_defaults(action=_evaluate)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what was asked for."""
+    """Run the chosen action."""
     return args.action(args)
 
 
@@ -157,7 +157,7 @@ def _fingertips(robot: Any) -> Callable | None:
 
 
 def _codec_round_trip(folder: Path) -> Callable:
-    """Return the corruption that a clip suffers on its way through a world model's codec."""
+    """Return a function that encodes and decodes clips with a world model's codec."""
     from eva_ros.training.finite import require_finite
     from eva_ros.world_model.checkpoint import load_world_model
 

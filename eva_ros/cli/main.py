@@ -1,10 +1,10 @@
 """The `eva` command: find the sub-command, parse its arguments, run it.
 
-Each module of this folder that defines HELP is a sub-command and has three things: `HELP: str`,
-`add_arguments(parser)` and `run(args) -> int`. Only the module that is asked for is imported.
+Each module of this folder that defines HELP is a sub-command with `HELP: str`,
+`add_arguments(parser)` and `run(args) -> int`. Only the chosen module is imported.
 
-Exit codes: 0 done, 1 done with findings, 2 wrong use or bad input (one sentence on stderr).
-With --json, stdout holds the JSON alone.
+Exit codes: 0 success, 1 findings, 2 wrong usage or bad input (one sentence on stderr).
+With --json, stdout holds only JSON.
 """
 
 import argparse
@@ -27,19 +27,19 @@ from eva_ros.ros.installed import missing
 FINDINGS = 1
 WRONG_USE = 2
 INTERRUPTED = 130
-# What a disk may say that is nobody's mistake in this package.
+# Errors of the file system that are not bugs of this package.
 _DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 class _SubCommands(argparse._SubParsersAction):
-    """Sub-commands that refuse the options before their name.
+    """Sub-commands that reject options before their name.
 
-    Those belong to the command above. argparse would drop them without a word, or put the
-    sub-command's own default in their place.
+    Those belong to the parent command. argparse would silently drop them, or replace them by the
+    sub-command's own defaults.
     """
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        """Parse what follows a sub-command's name."""
+        """Parse the arguments after a sub-command's name."""
         before = parser.given[: len(parser.given) - len(values)]
         for argument in before:
             if argument.startswith('-'):
@@ -48,7 +48,7 @@ class _SubCommands(argparse._SubParsersAction):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that complains in one sentence, and takes no option for another."""
+    """An argument parser with one-sentence errors and without abbreviated options."""
 
     def __init__(self, **options: Any) -> None:
         # Abbreviated, `--mode` would be taken for `--models`. Sub-parsers are of this class, too.
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Name an unknown option, whose value argparse takes for a sub-command."""
+        """Report an unknown option whose value argparse mistakes for a sub-command."""
         if isinstance(action, _SubCommands) and value not in action.choices:
             for argument in self.given[: self.given.index(value)]:
                 name = argument.partition('=')[0]
@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
     def error(self, message: str) -> NoReturn:
-        """Print what was wrong and where to read more, then exit with 2."""
+        """Print the error and where to read more, then exit with 2."""
         self.exit(WRONG_USE, f'{self.prog}: {message} (see {self.prog} --help)\n')
 
 
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `eva` and return its exit code.
 
     Args:
-        argv: the arguments after `eva`; sys.argv's by default.
+        argv: Arguments after `eva`; default sys.argv.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     chosen = next((argument for argument in arguments if not argument.startswith('-')), None)
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print('eva: interrupted', file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read stdout has gone; point it at nothing so that Python's exit is quiet too.
+        # The reader of stdout has gone; redirect it so that Python exits without an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINDINGS
     except OSError as error:

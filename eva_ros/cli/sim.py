@@ -1,4 +1,4 @@
-"""`eva sim`: record scripted experts on the simulated robot, and say how good they are."""
+"""`eva sim`: record or evaluate scripted experts on the simulated robot."""
 
 import argparse
 import importlib.metadata
@@ -14,17 +14,17 @@ HELP = 'record or evaluate scripted experts on the simulated robot'
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare record and evaluate-expert."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
-    record = actions.add_parser('record', help='one rosbag2 MCAP bag for each episode')
+    record = actions.add_parser('record', help='record one rosbag2 MCAP bag per episode')
     record.add_argument('--task', required=True, help='name of the task')
     record.add_argument('--episodes', type=arguments.count, required=True, help='how many')
     record.add_argument(
         '--out', type=arguments.new_folder, required=True, help='folder of the bags'
     )
     _add_common(record)
-    expert = actions.add_parser('evaluate-expert', help='success of the scripted experts')
+    expert = actions.add_parser('evaluate-expert', help='success rate of the scripted experts')
     expert.add_argument('--tasks', nargs='+', help='names of tasks (all)')
     expert.add_argument(
-        '--episodes', type=arguments.count, default=100, help='scenes of each task (100)'
+        '--episodes', type=arguments.count, default=100, help='scenes per task (100)'
     )
     expert.add_argument('--json', action='store_true', help='print one JSON object')
     _add_common(expert)
@@ -32,20 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--seed', type=arguments.seed, default=0, help='of scenes, words and pauses (0)'
+        '--seed',
+        type=arguments.seed,
+        default=0,
+        help='seed of scenes, instructions and pauses (0)',
     )
     parser.add_argument('--workers', type=arguments.count, default=2, help='processes (2)')
     parser.add_argument(
         '--astray',
         type=arguments.share,
         default=0.5,
-        help='chance that an episode starts at a wrong place near the cube (0.5)',
+        help='probability that an episode starts at a wrong position near the cube (0.5)',
     )
     parser.add_argument(
         '--pauses',
         type=arguments.share,
         default=0.3,
-        help='chance of a pause in a long stretch (0.3)',
+        help='probability of a pause in a long segment (0.3)',
     )
 
 
@@ -70,7 +73,7 @@ def _record(args: argparse.Namespace) -> int:
         for index, path in enumerate(paths)
         if not is_recorded(path, settings)
     ]
-    print(f'{args.episodes - len(jobs)} of {args.episodes} are there already', file=sys.stderr)
+    print(f'{args.episodes - len(jobs)} of {args.episodes} already exist', file=sys.stderr)
     done, seconds = 0, 0.0
     for success, duration in spread(
         record, jobs, args.workers, what='episodes', report=sys.stderr
@@ -78,7 +81,7 @@ def _record(args: argparse.Namespace) -> int:
         done += success
         seconds += duration
     print(
-        f'recorded {len(jobs)} episodes, {seconds:.0f} s; the task was done in {done}',
+        f'recorded {len(jobs)} episodes, {seconds:.0f} s; {done} successful',
         file=sys.stderr,
     )
     return 0

@@ -1,4 +1,4 @@
-"""Drive a scripted expert through the simulated robot, and record it as a bag."""
+"""Run a scripted expert on the simulated robot, and record it as a bag."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +29,12 @@ class Job:
     """One episode to record.
 
     Attributes:
-        task: its name.
-        seed: of the recording session.
-        index: number of the episode within the session.
-        path: folder of the bag.
-        version: of this software.
-        settings: how the expert behaves.
+        task: Name of the task.
+        seed: Seed of the recording session.
+        index: Number of the episode within the session.
+        path: Folder of the bag.
+        version: Version of this package.
+        settings: Settings of the expert.
     """
 
     task: str
@@ -47,7 +47,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One episode to judge without recording it."""
+    """One episode to run without recording it."""
 
     task: str
     seed: int
@@ -56,15 +56,15 @@ class Attempt:
 
 
 def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
-    """Return the randomness of one episode, the same whoever records it."""
+    """Return the random generator of one episode."""
     return np.random.default_rng([seed, index, *task.encode()])
 
 
 def is_recorded(path: Path, settings: ExpertSettings) -> bool:
-    """Return whether a whole bag is there already.
+    """Return whether a complete bag already exists.
 
     Raises:
-        UserError: it is there, but an expert with other settings made it.
+        UserError: It was made by an expert with other settings.
     """
     if not (path / METADATA).is_file():
         return False
@@ -80,7 +80,7 @@ def is_recorded(path: Path, settings: ExpertSettings) -> bool:
 
 
 def record(job: Job) -> tuple[bool, float]:
-    """Record one episode (in a worker process); return success and its length in seconds."""
+    """Record one episode (in a worker process); return its success and length in s."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -92,7 +92,7 @@ def record(job: Job) -> tuple[bool, float]:
         'eva.version': job.version,
         'eva.settings': repr(job.settings),
     }
-    # what came before in this process must not show in the bag
+    # Earlier episodes of this process must not affect the bag.
     sim.restart_clock()
     begin_ns = sim.time_ns
     writer = EpisodeBagWriter(job.path, SIM_ROBOT, facts, job.index)
@@ -108,7 +108,7 @@ def record(job: Job) -> tuple[bool, float]:
 
 
 def judge(attempt: Attempt) -> tuple[str, bool]:
-    """Let the expert do one episode; return the task's name and success."""
+    """Run one episode; return the task's name and its success."""
     rng = episode_rng(attempt.task, attempt.seed, attempt.index)
     return attempt.task, run_expert(_simulator(attempt.task), attempt.task, rng, attempt.settings)
 
@@ -120,10 +120,10 @@ def run_expert(
     settings: ExpertSettings,
     writer: EpisodeBagWriter | None = None,
 ) -> bool:
-    """Let the expert do the task in a drawn scene, and record it if a writer is given.
+    """Run the expert in a sampled scene, and record it if a writer is given.
 
     Returns:
-        Whether the judge saw it done in time.
+        Whether the task was done in time.
     """
     robot = load_robot(SIM_ROBOT)
     plan = plan_episode(find_task(task_name), rng, settings)
@@ -183,7 +183,7 @@ _SIMULATORS: list[SimRobot] = []
 
 
 def _simulator(task: str) -> SimRobot:
-    """Return this process's simulator: loading the model takes as long as an episode."""
+    """Return this process's simulator; loading the model takes as long as an episode."""
     if not _SIMULATORS:
         _SIMULATORS.append(SimRobot(task, 0))
     return _SIMULATORS[0]

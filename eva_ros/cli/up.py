@@ -1,4 +1,4 @@
-"""`eva up`: start the nodes, as the launch files do, where `ros2 launch` is not installed."""
+"""`eva up`: start the nodes like the launch files, without `ros2 launch`."""
 
 import argparse
 from collections.abc import Iterable
@@ -30,13 +30,13 @@ HELP = 'start the nodes of a robot, or of the simulated one (--sim), until Ctrl-
 DONE = 0
 FAILED = 1
 WRONG_USE = 2
-# A node shuts down in a second or so; a dream in progress may hold it up.
+# A node shuts down in about a second, unless it has to finish a dream.
 _PATIENCE_S = 20.0
 _PR_SET_PDEATHSIG = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each launch argument, and which nodes to start."""
+    """Add an option for each launch argument, and the choice of nodes."""
     for argument in ARGUMENTS:
         option = f'--{argument.name.replace("_", "-")}'
         if argument.kind is bool:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--sim',
         action=argparse.BooleanOptionalAction,
         default=False,
-        help='Start the simulated robot too, and take the time from it.',
+        help='Also start the simulated robot, and use its clock.',
     )
     parser.add_argument(
         '--nodes',
@@ -67,13 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='NODE',
         help=f'Only these: {", ".join(ALL_NODES)}.',
     )
-    parser.add_argument(
-        '--record', action='store_true', help='Start the episode recorder beside them.'
-    )
+    parser.add_argument('--record', action='store_true', help='Also start the episode recorder.')
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start the processes, wait for the first that ends or for a signal, and stop them all."""
+    """Start the processes, wait until one exits or a signal arrives, and stop them all."""
     check_ros()
     nodes, settings = _nodes(args), _settings(args)
     for sentence in remarks(nodes, settings):
@@ -99,7 +97,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 class Family:
-    """The processes of a running system: they come up together and go down together."""
+    """The processes of a running system, which start and stop together."""
 
     def __init__(self, processes: list[Process]) -> None:
         self._plan = processes
@@ -134,7 +132,7 @@ class Family:
         threading.Thread(target=self._follow, args=(process, child), daemon=True).start()
 
     def _follow(self, process: Process, child: subprocess.Popen) -> None:
-        """Pass on what a child says on stdout, and its end."""
+        """Forward a child's stdout, and its exit."""
         assert child.stdout is not None
         for line in child.stdout:
             if line.startswith(READY):
@@ -156,10 +154,10 @@ class Family:
                 print('eva up: ready', file=sys.stderr, flush=True)
 
     def _stop(self) -> None:
-        """Stop the children, the simulated robot last: the arms are held while it listens.
+        """Stop the children, the simulated robot last, so that the arms can be held.
 
-        By SIGTERM: what is up treats it as Ctrl-C, and what is still being imported ends without
-        a traceback.
+        SIGTERM works like Ctrl-C for running nodes, and ends nodes that are still importing
+        without a traceback.
         """
         for last in (False, True):
             part = [c for p, c in self._children if (topics.SIM_ROBOT in p.nodes) == last]
@@ -179,19 +177,19 @@ def _wait_or_kill(child: subprocess.Popen) -> None:
 
 
 def _explain(process: Process, code: int) -> int:
-    """Say which process ended by itself; return the exit code that follows."""
+    """Report which process exited by itself; return the exit code of `eva up`."""
     names = ', '.join(process.nodes)
     print(f'eva up: {names} ended with exit code {code}; stopping', file=sys.stderr, flush=True)
     return WRONG_USE if code == WRONG_USE else FAILED
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of the nodes: this very package first on their path."""
+    """Return the environment of the nodes, with this package first on the path."""
     package = str(Path(__file__).resolve().parents[2])
     paths = [package, *filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))]
     return {**os.environ, 'PYTHONPATH': os.pathsep.join(paths), 'PYTHONUNBUFFERED': '1'}
 
 
 def die_with_parent() -> None:
-    """Let Linux stop this child when `eva up` dies without stopping it."""
+    """Have Linux stop this child if `eva up` dies without stopping it."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""`eva world-model`: train the world model from recorded bags, judge it, look at its dreams."""
+"""`eva world-model`: train and evaluate the world model, and show its dreams."""
 
 import argparse
 import json
@@ -9,13 +9,13 @@ from typing import Any
 from eva_ros.cli import arguments
 from eva_ros.errors import UserError
 
-HELP = 'train, evaluate or look at the world model'
+HELP = 'train, evaluate or show the world model'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare train, evaluate and show."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
-    train = actions.add_parser('train', help='train from recorded bags; resumes a killed run')
+    train = actions.add_parser('train', help='train on recorded bags; resumes an unfinished run')
     _data(train)
     train.add_argument(
         '--out', type=arguments.new_folder, required=True, help='folder of the checkpoint'
@@ -23,41 +23,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--steps', type=arguments.count, default=5000, help='optimizer steps (5000)'
     )
-    train.add_argument('--batch', type=arguments.count, default=8, help='clips of a step (8)')
+    train.add_argument('--batch', type=arguments.count, default=8, help='clips per step (8)')
     train.add_argument(
-        '--learning-rate', type=arguments.above_zero, default=1.2e-3, help="AdamW's (1.2e-3)"
+        '--learning-rate', type=arguments.above_zero, default=1.2e-3, help='of AdamW (1.2e-3)'
     )
     train.add_argument(
-        '--width', type=arguments.count, default=256, help='features of a token (256)'
+        '--width', type=arguments.count, default=256, help='features per token (256)'
     )
     train.add_argument('--layers', type=arguments.count, default=8, help='transformer blocks (8)')
     train.add_argument(
-        '--minutes', type=arguments.above_zero, help='stop with a checkpoint after so long'
+        '--minutes', type=arguments.above_zero, help='time after which to stop with a checkpoint'
     )
     train.add_argument(
         '--processes',
         type=arguments.count,
         default=2,
-        help='that share each step (2; with a GPU 1)',
+        help='processes that share each step (2; 1 on a GPU)',
     )
     train.add_argument(
-        '--compile', action='store_true', help='compile first: for hours of training on a GPU'
+        '--compile', action='store_true', help='compile the model, for long training on a GPU'
     )
-    train.add_argument('--no-mirror', action='store_true', help='never mirror a recording')
+    train.add_argument('--no-mirror', action='store_true', help='do not mirror recordings')
     train.add_argument('--name', help="name of the checkpoint (the robot's and _small)")
     train.set_defaults(action_run='train')
-    evaluate = actions.add_parser('evaluate', help='figures of a checkpoint on bags it never saw')
+    evaluate = actions.add_parser('evaluate', help='evaluate a checkpoint on held-out bags')
     _data(evaluate)
     _checkpoint(evaluate)
     evaluate.add_argument(
-        '--clips', type=arguments.count, default=96, help='starts to dream from (96)'
+        '--clips', type=arguments.count, default=96, help='number of clips to dream (96)'
     )
     evaluate.add_argument('--idm', type=Path, help='also decode the dreams with this IDM')
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
-    show = actions.add_parser('show', help='write a picture of dreams beside what was recorded')
+    show = actions.add_parser('show', help='write a picture of recorded and dreamed frames')
     _data(show)
     _checkpoint(show)
-    show.add_argument('--clips', type=arguments.count, default=6, help='dreams to show (6)')
+    show.add_argument('--clips', type=arguments.count, default=6, help='number of dreams (6)')
     show.add_argument(
         '--out', type=arguments.new_file, required=True, help='picture to write (PNG)'
     )
@@ -72,15 +72,15 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--bags', type=Path, nargs='+', required=True, help='folders of bags')
     arguments.add_robot(parser)
     parser.add_argument(
-        '--cache', type=arguments.new_folder, help='where aligned episodes are kept'
+        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
     )
     parser.add_argument(
-        '--seed', type=arguments.seed, default=0, help='of split, weights and noise'
+        '--seed', type=arguments.seed, default=0, help='seed of weights, clips and noise'
     )
 
 
 def _checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--world-model', type=Path, help='checkpoint (the embedded one)')
+    parser.add_argument('--world-model', type=Path, help='checkpoint (the shipped one)')
     parser.add_argument('--lora', type=Path, help='adapter from eva align')
     parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
 
@@ -125,7 +125,7 @@ def _train_member(args: argparse.Namespace) -> None:
 
     robot, view, episodes = _load(args, quiet=True)
     if not training_run.train(episodes, robot.name, view, args.out, _options(args, robot)):
-        print('stopped before the last step: run the same command to go on', file=sys.stderr)
+        print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
 
 def _options(args: argparse.Namespace, robot: Any):
