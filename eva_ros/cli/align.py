@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import arguments
+from eva_ros.cli import loading
 
 HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
 
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=arguments.new_folder, metavar='LORA',
                         help='folder of the adapter; an unfinished run is resumed')  # fmt: skip
     parser.add_argument('--algorithm', choices=['direct', 'grpo'], default='direct',
-                        help='direct: gradient of the reward; grpo: Flow-GRPO (%(default)s)')  # fmt: skip
+                        help='gradient of the reward, or Flow-GRPO (%(default)s)')  # fmt: skip
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
     budget.add_argument(
@@ -47,18 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument('--bags', type=Path, nargs='+', required=required, metavar='DIR',
-                        help='folders of recorded episodes')  # fmt: skip
+    arguments.add_recordings(parser, required=required)
+    arguments.add_split(parser)
     parser.add_argument('--world-model', type=Path, required=required, metavar='CKPT')
     parser.add_argument('--idm', type=Path, required=required, metavar='CKPT')
-    arguments.add_robot(parser)
-    parser.add_argument(
-        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
-    )
-    parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
-                        help='share of the episodes to hold out (%(default)s)')  # fmt: skip
-    parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
-                        help='seed that selects the held-out episodes (%(default)s)')  # fmt: skip
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -155,18 +148,14 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     from eva_ros.alignment.prompts import find_prompts
     from eva_ros.alignment.reward import MotionLimits
     from eva_ros.alignment.reward import RewardSettings
-    from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.dataset import split_episodes
-    from eva_ros.episodes.views import view_of
-    from eva_ros.robot.spec import load_robot
     from eva_ros.world_model.checkpoint import load_world_model
 
-    robot = load_robot(args.robot)
-    view = view_of(robot, args.view)
+    robot, view = loading.robot_and_view(args)
     model = load_world_model(args.world_model, robot=robot.name, view=view)
     idm = _load_idm(args, args.idm)
     judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
-    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
+    _, _, episodes = loading.recordings(args)
     parts = split_episodes(episodes, args.held_out, args.split_seed)
     prompts = [find_prompts(part, model.settings.frames, view.rate_hz) for part in parts]
     print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
@@ -175,12 +164,9 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
 
 
 def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
-    from eva_ros.episodes.views import view_of
     from eva_ros.idm.checkpoint import load_idm
-    from eva_ros.robot.spec import load_robot
 
-    robot = load_robot(args.robot)
-    return load_idm(folder, robot, view_of(robot, args.view))
+    return load_idm(folder, *loading.robot_and_view(args))
 
 
 def _with_reward_of(lora: Path, judge: Any) -> Any:

@@ -22,6 +22,38 @@ def add_robot(parser: ArgumentParser, *, view: bool = True) -> None:
         )
 
 
+def add_recordings(parser: ArgumentParser, *, required: bool = True) -> None:
+    """Declare --bags, --robot, --view and --cache."""
+    parser.add_argument(
+        '--bags',
+        type=Path,
+        nargs='+',
+        required=required,
+        metavar='DIR',
+        help='folders of recorded episodes',
+    )
+    add_robot(parser)
+    parser.add_argument('--cache', type=new_folder, help='folder for the decoded episodes')
+
+
+def add_split(parser: ArgumentParser) -> None:
+    """Declare --held-out and --split-seed."""
+    parser.add_argument(
+        '--held-out',
+        type=share,
+        default=0.1,
+        metavar='SHARE',
+        help='share of the episodes to hold out (%(default)s)',
+    )
+    parser.add_argument(
+        '--split-seed',
+        type=seed,
+        default=0,
+        metavar='S',
+        help='seed that selects the held-out episodes (%(default)s)',
+    )
+
+
 def count(text: str) -> int:
     """Return a whole number above zero."""
     return _whole(text, 1, 'a whole number above zero')

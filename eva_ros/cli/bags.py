@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import arguments
+from eva_ros.cli import loading
 from eva_ros.errors import UserError
 
 HELP = 'check and show recorded bags, import and export data sets'
@@ -70,11 +71,8 @@ def run(args: argparse.Namespace) -> int:
 def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the robot, the view and the alignment settings."""
     from eva_ros.episodes.settings import load_settings
-    from eva_ros.episodes.views import view_of
-    from eva_ros.robot.spec import load_robot
 
-    robot = load_robot(args.robot)
-    return robot, view_of(robot, args.view), load_settings(args.align) if args.align else None
+    return *loading.robot_and_view(args), load_settings(args.align) if args.align else None
 
 
 def _checks(args: argparse.Namespace) -> tuple[list[Any], tuple[Any, Any, Any]]:

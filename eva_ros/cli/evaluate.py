@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 
 from eva_ros.cli import arguments
+from eva_ros.cli import loading
 from eva_ros.errors import UserError
 
 HELP = 'measure the success rate of models and controls in the closed loop'
@@ -67,11 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--bags', type=Path, nargs='+', required=True, help='recorded episodes')
-    arguments.add_robot(parser)
-    parser.add_argument(
-        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
-    )
+    arguments.add_recordings(parser)
     parser.add_argument(
         '--out', type=arguments.new_folder, help='folder to write (the shipped one)'
     )
@@ -125,15 +122,10 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace) -> int:
     """Make the motions of the controls from recorded bags."""
-    from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.views import view_of
     from eva_ros.evaluation import controls
     from eva_ros.robot.paths import checkpoint_dir
-    from eva_ros.robot.spec import load_robot
 
-    robot = load_robot(args.robot)
-    view = view_of(robot, args.view)
-    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
+    robot, view, episodes = loading.recordings(args)
     made = controls.prepare(episodes, robot.name, view.name, 1 / view.rate_hz, most=args.most)
     if not made.tasks:
         raise UserError(f'{args.bags[0]} holds no successful episode.')

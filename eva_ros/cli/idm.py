@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import arguments
+from eva_ros.cli import loading
 
 HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
 
@@ -21,16 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--bags', type=Path, nargs='+', required=True, metavar='DIR',
-                        help='folders of recorded episodes')  # fmt: skip
-    arguments.add_robot(parser)
-    parser.add_argument(
-        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
-    )
-    parser.add_argument('--held-out', type=arguments.share, default=0.1, metavar='SHARE',
-                        help='share of the episodes to hold out (%(default)s)')  # fmt: skip
-    parser.add_argument('--split-seed', type=arguments.seed, default=0, metavar='S',
-                        help='seed that selects the held-out episodes (%(default)s)')  # fmt: skip
+    arguments.add_recordings(parser)
+    arguments.add_split(parser)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -126,14 +119,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
-    from eva_ros.episodes.dataset import load_episodes
     from eva_ros.episodes.dataset import split_episodes
-    from eva_ros.episodes.views import view_of
-    from eva_ros.robot.spec import load_robot
 
-    robot = load_robot(args.robot)
-    view = view_of(robot, args.view)
-    episodes = load_episodes(args.bags, robot, view, args.cache, report=sys.stderr)
+    robot, view, episodes = loading.recordings(args)
     training, held_out = split_episodes(episodes, args.held_out, args.split_seed)
     print(f'eva idm: {len(training)} episodes, {len(held_out)} held out', file=sys.stderr)
     return robot, view, (training, held_out)

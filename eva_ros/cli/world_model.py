@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import arguments
-from eva_ros.errors import UserError
+from eva_ros.cli import loading
 
 HELP = 'train, evaluate or show the world model'
 
@@ -69,11 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--bags', type=Path, nargs='+', required=True, help='folders of bags')
-    arguments.add_robot(parser)
-    parser.add_argument(
-        '--cache', type=arguments.new_folder, help='folder for the decoded episodes'
-    )
+    arguments.add_recordings(parser)
     parser.add_argument(
         '--seed', type=arguments.seed, default=0, help='seed of weights, clips and noise'
     )
@@ -83,20 +79,6 @@ def _checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--world-model', type=Path, help='checkpoint (the shipped one)')
     parser.add_argument('--lora', type=Path, help='adapter from eva align')
     parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
-
-
-def _load(args: argparse.Namespace, quiet: bool = False):
-    from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.views import view_of
-    from eva_ros.robot.spec import load_robot
-
-    robot = load_robot(args.robot)
-    view = view_of(robot, args.view)
-    report = None if quiet else sys.stderr
-    episodes = load_episodes(args.bags, robot, view, args.cache, report=report)
-    if not episodes:
-        raise UserError('There is no usable episode in the given bags: try eva bags check.')
-    return robot, view, episodes
 
 
 def _model(args: argparse.Namespace, robot, view):
@@ -112,7 +94,7 @@ def _train(args: argparse.Namespace) -> int:
     from eva_ros.world_model.parallel import run_processes
     from eva_ros.world_model.train import training_device
 
-    robot, _, episodes = _load(args)
+    robot, _, episodes = loading.recordings(args)
     training_run.check(episodes, args.out, _options(args, robot))
     on_cpu = training_device().type == 'cpu'
     run_processes(args.processes if on_cpu else 1, _train_member, args)
@@ -123,7 +105,7 @@ def _train_member(args: argparse.Namespace) -> None:
     """Train in one of the processes."""
     from eva_ros.world_model import training_run
 
-    robot, view, episodes = _load(args, quiet=True)
+    robot, view, episodes = loading.recordings(args, quiet=True)
     if not training_run.train(episodes, robot.name, view, args.out, _options(args, robot)):
         print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
@@ -148,7 +130,7 @@ def _options(args: argparse.Namespace, robot: Any):
 def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation import dreams
 
-    robot, view, episodes = _load(args)
+    robot, view, episodes = loading.recordings(args)
     idm = None
     if args.idm is not None:
         from eva_ros.idm.checkpoint import load_idm
@@ -170,7 +152,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from eva_ros.evaluation import dreams
 
-    robot, view, episodes = _load(args)
+    robot, view, episodes = loading.recordings(args)
     dreams.picture(
         _model(args, robot, view),
         episodes,

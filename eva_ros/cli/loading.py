@@ -1,0 +1,30 @@
+"""Loads what the arguments of a sub-command name: robot, view and recorded episodes."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eva_ros.episodes.dataset import Episode
+    from eva_ros.episodes.views import ViewSpec
+    from eva_ros.robot.spec import Robot
+
+
+def robot_and_view(args: argparse.Namespace) -> 'tuple[Robot, ViewSpec]':
+    """Return the robot and the view of --robot and --view."""
+    from eva_ros.episodes.views import view_of
+    from eva_ros.robot.spec import load_robot
+
+    robot = load_robot(args.robot)
+    return robot, view_of(robot, args.view)
+
+
+def recordings(
+    args: argparse.Namespace, *, quiet: bool = False
+) -> 'tuple[Robot, ViewSpec, list[Episode]]':
+    """Return robot, view and the episodes of --bags, with a report on stderr."""
+    from eva_ros.episodes.dataset import load_episodes
+
+    robot, view = robot_and_view(args)
+    report = None if quiet else sys.stderr
+    return robot, view, load_episodes(args.bags, robot, view, args.cache, report=report)
