@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from eva_ros.episodes.import_map import automatic_map
 from eva_ros.episodes.import_map import check_map
 from eva_ros.episodes.import_map import ImportMap
 from eva_ros.episodes.import_map import JointSource
-from eva_ros.episodes.import_map import automatic_map
 from eva_ros.episodes.lerobot_writer import write_lerobot
 from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
