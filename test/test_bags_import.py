@@ -495,7 +495,7 @@ def test_a_robotwin_file_that_deviates_is_named(tmp_path, capsys, states, key, w
 
 def test_what_is_no_data_set_is_refused(tmp_path, capsys):
     assert main(['bags', 'import', str(tmp_path), '--out', str(tmp_path / 'bags')]) == 2
-    assert 'is no data set' in capsys.readouterr().err
+    assert 'is not a dataset' in capsys.readouterr().err
 
 
 def given(repository, name):

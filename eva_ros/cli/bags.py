@@ -186,7 +186,7 @@ def _data_set(args: argparse.Namespace, found: Any) -> Any:
         raise UserError(f'{args.map} names state or action, which are keys of LeRobot data sets.')
     if not is_robotwin(args.source):
         raise UserError(
-            f'{args.source} is no data set: it has neither meta/info.json (LeRobot) nor HDF5 '
+            f'{args.source} is not a dataset: it has neither meta/info.json (LeRobot) nor HDF5 '
             'files (RoboTwin).'
         )
     return read_robotwin(args.source, args.rate)
