@@ -14,6 +14,7 @@ import yaml
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.robot.paths import config_dir
+from eva_ros.robot.spec import load_robot
 
 NAMES = {arm: f'{arm}_arm_controller/follow_joint_trajectory' for arm in ROBOT.arms}
 
@@ -46,7 +47,7 @@ def bench(graph: Graph, action, tmp_path):
     goals = {arm: [] for arm in ROBOT.arms}
     servers = ArmServers(graph, action, NAMES, lambda arm, sent: goals[arm].append(sent))
     try:
-        made = ActionBench(graph, robot=str(robot), gate=str(gate))
+        made = ActionBench(graph, load_robot(robot), gate=str(gate))
         made.commands, made.servers = goals, servers
         yield made
         made.thread.stop()

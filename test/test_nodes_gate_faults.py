@@ -32,6 +32,7 @@ from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Executability
 from eva_msgs.msg import SafetyState
 from eva_ros.robot.paths import config_dir
+from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.stamps import to_duration
@@ -77,7 +78,7 @@ def make(graph: Graph, tmp_path):
         content['urdf'] = str(urdf)
         content.update(robot or {})
         robot_path = write_robot(tmp_path, content)
-        bench = Bench(graph, gate=str(path), robot=str(robot_path), **parameters)
+        bench = Bench(graph, load_robot(robot_path), gate=str(path), **parameters)
         bench.files = (path, robot_path, urdf)
         return bench
 
