@@ -26,7 +26,7 @@ def test_damage_ends_in_a_partial_result_or_a_sentence(begin):
     assert len({kind.partition(':')[0] for kind in found}) == 4
 
 
-@pytest.mark.parametrize('number', [2033, 15_398])
+@pytest.mark.parametrize('number', [361, 2033, 15_398])
 def test_what_the_twenty_thousand_cases_found_stays_mended(number):
     assert bag_cases.run(number) == 'flip: unusable'
 

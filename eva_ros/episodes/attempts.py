@@ -67,8 +67,8 @@ def attempts(
         pieces.extend(found)
     except UserError as error:  # what was read before it is kept
         failure = error
-    if sentences := watch.sentences():
-        raise ContradictionError(sentences)
+    if facts := watch.facts():
+        raise ContradictionError(facts)
     yield from pieces
     if failure:
         raise failure

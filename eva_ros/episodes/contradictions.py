@@ -35,12 +35,23 @@ _LONGEST_S = 1.0
 _ALTERNATIONS, _ALTERNATION, _SWING_S = 5, 2.5, 0.11
 
 
-class ContradictionError(UserError):
-    """Joint states contradict each other; `sentences` has one for each arm."""
+_ADVICE = (
+    'No joint moves like that: two nodes publish the topic, or one publishes wrong values. As '
+    "nothing tells them apart, nothing of the bag is used: see 'ros2 topic info -v' for who "
+    'publishes it, stop the one that is not the driver, and record again.'
+)
 
-    def __init__(self, sentences: list[str]) -> None:
-        super().__init__(' '.join(sentences))
-        self.sentences = sentences
+
+class ContradictionError(UserError):
+    """Joint states contradict each other.
+
+    Attributes:
+        sentences: What contradicts what and what to do, one for each arm.
+    """
+
+    def __init__(self, facts: list[str]) -> None:
+        super().__init__(' '.join([*facts, _ADVICE]))
+        self.sentences = [f'{fact} {_ADVICE}' for fact in facts]
 
 
 class Contradictions:
@@ -66,9 +77,9 @@ class Contradictions:
                     arm.add(record)
             yield record
 
-    def sentences(self) -> list[str]:
-        """Return a sentence for each arm whose joint states contradict each other."""
-        return [found for arm in self._arms if (found := arm.sentence())]
+    def facts(self) -> list[str]:
+        """Return what contradicts what, a sentence for each arm that has such joint states."""
+        return [found for arm in self._arms if (found := arm.fact())]
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,7 @@ class _ArmWatch:
         else:
             self._found[joint] = _Finding(places, float(self._clock_s[joint]))
 
-    def sentence(self) -> str:
+    def fact(self) -> str:
         """Return what contradicts what; '' where nothing does."""
         if not self._found:
             return ''
@@ -203,8 +214,5 @@ class _ArmWatch:
         topic = self._arm.state_topic
         return (
             f"{self._arm.name.capitalize()} arm: joint states on '{topic}' contradict each other, "
-            f'first {first_s:.2f} s after it was first heard: {joints}. No joint moves like that: '
-            'two nodes publish the topic, or one publishes wrong values. As nothing tells them '
-            "apart, nothing of the bag is used: see 'ros2 topic info -v' for who publishes it, "
-            'stop the one that is not the driver, and record again.'
+            f'first {first_s:.2f} s after it was first heard: {joints}.'
         )
