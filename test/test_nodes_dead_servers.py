@@ -220,7 +220,8 @@ def test_only_a_task_that_was_judged_done_succeeds(make):
     end = wait(system.execute(max_duration_s=1.0))
     assert end.status == GoalStatus.STATUS_ABORTED
     assert end.result.termination_reason == Result.COMPLETED_TIME_LIMIT
-    assert end.result.message.startswith('The time limit of 1 s is over, and nobody judged')
+    message = end.result.message
+    assert message.startswith('The time limit of 1 s is over, and the task was not judged')
     future = system.execute()
     system.graph.wait_for(lambda: system.feedback)
     judge = system.graph.publisher(Episode, topics.EPISODE, qos.LATCHED)

@@ -183,8 +183,7 @@ def _joined(path: Path, data: Any, names: list[str]) -> NDArray[np.float64]:
     if len({len(part) for part in parts}) > 1:
         rows = ', '.join(f'{name} {len(part)}' for name, part in zip(names, parts))
         raise UserError(
-            f'{path}: its joints differ in rows ({rows}), so that nobody knows which belong '
-            'together.'
+            f'{path}: its joints differ in rows ({rows}), so it is unclear which belong together.'
         )
     return np.concatenate(parts, axis=1)
 
@@ -209,7 +208,7 @@ def _compare(path: Path, name: str, vector: NDArray, parts: NDArray) -> None:
     if len(rows):
         raise UserError(
             f'{path}: {name} differs from the joints of the arms in {len(rows)} of {len(parts)} '
-            f'rows, the first being {rows[0]}: nobody knows which are right.'
+            f'rows, the first being {rows[0]}: it is unclear which are right.'
         )
 
 

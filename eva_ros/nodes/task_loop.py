@@ -134,7 +134,9 @@ class TaskLoop:
         self._check_success()
         if self.elapsed_s > self._settings.max_duration_s:
             limit_s = self._settings.max_duration_s
-            sentence = f'The time limit of {limit_s:g} s is over, and nobody judged the task done.'
+            sentence = (
+                f'The time limit of {limit_s:g} s is over, and the task was not judged done.'
+            )
             raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
 
     def _check_outside(self) -> None:
