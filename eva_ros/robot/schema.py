@@ -212,14 +212,17 @@ class RobotFile(StrictModel):
         return [name for arm in arms for name in arm.joint_names()]
 
 
-def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
-    """Return the checked file and its limits; infinite where the file gives none.
+def read_robot_file(path: Path) -> tuple[RobotFile, Limits, Path | None]:
+    """Return the checked file, its limits, and the file that it names for `collision`.
+
+    Limits are infinite where the file gives none; the last is None where it names no file.
 
     Raises:
         UserError: Names the file, and the key or joint that is wrong.
     """
-    content, collision = read_yaml(path), collision_file(path)
-    if collision is not None:
+    content, collision = read_yaml(path), None
+    if isinstance(content.get('collision'), str):
+        collision = path.parent / content['collision']
         content['collision'] = read_yaml(collision)
     file = parse(RobotFile, expand_sides(content), path)
     order = file.joint_names()
@@ -235,13 +238,7 @@ def read_robot_file(path: Path) -> tuple[RobotFile, Limits]:
         at_home = file.home.get(name, limits.min_position[i])
         if not limits.min_position[i] <= at_home <= limits.max_position[i]:
             raise UserError(f'{path}: home: joint {name} is outside its limits.')
-    return file, limits
-
-
-def collision_file(path: Path) -> Path | None:
-    """Return the file that a robot file names for `collision`; None where it names none."""
-    named = read_yaml(path).get('collision')
-    return path.parent / named if isinstance(named, str) else None
+    return file, limits, collision
 
 
 def _joint_limits(name: str, entry: dict | None, path: Path) -> JointLimits:

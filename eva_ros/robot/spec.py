@@ -19,7 +19,6 @@ from eva_ros.robot.arm import Gripper
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.schema import ArmEntry
-from eva_ros.robot.schema import collision_file
 from eva_ros.robot.schema import read_robot_file
 from eva_ros.robot.schema import RobotFile
 from eva_ros.robot.sides import SIDES
@@ -266,7 +265,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         UserError: No such file, an unknown key, or limits that cannot be right; names the file.
     """
     path = find_config('robots', name_or_path)
-    file, limits = read_robot_file(path)
+    file, limits, collision = read_robot_file(path)
     cameras = {
         name: Camera(name, camera.topic, camera.height, camera.width, camera.value_range)
         for name, camera in file.cameras.items()
@@ -287,7 +286,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         workspace=None if file.workspace is None else (file.workspace.min, file.workspace.max),
         max_tracking_error=file.max_tracking_error,
         path=path,
-        collision_path=collision_file(path),
+        collision_path=collision,
     )
 
 
