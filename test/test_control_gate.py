@@ -62,8 +62,7 @@ def sent_spline(verdict, times):
         rest = [begin, np.zeros(7), np.zeros(7)]
         given = np.stack([np.vstack(pair) for pair in zip(rest, points)], axis=1)
         q = BPoly.from_derivatives(knots, given)(times)
-        q[:, -1] = ROBOT.arms[arm].gripper.from_controller(q[:, -1])
-        columns.append(q)
+        columns.append(ROBOT.arms[arm].command_interface.from_message(q))
     return np.hstack(columns)
 
 
@@ -85,8 +84,7 @@ def assert_safe(verdict, limits=LIMITS):
             assert np.isfinite(values).all()
         assert not trajectory.velocities[-1].any()
         assert not trajectory.accelerations[-1].any()
-        q = trajectory.positions.copy()
-        q[:, -1] = ROBOT.arms[arm].gripper.from_controller(q[:, -1])
+        q = ROBOT.arms[arm].command_interface.from_message(trajectory.positions)
         part = ROBOT.arm_indices(arm)
         assert (q >= limits.min_position[part] - 1e-9).all()
         assert (q <= limits.max_position[part] + 1e-9).all()

@@ -73,14 +73,6 @@ class Gripper:
         """Return controller units for each unit of opening."""
         return self.open - self.closed
 
-    def to_controller(self, opening: ArrayLike) -> Floats:
-        """Return the controller's position(s) for an opening of 0 to 1."""
-        return self.closed + np.asarray(opening, dtype=np.float64) * self.scale
-
-    def from_controller(self, position: ArrayLike) -> Floats:
-        """Return the opening (0 closed, 1 open) for controller position(s)."""
-        return (np.asarray(position, dtype=np.float64) - self.closed) / self.scale
-
 
 @dataclass(frozen=True)
 class Controller:
