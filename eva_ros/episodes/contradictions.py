@@ -19,13 +19,11 @@ from eva_ros.episodes.records import JointStateRecord
 from eva_ros.episodes.records import Record
 from eva_ros.episodes.streams import JUMP_NS
 from eva_ros.errors import UserError
+from eva_ros.robot.leaps import encoder_noise
+from eva_ros.robot.leaps import SPEED_MARGIN
 from eva_ros.robot.spec import Arm
 from eva_ros.robot.spec import Robot
 
-# A joint that goes farther than this many times what its limit allows has not moved there.
-_SPEED_MARGIN = 2.0
-# Noise and steps of an encoder, rad, and of a gripper, share of its opening.
-_NOISE, _GRIPPER_NOISE = 0.02, 0.1
 # One that goes on like before, up to so many times as far, is in motion.
 _SUDDEN = 3.0
 # A leap back so much later belongs to the leap away.
@@ -33,7 +31,6 @@ _LONGEST_S = 1.0
 # So many messages in a row that alternate, each so many times farther apart than noise, and no
 # longer than this: slower, a joint may swing.
 _ALTERNATIONS, _ALTERNATION, _SWING_S = 5, 2.5, 0.11
-
 
 _ADVICE = (
     'No joint moves like that: two nodes publish the topic, or one publishes wrong values. As '
@@ -107,9 +104,8 @@ class _ArmWatch:
     def __init__(self, arm: Arm, fastest: NDArray, received: bool) -> None:
         count = len(arm.joint_names)
         self._arm, self._received, self._states = arm, received, ArmStates(arm)
-        self._fastest = _SPEED_MARGIN * np.where(np.isfinite(fastest), fastest, np.inf)
-        self._noise = np.full(count, _NOISE)
-        self._noise[len(arm.joints) :] = _GRIPPER_NOISE
+        self._fastest = SPEED_MARGIN * np.where(np.isfinite(fastest), fastest, np.inf)
+        self._noise = encoder_noise(np.arange(count) >= len(arm.joints))
         self._value, self._step = np.full(count, np.nan), np.full(count, np.nan)
         self._stamp, self._heard = np.zeros(count, np.int64), np.zeros(count, np.int64)
         # Time since each joint's first message, how often its value was repeated exactly, and

@@ -7,14 +7,10 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.robot.leaps import encoder_noise
+from eva_ros.robot.leaps import SPEED_MARGIN
 from eva_ros.robot.spec import Robot
 
-# A joint that went farther than this many times what its velocity limit allows has not moved:
-# somebody else says where it is.
-_SPEED_MARGIN = 2.0
-# Noise of an encoder, and of a gripper's opening (0 to 1).
-_NOISE_RAD = 0.02
-_NOISE_GRIPPER = 0.1
 # Messages that were held up on their way arrive together: their stamps tell how far they are
 # apart, as long as that is no more than a hold-up.
 _LONGEST_HOLD_UP_S = 0.1
@@ -32,8 +28,8 @@ class JointClaims:
     rclpy doesn't say who sent a message. Where a topic has several publishers, a leap that no
     joint can make within the time between two messages is therefore a contradiction: the message
     is not believed, and the topic's publishers count as contradicting each other until only one
-    of them is left, and for two seconds at least. Publishers of different
-    joints, and those that say the same, never leap.
+    of them is left, and for two seconds at least. Publishers of different joints, and those that
+    say the same, never leap.
 
     Args:
         robot: whose joints, and their velocity limits.
@@ -43,7 +39,7 @@ class JointClaims:
     def __init__(self, robot: Robot, publishers: Callable[[str], Sequence[str]]) -> None:
         self._robot = robot
         self._publishers = publishers
-        self._noise = np.where(robot.gripper_mask, _NOISE_GRIPPER, _NOISE_RAD)
+        self._noise = encoder_noise(robot.gripper_mask)
         # The sentence by topic, and until when it stands whoever leaves.
         self._found: dict[str, tuple[str, float]] = {}
         self.forget()
@@ -102,7 +98,7 @@ class JointClaims:
             return f'stamps of two messages in a row are {slip_s.max():.1f} s out of step'
         elapsed_s = np.maximum(waited_s, np.minimum(np.abs(apart_s), _LONGEST_HOLD_UP_S))
         limits = self._robot.limits.max_velocity[joints]
-        allowed = _SPEED_MARGIN * limits * np.maximum(elapsed_s, 0.0) + self._noise[joints]
+        allowed = SPEED_MARGIN * limits * np.maximum(elapsed_s, 0.0) + self._noise[joints]
         moved = np.abs(values - self._values[joints])
         beyond = moved - allowed
         if not beyond.size or beyond.max() <= 0.0:
