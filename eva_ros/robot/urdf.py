@@ -72,10 +72,10 @@ def gripper_ranges(robot: Robot, urdf_path: Path | None = None) -> NDArray[np.fl
         UserError: a gripper of unit `raw` whose URDF joint has no limits.
     """
     found = []
-    names = dict(zip(robot.joint_names, urdf_joint_names(robot, urdf_path)))
     for gripper in robot.grippers:
         closed, opened = gripper.closed, gripper.open
         if gripper.unit == 'raw':
+            names = dict(zip(robot.joint_names, urdf_joint_names(robot, urdf_path)))
             closed, opened = _range(find_urdf(robot, urdf_path), names[gripper.name])
         found.append((closed, opened - closed))
     return np.array(found).reshape(-1, 2)

@@ -16,7 +16,10 @@ def publisher_names(node: Node, topic: str) -> list[str]:
 
 def several_clocks(node: Node) -> str:
     """Return a sentence where several nodes publish the simulated time, or else ''."""
-    names = publisher_names(node, topics.CLOCK)
+    return _several(publisher_names(node, topics.CLOCK))
+
+
+def _several(names: list[str]) -> str:
     if len(names) < 2:
         return ''
     return (
@@ -32,5 +35,5 @@ def clock_health(node: Node) -> Health:
         return Health(
             'warn', f'Nothing publishes {topics.CLOCK}: the time of this node stands still.'
         )
-    sentence = several_clocks(node)
+    sentence = _several(names)
     return Health('error', sentence) if sentence else Health('ok', f'{names[0]} gives the time.')
