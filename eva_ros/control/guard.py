@@ -279,7 +279,7 @@ class ArmGuard:
         return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
 
     def _last_command(self, measured: Array | None) -> Array | None:
-        """Return where the controllers were last sent [J]; where the arms are if nobody knows.
+        """Return where the controllers were last sent [J]; the measured joints if unknown.
 
         Grippers that still press on what they closed on before the arms were disarmed go on.
         """

@@ -76,7 +76,7 @@ class StopWatch:
         Args:
             running: what was sent last.
             settings: of the gate.
-            measured: joints now [J]; None: nobody can look whether they stop.
+            measured: joints now [J]; None if unknown, and the stop is not monitored.
             now_ns: time now.
             urgent: an e-stop.
 

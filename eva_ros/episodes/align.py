@@ -295,7 +295,7 @@ class _Aligner:
                 )
 
     def _repeats_stamps(self) -> bool:
-        """Return whether a camera repeats so many stamps that the attempt is of no use."""
+        """Return whether a camera repeats too many stamps for the attempt to be used."""
         assert self._piece is not None
         counts = self._heard or self._builder.repeats()
         found = {name: count.since(self._repeats[name]) for name, count in counts.items()}

@@ -29,7 +29,7 @@ class ArmStates:
     def values(self, record: JointStateRecord) -> tuple[NDArray, NDArray] | None:
         """Return which joints a joint state holds and where they are, in rad and openings.
 
-        None where what it holds of the arm is no measurement: all joints are -1.
+        None where the arm's values are not a measurement: all joints are -1.
         """
         held, places = self.held(record.names)
         raw = np.asarray(record.positions, np.float64)[places]
