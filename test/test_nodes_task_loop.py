@@ -385,6 +385,33 @@ def test_one_rollout_that_got_lost_is_dreamed_again():
     assert loop.feedback.chunks_executed >= 1
 
 
+def test_a_task_asked_for_before_the_clock_was_heard_has_all_of_its_time():
+    world = World()
+    world.now_ns = 0
+    world.board.expect(['action_decoder'])
+    thread, ends = world.in_a_thread()
+    world.reports = deque([SENT] * 20)
+    threading.Event().wait(0.05)
+    # Longer than any patience and than the task may take.
+    world.now_ns = 1000 * S
+    world.rest()
+    threading.Event().wait(0.05)
+    assert not ends
+    world.board.set_node('action_decoder', '')
+    thread.join(10.0)
+    assert ends[0].reason == Result.COMPLETED_TIME_LIMIT
+    assert world.shown.count(Feedback.EXECUTING) > 1
+
+
+def test_a_task_without_a_clock_says_so(monkeypatch):
+    monkeypatch.setattr('eva_ros.nodes.task_loop._FINDING_PATIENCE_S', 0.05)
+    world = World()
+    world.now_ns = 0
+    end, _ = world.run()
+    assert end.reason == Result.NODE_LOST
+    assert str(end).endswith('nothing was heard on /clock: start the simulator.')
+
+
 def test_cancel_wakes_a_loop_that_waits():
     world = World()
     world.rest(at_rest=False)

@@ -102,9 +102,7 @@ class TaskLoop:
         self._settings = settings
         self._task = task
         self._seed = seed
-        self._start_ns = now_ns()
-        # Who asks for a task means what is there now: the scene may have been drawn just before.
-        self._not_before_ns = self._start_ns
+        self._start_ns = self._not_before_ns = now_ns()
         self._refused_in_a_row = 0
         self._lost = False
         self.feedback = Feedback()
@@ -118,6 +116,7 @@ class TaskLoop:
         """Do turn after turn and return why it ended."""
         self._board.forget()
         try:
+            self._begin()
             self._board.wait_for(self._all_are_known, _FINDING_PATIENCE_S, self._check_outside)
             self._check_heard()
             self._board.wait_for(self._arms_are_on, _ARMING_PATIENCE_S, self._check_outside)
@@ -138,6 +137,14 @@ class TaskLoop:
                 f'The time limit of {limit_s:g} s is over, and the task was not judged done.'
             )
             raise TaskEndedError(Result.COMPLETED_TIME_LIMIT, sentence)
+
+    def _begin(self) -> None:
+        """Take the time, once there is one: before /clock is heard, it is zero."""
+        if not self._board.wait_for(self._now_ns, _FINDING_PATIENCE_S, self._check_outside):
+            sentence = 'use_sim_time is set and nothing was heard on /clock: start the simulator.'
+            raise TaskEndedError(Result.NODE_LOST, sentence)
+        # Who asks for a task means what is there now: the scene may have been drawn just before.
+        self._start_ns = self._not_before_ns = self._now_ns()
 
     def _check_outside(self) -> None:
         if self._canceled():
