@@ -14,7 +14,7 @@
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for python in python3 python3.12 python3.11 python3.10; do \
 	$$python -c '$(SUPPORTED)' 2>/dev/null && echo $$python && exit; done; echo python3)
-TEXTS := eva_ros/episodes/eva_msgs_texts
+TEXTS := eva_ros/recordings/eva_msgs_texts
 SOURCES := eva_ros launch scripts test setup.py $(wildcard benchmarks)
 # With a sourced ROS, eva_msgs is a workspace on top of it; the wheels find it by themselves.
 OVERLAY := $(if $(ROS_DISTRO),. .venv/local_setup.sh &&)

@@ -30,11 +30,11 @@ import time
 import cv2
 import numpy as np
 
-from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.episodes.dataset import load_episodes
-from eva_ros.episodes.records import JOINT_STATE
-from eva_ros.episodes.views import load_view
-from eva_ros.episodes.views import ViewSpec
+from eva_ros.observations.views import load_view
+from eva_ros.observations.views import ViewSpec
+from eva_ros.recordings.bag_writer import EpisodeBagWriter
+from eva_ros.recordings.records import JOINT_STATE
 from eva_ros.robot.spec import load_robot
 
 ROBOT = load_robot('aloha_sim')

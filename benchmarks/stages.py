@@ -15,15 +15,15 @@ import numpy as np
 
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.views import load_view
 from eva_ros.evaluation.closed_loop import make_chunk
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.run import median_and_p95
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.variants import World
 from eva_ros.idm.decode import decode_confident
+from eva_ros.observations.ingest import Observation
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.views import load_view
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot

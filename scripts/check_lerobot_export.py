@@ -24,8 +24,8 @@ from set_up import uv_environment
 from eva_ros.cli.main import main as eva
 from eva_ros.episodes.dataset import Episode
 from eva_ros.episodes.dataset import load_episodes
-from eva_ros.episodes.views import view_of
-from eva_ros.episodes.views import ViewSpec
+from eva_ros.observations.views import view_of
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 

@@ -27,16 +27,16 @@ from rosbags.rosbag2 import CompressionMode
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.cache import Cache
-from eva_ros.episodes.check import check_bag
-from eva_ros.episodes.recorded_bag import RecordedBag
-from eva_ros.episodes.records import ImageRecord
-from eva_ros.episodes.records import JointStateRecord
-from eva_ros.episodes.typestore import typestore
-from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
+from eva_ros.inspection.check import check_bag
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.bag_reader import BagReader
+from eva_ros.recordings.bag_search import find_bags
+from eva_ros.recordings.recorded_bag import RecordedBag
+from eva_ros.recordings.records import ImageRecord
+from eva_ros.recordings.records import JointStateRecord
+from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')

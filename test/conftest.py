@@ -48,7 +48,7 @@ def repository() -> Path:
 def load(tmp_path: Path) -> Callable[..., tuple[list, str]]:
     """Give a function that loads bags with a cache of the test's own: episodes and report."""
     from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.views import load_view
+    from eva_ros.observations.views import load_view
     from eva_ros.robot.spec import load_robot
 
     def run(*paths: Path, **options: object) -> tuple[list, str]:

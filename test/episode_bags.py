@@ -12,9 +12,9 @@ import numpy as np
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.records import Record
-from eva_ros.episodes.typestore import typestore
+from eva_ros.recordings.bag_reader import BagReader
+from eva_ros.recordings.records import Record
+from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
 
 COMPRESSED = 'sensor_msgs/msg/CompressedImage'

@@ -5,11 +5,11 @@ import dataclasses
 from diffusers import FlowMatchEulerDiscreteScheduler
 import torch
 
-from eva_ros.episodes.views import load_view
 from eva_ros.idm.checkpoint import save_idm
 from eva_ros.idm.checkpoint import view_fingerprint
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.observations.views import load_view
 from eva_ros.robot.spec import load_robot
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.codec import CodecConfig

@@ -10,10 +10,10 @@ from test_robot_any_arms import PAIRS
 import yaml
 
 from eva_ros.cli.main import main
-from eva_ros.episodes.bag_writer import EpisodeBagWriter
-from eva_ros.episodes.views import view_of
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.decode import decode_confident
+from eva_ros.observations.views import view_of
+from eva_ros.recordings.bag_writer import EpisodeBagWriter
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot
 from eva_ros.world_model.checkpoint import load_world_model

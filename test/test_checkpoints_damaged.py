@@ -14,13 +14,13 @@ from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.trainer import align
 from eva_ros.alignment.trainer import Aligner
-from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.train import train
 from eva_ros.idm.train import Trainer
 from eva_ros.idm.train import TrainSettings
+from eva_ros.observations.views import load_view
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.world_model.checkpoint import load_world_model

@@ -7,14 +7,14 @@ from episode_bags import record
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from test_bags_import import bring
-from test_bags_import import content
-from test_bags_import import given
-from test_bags_import import version2
+from test_interchange_import import bring
+from test_interchange_import import content
+from test_interchange_import import given
+from test_interchange_import import version2
 import yaml
 
 from eva_ros.cli.main import main
-from eva_ros.episodes.bag_reader import BagReader
+from eva_ros.recordings.bag_reader import BagReader
 from eva_ros.robot.joint_naming import divide
 from eva_ros.robot.paths import config_dir
 from eva_ros.robot.spec import load_robot

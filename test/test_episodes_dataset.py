@@ -17,15 +17,15 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
-from eva_ros.episodes.check import check_bag
 from eva_ros.episodes.dataset import load_episodes
 from eva_ros.episodes.dataset import split_episodes
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.records import ImageRecord
-from eva_ros.episodes.records import JointStateRecord
-from eva_ros.episodes.typestore import typestore
-from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
+from eva_ros.inspection.check import check_bag
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.records import ImageRecord
+from eva_ros.recordings.records import JointStateRecord
+from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')

@@ -14,15 +14,15 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer
 
 from eva_ros.episodes.cache import world_of
-from eva_ros.episodes.ingest import NotReady
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.joints import JointTrack
-from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
 from eva_ros.episodes.settings import load_settings
-from eva_ros.episodes.typestore import typestore
-from eva_ros.episodes.views import load_view
+from eva_ros.episodes.settings import ResamplingSettings
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import NotReady
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.joints import JointTrack
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
 
 ROBOT, VIEW = load_robot('aloha_sim'), load_view('aloha_sim')
@@ -69,7 +69,7 @@ def test_a_stream_without_stamps_is_aligned_by_the_time_it_was_received(tmp_path
     path = write(tmp_path / 'bag', content, zero=('/joint_states',))
     with pytest.raises(UserError):
         load(path)
-    (episode,), _ = load(path, settings=AlignSettings(clock={'joint_states': 'receive'}))
+    (episode,), _ = load(path, settings=ResamplingSettings(clock={'joint_states': 'receive'}))
     wanted = np.array([joints_at(stamp) for stamp in episode.stamps_ns])
     assert np.abs(episode.joints - wanted).max() < 1e-9 and len(episode) == 31
 
@@ -77,7 +77,7 @@ def test_a_stream_without_stamps_is_aligned_by_the_time_it_was_received(tmp_path
 def test_a_slow_stream_may_have_a_tolerance_of_its_own(tmp_path, load):
     path = record(tmp_path / 'bag', keeps=lambda s, ns: s != 'top' or ns // (100 * MS) % 4 == 0)
     assert max(len(episode) for episode in load(path)[0]) < 5
-    (episode,), _ = load(path, settings=AlignSettings(max_age_s={'top': 0.5}))
+    (episode,), _ = load(path, settings=ResamplingSettings(max_age_s={'top': 0.5}))
     assert len(episode) > 25
     assert (episode.ticks_ns - episode.image_stamps_ns[:, 0]).max() > 200 * MS
 
@@ -87,7 +87,7 @@ def test_texts_on_a_task_topic_divide_a_bag_into_attempts(tmp_path, load):
     texts += [(3 * SECOND, 'close the box'), (5 * SECOND, ''), (6 * SECOND, 'wave')]
     content = messages(Recording(duration_s=7.0, marked=False))
     path = write(tmp_path / 'bag', content, texts=texts)
-    found, _ = load(path, settings=AlignSettings(task_topic='/task'))
+    found, _ = load(path, settings=ResamplingSettings(task_topic='/task'))
     assert [(e.instruction, e.number) for e in found] == [
         ('open the box', 0), ('close the box', 1), ('wave', 2),
     ]  # fmt: skip
@@ -103,7 +103,7 @@ def test_attempts_of_a_task_topic_are_on_whatever_clock_the_images_have(tmp_path
     texts = [(begin + SECOND, 'open the box'), (begin + 3 * SECOND, 'close the box')]
     content = [(begin + ns, *rest) for ns, *rest in content]
     path = write(tmp_path / 'bag', content, texts=texts, shift_ns=round(shift_s * SECOND))
-    found, said = load(path, settings=AlignSettings(task_topic='/task'))
+    found, said = load(path, settings=ResamplingSettings(task_topic='/task'))
     assert [(e.instruction, len(e)) for e in found] == [
         ('open the box', 20),
         ('close the box', 20),
@@ -120,7 +120,7 @@ def test_seconds_without_images_behind_a_text_are_told(tmp_path, load, shift_s):
     content = [(begin + ns, *rest) for ns, *rest in content]
     texts = [(begin + SECOND, 'open the box')]
     path = write(tmp_path / 'bag', content, texts=texts, shift_ns=round(shift_s * SECOND))
-    _, said = load(path, settings=AlignSettings(task_topic='/task'))
+    _, said = load(path, settings=ResamplingSettings(task_topic='/task'))
     assert 'Attempt 0 begins 1.5 s late' in said
 
 
@@ -130,7 +130,7 @@ def test_a_long_gap_begins_another_attempt_where_nothing_else_says_so(tmp_path, 
 
     path = record(tmp_path / 'bag', duration_s=8.0, marked=False, keeps=keeps)
     assert [e.number for e in load(path)[0]] == [0, 0, 0]
-    found, _ = load(path, settings=AlignSettings(gap_s=2.0))
+    found, _ = load(path, settings=ResamplingSettings(gap_s=2.0))
     assert [e.number for e in found] == [0, 1, 1]
 
 
@@ -144,18 +144,18 @@ def test_a_bag_of_one_attempt_says_its_instruction_itself(tmp_path, load):
 def test_settings_that_name_no_stream_are_refused(tmp_path, load):
     path = record(tmp_path / 'bag', duration_s=1.0)
     with pytest.raises(UserError, match='ceiling'):
-        load(path, settings=AlignSettings(clock={'ceiling': 'receive'}))
+        load(path, settings=ResamplingSettings(clock={'ceiling': 'receive'}))
     file = tmp_path / 'align.yaml'
     file.write_text('clock: {top: receive}\ngap_s: 2.5\n')
-    assert load_settings(file) == AlignSettings(clock={'top': 'receive'}, gap_s=2.5)
+    assert load_settings(file) == ResamplingSettings(clock={'top': 'receive'}, gap_s=2.5)
     file.write_text('gap: 2.5\n')
     with pytest.raises(UserError, match='gap'):
         load_settings(file)
 
 
 def test_the_default_settings_keep_what_was_cached_without_any():
-    assert world_of(ROBOT, VIEW) == world_of(ROBOT, VIEW, AlignSettings())
-    assert world_of(ROBOT, VIEW) != world_of(ROBOT, VIEW, AlignSettings(gap_s=1.0))
+    assert world_of(ROBOT, VIEW) == world_of(ROBOT, VIEW, ResamplingSettings())
+    assert world_of(ROBOT, VIEW) != world_of(ROBOT, VIEW, ResamplingSettings(gap_s=1.0))
 
 
 # Joint states.
@@ -245,9 +245,9 @@ def test_a_stamp_centuries_ahead_neither_hangs_nor_costs_the_rest(tmp_path, load
 
 def test_a_robot_whose_drivers_stamps_are_of_another_clock_is_aligned_by_reception():
     piper = load_robot('piper_dual')
-    assert by_reception(AlignSettings(), piper) == set(piper.joint_state_topics)
-    stated = AlignSettings(clock=dict.fromkeys(piper.joint_state_topics, 'header'))
-    assert by_reception(stated, piper) == by_reception(AlignSettings(), ROBOT) == set()
+    assert by_reception(ResamplingSettings(), piper) == set(piper.joint_state_topics)
+    stated = ResamplingSettings(clock=dict.fromkeys(piper.joint_state_topics, 'header'))
+    assert by_reception(stated, piper) == by_reception(ResamplingSettings(), ROBOT) == set()
 
 
 @pytest.mark.parametrize('robot', ['aloha_sim', 'piper_dual'])

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.episodes.views import load_view
 from eva_ros.errors import UserError
 from eva_ros.evaluation import closed_loop
 from eva_ros.evaluation import controls
@@ -16,6 +15,7 @@ from eva_ros.evaluation import variants
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import run_episode
+from eva_ros.observations.views import load_view
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot

@@ -13,11 +13,11 @@ from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation
-from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.records import JointStateRecord
-from eva_ros.episodes.views import load_view
 from eva_ros.nodes.camera_ingest import CameraIngest
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.bag_reader import BagReader
+from eva_ros.recordings.records import JointStateRecord
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics

@@ -13,7 +13,6 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Rollout
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.episodes.views import load_view
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import run_episode
 from eva_ros.evaluation.variants import Attempt
@@ -21,6 +20,7 @@ from eva_ros.evaluation.variants import load_driver
 from eva_ros.evaluation.variants import World
 from eva_ros.nodes.composed import node_class
 from eva_ros.nodes.sim_robot import SimRobotNode
+from eva_ros.observations.views import load_view
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos

@@ -25,9 +25,9 @@ from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
-from eva_ros.episodes.ingest import Observation as Observed
 from eva_ros.nodes.action_decoder import ActionDecoder
 from eva_ros.nodes.rollout_generator import RolloutGenerator
+from eva_ros.observations.ingest import Observation as Observed
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.observations import observation_message

@@ -26,11 +26,11 @@ from test_nodes_episode_recorder import trigger
 import yaml
 
 from eva_msgs.msg import Observation
-from eva_ros.episodes.bag_search import find_bags
-from eva_ros.episodes.check import check_bag
-from eva_ros.episodes.views import load_view
+from eva_ros.inspection.check import check_bag
 from eva_ros.nodes.camera_ingest import CameraIngest
 from eva_ros.nodes.sim_robot import SimRobotNode
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.bag_search import find_bags
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics

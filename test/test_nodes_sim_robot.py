@@ -17,9 +17,9 @@ from trajectory_msgs.msg import JointTrajectory
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from eva_msgs.msg import Episode
-from eva_ros.episodes.images import decode_image
 from eva_ros.nodes.camera_ingest import CameraIngest
 from eva_ros.nodes.sim_robot import SimRobotNode
+from eva_ros.observations.images import decode_image
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos
 from eva_ros.ros import topics

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MESSAGES = ROOT / 'eva_msgs'
-TEXTS = ROOT / 'eva_ros' / 'episodes' / 'eva_msgs_texts'
+TEXTS = ROOT / 'eva_ros' / 'recordings' / 'eva_msgs_texts'
 # Python module -> key in package.xml, where they differ.
 KEYS = {'yaml': 'python3-yaml', 'cv2': 'python3-opencv'}
 ROS_MODULE = re.compile(

@@ -17,8 +17,8 @@ from eva_ros.alignment.reward import Executability as Judged
 from eva_ros.control import reasons
 from eva_ros.control.state import State
 from eva_ros.control.trajectory import ArmTrajectory
-from eva_ros.episodes.ingest import Observation
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import Observation
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros.chunks import chunk_message
 from eva_ros.ros.chunks import received_chunk

@@ -10,8 +10,8 @@ from rosbags.rosbag2 import Reader
 from eva_ros.cli.main import main
 from eva_ros.cli.sim_recording import Job
 from eva_ros.cli.sim_recording import record
-from eva_ros.episodes.bag_writer import EpisodeBagWriter
-from eva_ros.episodes.typestore import typestore
+from eva_ros.recordings.bag_writer import EpisodeBagWriter
+from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.experts import ExpertSettings
 from eva_ros.sim.tasks import TASKS

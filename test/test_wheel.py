@@ -140,7 +140,7 @@ def test_it_records_a_bag_and_reads_it_back(elsewhere):
     assert result.returncode == 0, result.stderr
     program = """
 from eva_ros.episodes.dataset import load_episodes
-from eva_ros.episodes.views import load_view
+from eva_ros.observations.views import load_view
 from eva_ros.robot.spec import load_robot
 robot = load_robot('aloha_sim')
 (episode,) = load_episodes(['bags'], robot, load_view('aloha_sim'), 'cache', 1, None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
-from eva_ros.alignment.settings import AlignSettings
+from eva_ros.alignment.settings import ResamplingSettings
 from eva_ros.idm.decode import frames_to_tensor
 from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.world_model.pipeline import Condition
@@ -35,7 +35,7 @@ class Learner:
         policy: WorldModelPolicy,
         prompts: list[Prompt],
         judge: Judge,
-        settings: AlignSettings,
+        settings: ResamplingSettings,
     ) -> None:
         self.policy, self.prompts, self.judge = policy, prompts, judge
         self.settings: Any = settings

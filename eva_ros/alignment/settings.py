@@ -7,7 +7,7 @@ from eva_ros.errors import UserError
 
 
 @dataclass(frozen=True)
-class AlignSettings:
+class ResamplingSettings:
     """What every algorithm needs.
 
     Attributes:
@@ -49,7 +49,7 @@ class AlignSettings:
 
 
 @dataclass(frozen=True)
-class DirectSettings(AlignSettings):
+class DirectSettings(ResamplingSettings):
     """Settings of the direct gradient of the reward (DRaFT-K, arXiv 2309.17400).
 
     Attributes:
@@ -72,7 +72,7 @@ class DirectSettings(AlignSettings):
 
 
 @dataclass(frozen=True)
-class GrpoSettings(AlignSettings):
+class GrpoSettings(ResamplingSettings):
     """Settings of Flow-GRPO (arXiv 2505.05470), with noise in a window only (Flow-GRPO-Fast).
 
     Attributes:

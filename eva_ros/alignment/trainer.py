@@ -19,9 +19,9 @@ from eva_ros.alignment.learner import Learner
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
-from eva_ros.alignment.settings import AlignSettings
 from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.settings import GrpoSettings
+from eva_ros.alignment.settings import ResamplingSettings
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.idm import resume
@@ -42,7 +42,7 @@ class Aligner:
         policy: WorldModelPolicy,
         prompts: Sequence[Prompt],
         judge: Judge,
-        settings: AlignSettings,
+        settings: ResamplingSettings,
     ) -> None:
         """Prepare an alignment from its beginning.
 
@@ -133,7 +133,7 @@ def align(
     prompts: Sequence[Prompt],
     judge: Judge,
     out: Path,
-    settings: AlignSettings,
+    settings: ResamplingSettings,
     facts: Mapping[str, Any] | None = None,
 ) -> Aligner:
     """Align a world model and write the adapter.
@@ -199,7 +199,7 @@ def _measured_scale(
     prompts: Sequence[Prompt],
     judge: Judge,
     out: Path,
-    settings: AlignSettings,
+    settings: ResamplingSettings,
 ) -> float:
     if (out / STATE).exists():
         _, facts = resume.read_tensors(out / STATE)

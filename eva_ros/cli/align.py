@@ -100,12 +100,12 @@ def _align(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> Any:
     """Return the settings of the chosen algorithm."""
-    from eva_ros.alignment.settings import AlignSettings
     from eva_ros.alignment.settings import DirectSettings
     from eva_ros.alignment.settings import GrpoSettings
+    from eva_ros.alignment.settings import ResamplingSettings
     from eva_ros.errors import UserError
 
-    kinds: dict[str, type[AlignSettings]] = {'direct': DirectSettings, 'grpo': GrpoSettings}
+    kinds: dict[str, type[ResamplingSettings]] = {'direct': DirectSettings, 'grpo': GrpoSettings}
     settings = kinds[args.algorithm](
         seed=args.seed, minutes=args.minutes, iterations=args.iterations
     )

@@ -6,8 +6,8 @@ import math
 import os
 from pathlib import Path
 
-from eva_ros.episodes.rates import is_rate
-from eva_ros.episodes.rates import NO_RATE
+from eva_ros.interchange.rates import is_rate
+from eva_ros.interchange.rates import NO_RATE
 from eva_ros.robot.paths import SIM_ROBOT
 
 

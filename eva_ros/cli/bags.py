@@ -77,9 +77,9 @@ def _world(args: argparse.Namespace) -> tuple[Any, Any, Any]:
 
 def _checks(args: argparse.Namespace) -> tuple[list[Any], tuple[Any, Any, Any]]:
     """Return a check for each bag (unusable for paths without one), and the result of `_world`."""
-    from eva_ros.episodes.bag_search import find_bags
-    from eva_ros.episodes.check import BagCheck
-    from eva_ros.episodes.check import check_bag
+    from eva_ros.inspection.check import BagCheck
+    from eva_ros.inspection.check import check_bag
+    from eva_ros.recordings.bag_search import find_bags
 
     world = _world(args)
     checks: list[Any] = []
@@ -117,7 +117,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _view(args: argparse.Namespace) -> int:
-    from eva_ros.episodes.bags_page import page
+    from eva_ros.inspection.bags_page import page
 
     checks, world = _checks(args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
@@ -127,11 +127,11 @@ def _view(args: argparse.Namespace) -> int:
 
 
 def _import(args: argparse.Namespace) -> int:
-    from eva_ros.episodes.bag_import import write_bags
-    from eva_ros.episodes.import_map import automatic_map
-    from eva_ros.episodes.import_map import load_map
-    from eva_ros.episodes.imported import look_at_numbers
-    from eva_ros.episodes.imported import remarks
+    from eva_ros.interchange.bag_import import write_bags
+    from eva_ros.interchange.import_map import automatic_map
+    from eva_ros.interchange.import_map import load_map
+    from eva_ros.interchange.imported import look_at_numbers
+    from eva_ros.interchange.imported import remarks
     from eva_ros.robot.spec import load_robot
 
     if args.map and not args.robot:
@@ -171,10 +171,10 @@ def _import(args: argparse.Namespace) -> int:
 
 def _data_set(args: argparse.Namespace, found: Any) -> Any:
     """Return the dataset; the map, if any, names the keys of its joints."""
-    from eva_ros.episodes.lerobot_reader import is_lerobot
-    from eva_ros.episodes.lerobot_reader import read_lerobot
-    from eva_ros.episodes.robotwin_reader import is_robotwin
-    from eva_ros.episodes.robotwin_reader import read_robotwin
+    from eva_ros.interchange.lerobot.reader import is_lerobot
+    from eva_ros.interchange.lerobot.reader import read_lerobot
+    from eva_ros.interchange.robotwin.reader import is_robotwin
+    from eva_ros.interchange.robotwin.reader import read_robotwin
 
     if not args.source.exists():
         raise UserError(f'There is no {args.source}.')
@@ -194,8 +194,8 @@ def _data_set(args: argparse.Namespace, found: Any) -> Any:
 
 def _export(args: argparse.Namespace) -> int:
     from eva_ros.episodes.dataset import load_episodes
-    from eva_ros.episodes.lerobot_writer import refuse_existing
-    from eva_ros.episodes.lerobot_writer import write_lerobot
+    from eva_ros.interchange.lerobot.writer import refuse_existing
+    from eva_ros.interchange.lerobot.writer import write_lerobot
 
     robot, view, settings = _world(args)
     refuse_existing(args.out)

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from eva_ros.episodes.check import BagCheck
-from eva_ros.episodes.reasons import grouped
+from eva_ros.inspection.check import BagCheck
+from eva_ros.observations.reasons import grouped
 
 _COLOURS = {'usable': 'green', 'partial': 'yellow', 'unusable': 'red'}
 _WIDTH = 140

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eva_ros.episodes.dataset import Episode
-    from eva_ros.episodes.views import ViewSpec
+    from eva_ros.observations.views import ViewSpec
     from eva_ros.robot.spec import Robot
 
 
 def robot_and_view(args: argparse.Namespace) -> 'tuple[Robot, ViewSpec]':
     """Return the robot and the view of --robot and --view."""
-    from eva_ros.episodes.views import view_of
+    from eva_ros.observations.views import view_of
     from eva_ros.robot.spec import load_robot
 
     robot = load_robot(args.robot)

@@ -69,11 +69,11 @@ def _init(args: argparse.Namespace) -> int:
 
 def _seen(args: argparse.Namespace) -> 'Seen | None':
     if args.bag:
-        from eva_ros.episodes.sighting import look_at_bag
+        from eva_ros.interchange.sighting import look_at_bag
 
         return look_at_bag(args.bag)
     if args.dataset:
-        from eva_ros.episodes.sighting import look_at_data_set
+        from eva_ros.interchange.sighting import look_at_data_set
 
         return look_at_data_set(args.dataset)
     return None

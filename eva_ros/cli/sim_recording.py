@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.bag_files import METADATA
-from eva_ros.episodes.bag_files import read_metadata
-from eva_ros.episodes.bag_writer import EpisodeBagWriter
 from eva_ros.errors import UserError
+from eva_ros.recordings.bag_files import METADATA
+from eva_ros.recordings.bag_files import read_metadata
+from eva_ros.recordings.bag_writer import EpisodeBagWriter
 from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot

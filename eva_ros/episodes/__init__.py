@@ -1,1 +1,1 @@
-"""Recordings in, aligned samples out; the live observation is made by the same code."""
+"""Recordings as aligned samples: attempts, resampling, cache and data set."""

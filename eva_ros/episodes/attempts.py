@@ -4,18 +4,18 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
 
-from eva_ros.episodes.align import align
-from eva_ros.episodes.align import Piece
-from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.contradictions import ContradictionError
-from eva_ros.episodes.contradictions import Contradictions
-from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.records import EPISODE
-from eva_ros.episodes.records import Record
-from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.resampling import align
+from eva_ros.episodes.resampling import Piece
 from eva_ros.episodes.settings import by_reception
-from eva_ros.episodes.views import ViewSpec
+from eva_ros.episodes.settings import ResamplingSettings
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import Observation
+from eva_ros.observations.views import ViewSpec
+from eva_ros.recordings.bag_reader import BagReader
+from eva_ros.recordings.contradictions import ContradictionError
+from eva_ros.recordings.contradictions import Contradictions
+from eva_ros.recordings.records import EPISODE
+from eva_ros.recordings.records import Record
 from eva_ros.robot.spec import Robot
 
 
@@ -25,7 +25,7 @@ def attempts(
     view: ViewSpec,
     on_problem: Callable[[str], None],
     *,
-    settings: AlignSettings | None = None,
+    settings: ResamplingSettings | None = None,
     keep: Callable[[Observation], int] | None = None,
     records: Iterable[Record] | None = None,
 ) -> Iterator[Piece]:
@@ -47,7 +47,7 @@ def attempts(
         ContradictionError: joint states contradict each other.
         UserError: the settings name a stream that the robot lacks.
     """
-    settings = settings or AlignSettings()
+    settings = settings or ResamplingSettings()
     if records is None:
         records = reader.records(_topics(reader, robot, view, settings))
     watch = Contradictions(robot, by_reception(settings, robot))
@@ -74,7 +74,9 @@ def attempts(
         raise failure
 
 
-def _topics(reader: BagReader, robot: Robot, view: ViewSpec, settings: AlignSettings) -> list[str]:
+def _topics(
+    reader: BagReader, robot: Robot, view: ViewSpec, settings: ResamplingSettings
+) -> list[str]:
     """Return the topics from which attempts are made."""
     cameras = [robot.cameras[name].topic for name in view.camera_names]
     markers = [topic for topic, kind in reader.topics.items() if kind == EPISODE]

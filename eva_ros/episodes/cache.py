@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from eva_ros.episodes.align import Piece
 from eva_ros.episodes.attempts import attempts
-from eva_ros.episodes.bag_files import METADATA
-from eva_ros.episodes.bag_files import storage_files
-from eva_ros.episodes.bag_reader import BagReader
-from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.resampling import Piece
 from eva_ros.episodes.settings import by_reception
-from eva_ros.episodes.views import ViewSpec
+from eva_ros.episodes.settings import ResamplingSettings
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import Observation
+from eva_ros.observations.views import ViewSpec
+from eva_ros.recordings.bag_files import METADATA
+from eva_ros.recordings.bag_files import storage_files
+from eva_ros.recordings.bag_reader import BagReader
 from eva_ros.robot.spec import Robot
 
 # To be raised when what is stored, or how it is made, changes: everything is built again.
@@ -37,14 +37,14 @@ def default_cache() -> Path:
 
 
 def world_of(
-    robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+    robot: Robot, view: ViewSpec, settings: ResamplingSettings | None = None
 ) -> dict[str, Any]:
     """Return what decides how a bag becomes episodes, as JSON holds it."""
     # Left out where they are not used, so that what was cached without them stays good.
     extra: dict[str, Any] = {}
-    if settings and settings != AlignSettings():
+    if settings and settings != ResamplingSettings():
         extra['align'] = settings.model_dump(mode='json')
-    received = sorted(by_reception(AlignSettings(), robot))
+    received = sorted(by_reception(ResamplingSettings(), robot))
     if received:
         extra['by_reception'] = received
     units = {
@@ -125,10 +125,14 @@ class Cache:
     """Where the episodes of one robot and view are kept."""
 
     def __init__(
-        self, folder: Path, robot: Robot, view: ViewSpec, settings: AlignSettings | None = None
+        self,
+        folder: Path,
+        robot: Robot,
+        view: ViewSpec,
+        settings: ResamplingSettings | None = None,
     ) -> None:
         self.root, self.robot, self.view = folder, robot, view
-        self.settings = settings or AlignSettings()
+        self.settings = settings or ResamplingSettings()
         self._world = world_of(robot, view, self.settings)
 
     def folder_of(self, bag: Path) -> Path:

@@ -14,13 +14,13 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.bag_search import find_bags
 from eva_ros.episodes.cache import Cache
 from eva_ros.episodes.cache import default_cache
-from eva_ros.episodes.settings import AlignSettings
+from eva_ros.episodes.settings import ResamplingSettings
 from eva_ros.episodes.summary import summary
-from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
+from eva_ros.observations.views import ViewSpec
+from eva_ros.recordings.bag_search import find_bags
 from eva_ros.robot.spec import Robot
 from eva_ros.workers import spread
 
@@ -71,7 +71,7 @@ def load_episodes(
     cache: str | Path | None = None,
     workers: int = 2,
     report: TextIO | None = sys.stderr,
-    settings: AlignSettings | None = None,
+    settings: ResamplingSettings | None = None,
 ) -> list[Episode]:
     """Return the episodes in recorded bags, failed attempts included.
 

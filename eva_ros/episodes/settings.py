@@ -10,7 +10,7 @@ from eva_ros.robot.strict_yaml import load
 from eva_ros.robot.strict_yaml import StrictModel
 
 
-class AlignSettings(StrictModel):
+class ResamplingSettings(StrictModel):
     """Times, tolerances and attempts; a stream is a camera's name or a joint-state topic.
 
     Attributes:
@@ -30,7 +30,7 @@ class AlignSettings(StrictModel):
     gap_s: float | None = Field(default=None, gt=0)
 
 
-def by_reception(settings: AlignSettings, robot: Robot) -> set[str]:
+def by_reception(settings: ResamplingSettings, robot: Robot) -> set[str]:
     """Return the streams whose samples are as old as their reception says.
 
     Those of the settings' clock, and where that says nothing, joint-state topics of arms whose
@@ -41,10 +41,10 @@ def by_reception(settings: AlignSettings, robot: Robot) -> set[str]:
     return found | {topic for topic in topics if topic not in settings.clock}
 
 
-def load_settings(path: str | Path) -> AlignSettings:
+def load_settings(path: str | Path) -> ResamplingSettings:
     """Return the settings in a YAML file.
 
     Raises:
         UserError: no such file, an unknown key or a wrong value; names the file.
     """
-    return load(AlignSettings, Path(path))
+    return load(ResamplingSettings, Path(path))

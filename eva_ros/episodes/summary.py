@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from eva_ros.episodes.reasons import kind_of
+from eva_ros.observations.reasons import kind_of
 
 _HEAD = ('task', 'bags', 'episodes', 'succeeded', 'ticks', 'minutes')
 # How many reasons are listed; the rest is counted.

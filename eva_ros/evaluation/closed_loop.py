@@ -16,11 +16,11 @@ from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import Verdict
 from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.settings import GateSettings
-from eva_ros.episodes.ingest import NotReady
-from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import NotReady
+from eva_ros.observations.ingest import Observation
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import Robot
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import JointState

@@ -9,7 +9,6 @@ from pathlib import Path
 import sys
 
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.episodes.views import view_of
 from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import run_episode
@@ -17,6 +16,7 @@ from eva_ros.evaluation.variants import Attempt
 from eva_ros.evaluation.variants import Driver
 from eva_ros.evaluation.variants import load_driver
 from eva_ros.evaluation.variants import World
+from eva_ros.observations.views import view_of
 from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot

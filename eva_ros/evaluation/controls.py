@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 import torch
 
 from eva_ros.episodes.dataset import Episode
-from eva_ros.episodes.ingest import Observation
 from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
+from eva_ros.observations.ingest import Observation
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.training.finite import require_finite
 

@@ -7,8 +7,8 @@ from dataclasses import field
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.views import ViewSpec
 from eva_ros.evaluation.metrics import standing_share
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import Robot
 
 # The stages of a turn, in their order.

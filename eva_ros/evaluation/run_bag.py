@@ -13,8 +13,8 @@ from mcap.reader import make_reader
 from rosbags.interfaces import MessageDefinition
 from rosbags.interfaces import MessageDefinitionFormat
 
-from eva_ros.episodes.typestore import store_for
 from eva_ros.errors import UserError
+from eva_ros.recordings.typestore import store_for
 from eva_ros.robot.spec import Robot
 
 

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.episodes.images import decode_compressed
-from eva_ros.episodes.views import load_view
-from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.evaluation.run import Attempted
 from eva_ros.evaluation.run import Run
@@ -20,6 +17,9 @@ from eva_ros.evaluation.run_bag import Logged
 from eva_ros.evaluation.run_bag import read_topics
 from eva_ros.evaluation.run_bag import RunTopics
 from eva_ros.evaluation.run_bag import to_ns
+from eva_ros.observations.images import decode_compressed
+from eva_ros.observations.views import load_view
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 

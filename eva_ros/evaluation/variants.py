@@ -6,14 +6,14 @@ from functools import cached_property
 import itertools
 from pathlib import Path
 
-from eva_ros.episodes.ingest import Observation
-from eva_ros.episodes.views import ViewSpec
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.idm.decode import decode_confident
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.observations.ingest import Observation
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import Robot
 from eva_ros.world_model.pipeline import WorldModel
 

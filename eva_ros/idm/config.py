@@ -17,7 +17,7 @@ class CameraBox(Protocol):
 
 
 class View(Protocol):
-    """What the model needs to know of `eva_ros.episodes.views.ViewSpec`."""
+    """What the model needs to know of `eva_ros.observations.views.ViewSpec`."""
 
     name: str
     height: int

@@ -12,7 +12,6 @@ from eva_msgs.msg import Rollout
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.control import reasons
-from eva_ros.episodes.views import view_of
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
@@ -21,6 +20,7 @@ from eva_ros.idm.decode import decode_confident
 from eva_ros.idm.decode import DecodedPath
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
+from eva_ros.observations.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.chunks import chunk_message

@@ -11,13 +11,13 @@ from typing import Any
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation
-from eva_ros.episodes.ingest import NotReady
-from eva_ros.episodes.ingest import ObservationBuilder
-from eva_ros.episodes.reasons import sentence
-from eva_ros.episodes.settings import AlignSettings
 from eva_ros.episodes.settings import by_reception
-from eva_ros.episodes.stamp_repeats import Repeats
-from eva_ros.episodes.views import view_of
+from eva_ros.episodes.settings import ResamplingSettings
+from eva_ros.observations.ingest import NotReady
+from eva_ros.observations.ingest import ObservationBuilder
+from eva_ros.observations.reasons import sentence
+from eva_ros.observations.stamp_repeats import Repeats
+from eva_ros.observations.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Health
@@ -65,7 +65,7 @@ class CameraIngest(EvaNode):
             self.robot, self._view, on_clock_jump=self._on_clock_jump
         )
         self._count = 0
-        self._by_reception = by_reception(AlignSettings(), self.robot)
+        self._by_reception = by_reception(ResamplingSettings(), self.robot)
         self._heard_ns: dict[str, int] = {}
         self._start_ns = self._latest_ns = 0
         self._publisher = self.publish_on(Observation, topics.OBSERVATION, qos.PIPELINE)

@@ -18,11 +18,11 @@ from rclpy.clock import ClockType
 
 from eva_msgs.action import RecordEpisode
 from eva_msgs.msg import Episode
-from eva_ros.episodes.recorded_bag import RecordedBag
 from eva_ros.errors import UserError
 from eva_ros.nodes.recording import EPISODE_KIND
 from eva_ros.nodes.recording import EPISODE_TOPIC
 from eva_ros.nodes.recording import Recording
+from eva_ros.recordings.recorded_bag import RecordedBag
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer

@@ -19,13 +19,13 @@ import torch
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
-from eva_ros.episodes.views import view_of
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.nodes.checkpoints import NONE
 from eva_ros.nodes.recent import RecentObservations
+from eva_ros.observations.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from eva_ros.episodes.recorded_bag import RecordedBag
+from eva_ros.recordings.recorded_bag import RecordedBag
 
 # What may wait for the disk.
 _WAITING = 1 << 28

@@ -7,8 +7,8 @@ from ament_index_python.packages import get_package_share_directory
 from ament_index_python.packages import PackageNotFoundError
 from rosbags.typesys import get_types_from_msg
 
-from eva_ros.episodes.typestore import typestore
 from eva_ros.errors import UserError
+from eva_ros.recordings.typestore import typestore
 
 
 def learn_type(kind: str) -> None:

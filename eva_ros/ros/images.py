@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import Image
 
-from eva_ros.episodes.images import decode_image
 from eva_ros.errors import UserError
+from eva_ros.observations.images import decode_image
 from eva_ros.ros.stamps import to_time
 
 _BRIDGE = CvBridge()

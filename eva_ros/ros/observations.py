@@ -7,8 +7,8 @@ import numpy as np
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import Observation as ObservationMessage
-from eva_ros.episodes.ingest import Observation
 from eva_ros.errors import UserError
+from eva_ros.observations.ingest import Observation
 from eva_ros.robot.spec import Robot
 from eva_ros.ros.images import to_frame
 from eva_ros.ros.images import to_image

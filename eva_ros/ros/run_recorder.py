@@ -10,8 +10,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.qos import ReliabilityPolicy
 
-from eva_ros.episodes.recorded_bag import RecordedBag
 from eva_ros.errors import UserError
+from eva_ros.recordings.recorded_bag import RecordedBag
 from eva_ros.robot.spec import Robot
 from eva_ros.ros import topics
 from eva_ros.ros.bag_thread import BagThread

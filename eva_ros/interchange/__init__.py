@@ -1,0 +1,1 @@
+"""Data sets of LeRobot and RoboTwin, in and out."""

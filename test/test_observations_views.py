@@ -1,0 +1,104 @@
+"""The view shows each camera's crop in its box, and nothing of another size."""
+
+import numpy as np
+import pytest
+import yaml
+
+from eva_ros.errors import UserError
+from eva_ros.observations.views import load_view
+from eva_ros.robot.paths import find_config
+from eva_ros.robot.spec import load_robot
+
+SIZES = {'top': (96, 128), 'left_wrist': (48, 64), 'right_wrist': (48, 64)}
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(1)
+    return {name: rng.integers(0, 256, (240, 320, 3), np.uint8) for name in SIZES}
+
+
+def changed(tmp_path, change):
+    """Write the shipped view with a change and return its path."""
+    content = yaml.safe_load(find_config('views', 'aloha_sim').read_text())
+    change(content)
+    path = tmp_path / 'view.yaml'
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_shipped_view_is_what_models_are_trained_on():
+    view = load_view('aloha_sim')
+    assert view.shape == (144, 128, 3)
+    assert (view.rate_hz, view.frames) == (10, 17)
+    assert set(view.camera_names) <= set(load_robot('aloha_sim').cameras)
+    assert view.camera('top').crop_pixels(240, 320) == (30, 40, 210, 280)
+    for camera in load_robot('aloha_sim').cameras.values():
+        assert view.camera(camera.name).image_size == (camera.height, camera.width)
+
+
+def test_untile_gives_back_what_was_tiled(images):
+    view = load_view('aloha_sim')
+    parts = view.untile(view.tile(images))
+    assert {name: part.shape[:2] for name, part in parts.items()} == SIZES
+    for name, part in parts.items():
+        assert np.array_equal(part, view.camera(name).picture(images[name]))
+    many = np.stack([view.tile(images)] * 3)
+    assert view.untile(many)['top'].shape == (3, 96, 128, 3)
+
+
+def test_a_wrist_is_the_mean_of_blocks_of_pixels(images):
+    view = load_view('aloha_sim')
+    mean = images['left_wrist'].reshape(48, 5, 64, 5, 3).mean(axis=(1, 3))
+    shown = view.untile(view.tile(images))['left_wrist']
+    assert np.abs(shown.astype(float) - mean).max() <= 0.51
+
+
+def test_a_crop_shows_only_its_part(images):
+    view = load_view('aloha_sim')
+    before = view.tile(images)
+    images['top'][:30], images['top'][:, 280:] = 0, 255
+    assert np.array_equal(view.tile(images), before)
+
+
+def test_another_size_is_refused_with_camera_and_both_sizes(images):
+    images['left_wrist'] = images['left_wrist'][::2]
+    with pytest.raises(UserError, match=r"'left_wrist'.*120x320.*240x320"):
+        load_view('aloha_sim').tile(images)
+
+
+def test_a_missing_camera_is_named(images):
+    del images['right_wrist']
+    with pytest.raises(UserError, match='right_wrist'):
+        load_view('aloha_sim').tile(images)
+
+
+def test_untile_refuses_another_size():
+    with pytest.raises(UserError, match='shape'):
+        load_view('aloha_sim').untile(np.zeros((100, 128, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda c: c.update(colour='grey'), 'unknown key "colour"'),
+        (lambda c: c['cameras'][0].update(flip=True), r'unknown key "cameras\.0\.flip"'),
+        (lambda c: c.pop('frames'), 'key "frames" is missing'),
+        (lambda c: c['cameras'][1].update(box=[96, 100, 48, 64]), 'reaches out'),
+        (lambda c: c['cameras'][1].update(box=[90, 0, 48, 64]), 'overlap'),
+        (lambda c: c['cameras'][1].update(name='top'), 'twice'),
+        (lambda c: c['cameras'][0].update(crop=[0.5, 0, 0.4, 1]), 'crop'),
+        (lambda c: c['cameras'][0].update(crop=[0, 0, 0.5, 1.0]), 'undistorted'),
+        (lambda c: c.update(rate_hz=0), 'rate_hz'),
+    ],
+)
+def test_a_wrong_view_file_is_refused_with_file_and_key(tmp_path, change, words):
+    path = changed(tmp_path, change)
+    with pytest.raises(UserError, match=words) as refusal:
+        load_view(path)
+    assert str(path) in str(refusal.value)
+
+
+def test_an_unknown_view_is_refused_with_those_that_exist():
+    with pytest.raises(UserError, match='aloha_sim'):
+        load_view('kitchen')
