@@ -6,11 +6,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 import torch
 
 from eva_ros.idm.checkpoint import save_idm
-from eva_ros.idm.checkpoint import view_fingerprint
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.observations.views import load_view
 from eva_ros.robot.spec import load_robot
+from eva_ros.training.manifest import view_fingerprint
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec

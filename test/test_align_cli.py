@@ -73,4 +73,4 @@ def test_wrong_use_is_one_sentence_and_nothing_is_written(tmp_path, capsys, argu
 def test_a_folder_that_is_no_adapter_is_refused(bags, tmp_path, capsys):
     lora = ('--lora', str(tmp_path), '--views', '1')
     assert main(['align', 'evaluate', *bags, *MODELS, *lora]) == 2
-    assert f'{tmp_path} is not an adapter' in capsys.readouterr().err
+    assert f'{tmp_path} does not hold an adapter' in capsys.readouterr().err

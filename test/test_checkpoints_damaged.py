@@ -41,9 +41,9 @@ def load(models, path):
     if path.startswith('idm'):
         return load_idm(models / 'idm', robot, view)
     if path.startswith('controls'):
-        return controls.load(models / 'controls', robot.name, view.name)
+        return controls.load(models / 'controls', robot, view)
     lora = models / 'aligned' if path.startswith('aligned') else None
-    return load_world_model(models / 'world_model', lora=lora, robot=robot.name, view=view)
+    return load_world_model(models / 'world_model', lora=lora, robot=robot, view=view)
 
 
 def change(path, how):

@@ -7,6 +7,10 @@ import pytest
 
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
+from eva_ros.training.manifest import World
+
+ROBOT = SimpleNamespace(name='aloha_sim', joint_names=('waist', 'elbow'))
+VIEW = SimpleNamespace(name='aloha_sim', height=144, width=128, rate_hz=10.0, cameras=[])
 
 
 def recorded(task, level, end, steps=20, success=True):
@@ -24,9 +28,7 @@ def prepared():
             recorded('a', 200, 99.0, success=False),
             recorded('b', 10, -1.0, steps=30),
         ],
-        'aloha_sim',
-        'aloha_sim',
-        0.1,
+        World.of(ROBOT, VIEW),
     )
 
 
@@ -66,12 +68,12 @@ def test_chunks_follow_the_motion_from_where_the_joints_are():
 def test_controls_survive_the_disk_and_refuse_another_world(tmp_path):
     made = prepared()
     controls.save(made, tmp_path)
-    loaded = controls.load(tmp_path, 'aloha_sim', 'aloha_sim')
+    loaded = controls.load(tmp_path, ROBOT, VIEW)
     assert loaded.dt == made.dt and set(loaded.tasks) == {'a', 'b'}
     for task in loaded.tasks:
         assert np.array_equal(loaded.of(task).motions, made.of(task).motions)
         assert np.array_equal(loaded.of(task).starts, made.of(task).starts)
-    with pytest.raises(UserError, match='recorded with robot aloha_sim, not other'):
-        controls.load(tmp_path, 'other', 'aloha_sim')
+    with pytest.raises(UserError, match="trained on robot 'aloha_sim', not on 'other'"):
+        controls.load(tmp_path, SimpleNamespace(**{**vars(ROBOT), 'name': 'other'}), VIEW)
     with pytest.raises(UserError, match='prepare-controls'):
-        controls.load(tmp_path / 'nothing', 'aloha_sim', 'aloha_sim')
+        controls.load(tmp_path / 'nothing', ROBOT, VIEW)

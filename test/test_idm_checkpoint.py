@@ -10,9 +10,9 @@ import torch
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.checkpoint import save_idm
-from eva_ros.idm.checkpoint import view_fingerprint
 from eva_ros.idm.decode import decode
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.training.manifest import view_fingerprint
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def test_loaded_model_decodes_as_the_saved_one(folder):
 @pytest.mark.parametrize(
     ('robot', 'view', 'said'),
     [
-        ({'name': 'other'}, {}, "trained on robot 'dots' and cannot read 'other'"),
+        ({'name': 'other'}, {}, "trained on robot 'dots', not on 'other'"),
         ({'joint_names': idm_world.JOINTS[::-1]}, {}, 'in this order'),
-        ({}, {'name': 'other'}, "reads view 'dots', not 'other'"),
+        ({}, {'name': 'other'}, "for view 'dots', not 'other'"),
         ({}, {'rate_hz': 20.0}, 'trained at 10 Hz'),
-        ({}, {'width': 64}, 'reads frames of 48x48'),
+        ({}, {'width': 64}, 'for frames of 48x48'),
         ({}, {'cameras': idm_world.VIEW.cameras[::-1]}, 'another camera layout'),
     ],
 )
@@ -53,7 +53,7 @@ def test_another_world_is_refused_with_a_sentence_that_says_which(folder, robot,
 
 
 def test_missing_folder_and_other_kind_are_refused(folder, tmp_path):
-    with pytest.raises(UserError, match='is not an IDM checkpoint'):
+    with pytest.raises(UserError, match='does not hold an IDM'):
         load_idm(tmp_path / 'nothing')
     path = folder / 'eva.json'
     path.write_text(path.read_text().replace('"kind": "idm"', '"kind": "world_model"'))

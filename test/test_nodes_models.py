@@ -215,7 +215,7 @@ def test_an_observation_of_another_robot_is_said_and_not_dreamed_of(graph: Graph
 def test_a_world_model_of_another_robot_is_refused_at_configure(graph: Graph, tmp_path):
     folder = small_world_model(tmp_path / 'm', robot='other')
     thread = graph.start(RolloutGenerator, checkpoint=str(folder))
-    assert 'trained on the robot other, not on aloha_sim' in thread.refusal
+    assert "trained on robot 'other', not on 'aloha_sim'" in thread.refusal
 
 
 def test_a_checkpoint_folder_that_is_not_there_is_refused_at_configure(graph: Graph, tmp_path):

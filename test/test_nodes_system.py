@@ -230,7 +230,7 @@ def test_a_checkpoint_of_another_robot_ends_eva_up_with_2_and_one_sentence(start
     assert system.process.wait(TIMEOUT_S) == 2
     said = [line for line in system.said if not line.startswith(('[', 'eva up:'))]
     assert len(said) == 1
-    assert 'trained on the robot other, not on aloha_sim' in said[0]
+    assert "trained on robot 'other', not on 'aloha_sim'" in said[0]
 
 
 def test_an_unknown_key_in_the_parameter_file_ends_eva_up_with_2_and_one_sentence(start, tmp_path):

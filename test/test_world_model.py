@@ -39,7 +39,8 @@ from eva_ros.world_model.transformer import wan_forward
 from eva_ros.world_model.transformer import with_context
 
 SETTINGS = WorldSettings('tiny', 'aloha_sim', 'tiny', 32, 32, 10.0, 9, steps=3)
-VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=9)
+VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=9, cameras=[])
+ROBOT = SimpleNamespace(name='aloha_sim', joint_names=())
 
 
 def moving_square(seed: int, frames: int = 24) -> SimpleNamespace:
@@ -228,18 +229,18 @@ def test_a_checkpoint_that_is_not_finite_is_not_written(model, tmp_path):
 
 def test_checkpoint_comes_back_and_knows_its_world(model, episodes, tmp_path):
     save_world_model(model, tmp_path / 'wm', dtype=torch.float32)
-    again = load_world_model(tmp_path / 'wm', robot='aloha_sim')
+    again = load_world_model(tmp_path / 'wm', robot=ROBOT)
     view = episodes[0].frames[0]
     assert np.array_equal(
         model.dream(view, 'move the left square', seed=1).frames,
         again.dream(view, 'move the left square', seed=1).frames,
     )
-    with pytest.raises(UserError, match='trained on the robot aloha_sim, not on piper_dual'):
-        load_world_model(tmp_path / 'wm', robot='piper_dual')
-    other = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=20.0)
-    with pytest.raises(UserError, match=r'10.0 Hz.*20.0 Hz'):
+    with pytest.raises(UserError, match="trained on robot 'aloha_sim', not on 'piper_dual'"):
+        load_world_model(tmp_path / 'wm', robot=SimpleNamespace(name='piper_dual', joint_names=()))
+    other = SimpleNamespace(**{**vars(VIEW), 'rate_hz': 20.0})
+    with pytest.raises(UserError, match=r'10 Hz.*20 Hz'):
         load_world_model(tmp_path / 'wm', view=other)
-    with pytest.raises(UserError, match='is no world model'):
+    with pytest.raises(UserError, match='does not hold a world model'):
         load_world_model(tmp_path)
 
 

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from eva_ros.episodes.fingerprint import fingerprint
-from eva_ros.idm.resume import write_json
 from eva_ros.training.finite import require_finite
+from eva_ros.training.manifest import Manifest
+from eva_ros.training.manifest import write_manifest
+from eva_ros.world_model.checkpoint import ADAPTER as KIND
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.train import draw_noise_levels
 from eva_ros.world_model.train import flow_loss
 
 ADAPTER = 'executability'
-FORMAT = 1
 TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ffn.net.0.proj', 'ffn.net.2')
 
 
@@ -88,12 +89,5 @@ class WorldModelPolicy:
         for weights in folder.glob('*.safetensors'):
             weights.chmod(0o644)  # as the other weights: for everybody who may enter the folder
         settings = self.model.settings
-        eva = {
-            'format': FORMAT,
-            'kind': 'adapter',
-            'world_model': settings.name,
-            'robot': settings.robot,
-            'view': settings.view,
-            'training': training,
-        }
-        write_json(folder / 'eva.json', eva)
+        details = {'world_model': settings.name}
+        write_manifest(folder, Manifest(KIND, settings.world, details, training))

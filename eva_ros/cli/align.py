@@ -152,7 +152,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     from eva_ros.world_model.checkpoint import load_world_model
 
     robot, view = loading.robot_and_view(args)
-    model = load_world_model(args.world_model, robot=robot.name, view=view)
+    model = load_world_model(args.world_model, robot=robot, view=view)
     idm = _load_idm(args, args.idm)
     judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
     _, _, episodes = loading.recordings(args)
@@ -173,9 +173,11 @@ def _with_reward_of(lora: Path, judge: Any) -> Any:
     """Return the judge with the reward that the adapter was trained on."""
     from eva_ros.alignment.reward import RewardSettings
     from eva_ros.errors import UserError
+    from eva_ros.training.manifest import read_manifest
+    from eva_ros.world_model.checkpoint import ADAPTER
 
     try:
-        training = json.loads((lora / 'eva.json').read_text(encoding='utf-8'))['training']
+        training = read_manifest(lora, ADAPTER).training
         settings = training['settings']
         return replace(
             judge,
@@ -183,7 +185,7 @@ def _with_reward_of(lora: Path, judge: Any) -> Any:
             floor_share=settings['floor_share'],
             floor_weight=settings['floor_weight'],
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(
             f'{lora} is not an adapter made by eva align: its eva.json lacks the reward.'
         ) from error

@@ -124,9 +124,10 @@ def _prepare(args: argparse.Namespace) -> int:
     """Make the motions of the controls from recorded bags."""
     from eva_ros.evaluation import controls
     from eva_ros.robot.paths import checkpoint_dir
+    from eva_ros.training.manifest import World
 
     robot, view, episodes = loading.recordings(args)
-    made = controls.prepare(episodes, robot.name, view.name, 1 / view.rate_hz, most=args.most)
+    made = controls.prepare(episodes, World.of(robot, view), most=args.most)
     if not made.tasks:
         raise UserError(f'{args.bags[0]} holds no successful episode.')
     out = args.out or checkpoint_dir() / 'controls'

@@ -66,10 +66,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     """Train an inverse dynamics model from recorded episodes."""
-    from eva_ros.idm.checkpoint import view_fingerprint
     from eva_ros.idm.config import IdmConfig
     from eva_ros.idm.train import train
     from eva_ros.idm.train import TrainSettings
+    from eva_ros.training.manifest import view_fingerprint
 
     robot, view, (training, held_out) = _load(args)
     settings = TrainSettings(

@@ -7,7 +7,6 @@ as a dream.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-import json
 from pathlib import Path
 
 import cv2
@@ -20,10 +19,18 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.observations.ingest import Observation
+from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.motion import minimum_jerk
+from eva_ros.robot.spec import Robot
 from eva_ros.training.finite import require_finite
+from eva_ros.training.manifest import Manifest
+from eva_ros.training.manifest import read_manifest
+from eva_ros.training.manifest import require_world
+from eva_ros.training.manifest import World
+from eva_ros.training.manifest import write_manifest
 
 FILE = 'controls.npz'
+KIND = 'controls'
 # Side lengths of a stored start view are those of the view divided by this.
 _SHRINK = 4
 # The mean motion ends when this share of the recorded ones has ended.
@@ -60,10 +67,13 @@ class TaskMotions:
 class Controls:
     """Recorded motions of several tasks, with the robot and view they were recorded with."""
 
-    robot: str
-    view: str
-    dt: float
+    world: World
     tasks: dict[str, TaskMotions]
+
+    @property
+    def dt(self) -> float:
+        """Return the time between two steps of a motion, in s."""
+        return 1 / self.world.rate_hz
 
     def of(self, task: str) -> TaskMotions:
         """Return the motions of a task.
@@ -79,16 +89,12 @@ class Controls:
         return self.tasks[task]
 
 
-def prepare(
-    episodes: Sequence[Episode], robot: str, view: str, dt: float, *, most: int = 100
-) -> Controls:
+def prepare(episodes: Sequence[Episode], world: World, *, most: int = 100) -> Controls:
     """Return the controls made from recorded episodes that succeeded.
 
     Args:
         episodes: Recordings at the view's rate.
-        robot: Name of the robot they were recorded on.
-        view: Name of their view.
-        dt: Time between two frames, in s.
+        world: Robot and view they were recorded with.
         most: Maximum number of episodes per task; the first ones are kept.
     """
     tasks: dict[str, list[Episode]] = {}
@@ -96,7 +102,7 @@ def prepare(
         if episode.success and len(tasks.setdefault(episode.task, [])) < most:
             tasks[episode.task].append(episode)
     kept = {task: _motions(found) for task, found in sorted(tasks.items()) if found}
-    return Controls(robot, view, dt, kept)
+    return Controls(world, kept)
 
 
 def _motions(episodes: Sequence[Episode]) -> TaskMotions:
@@ -127,39 +133,30 @@ def save(controls: Controls, folder: Path) -> None:
         arrays[f'{task}.motions'] = found.motions
         arrays[f'{task}.lengths'] = found.lengths
     np.savez_compressed(folder / FILE, **arrays)
-    about = {
-        'kind': 'controls',
-        'robot': controls.robot,
-        'view': controls.view,
-        'dt': controls.dt,
-        'episodes': {task: len(found.lengths) for task, found in controls.tasks.items()},
-    }
-    (folder / 'eva.json').write_text(json.dumps(about, indent=2) + '\n', encoding='utf-8')
+    counts = {task: len(found.lengths) for task, found in controls.tasks.items()}
+    details = {'episodes': counts}
+    write_manifest(folder, Manifest(KIND, controls.world, details))
 
 
-def load(folder: Path, robot: str, view: str) -> Controls:
+def load(folder: Path, robot: Robot, view: ViewSpec) -> Controls:
     """Read controls and check that they fit the robot and view.
 
     Raises:
         UserError: They are missing, of another robot or view, or not finite.
     """
     try:
-        about = json.loads((folder / 'eva.json').read_text(encoding='utf-8'))
+        manifest = read_manifest(folder, KIND)
         with np.load(folder / FILE, allow_pickle=False) as arrays:
-            tasks = {task: _read(arrays, task) for task in about['episodes']}
-    except (OSError, KeyError, ValueError) as error:
+            tasks = {task: _read(arrays, task) for task in manifest.details['episodes']}
+    except (UserError, OSError, KeyError, ValueError) as error:
         raise UserError(
             f'{folder} holds no readable controls ({error}): make them with '
             '`eva evaluate prepare-controls --bags BAGS --out FOLDER`.'
         ) from error
+    require_world(folder, manifest, World.of(robot, view))
     motions = {f'{task}.motions': torch.from_numpy(found.motions) for task, found in tasks.items()}
     require_finite(motions, str(folder / FILE), 'prepare the controls again')
-    for what, wanted in (('robot', robot), ('view', view)):
-        if about[what] != wanted:
-            raise UserError(
-                f'The controls in {folder} were recorded with {what} {about[what]}, not {wanted}.'
-            )
-    return Controls(robot, view, float(about['dt']), tasks)
+    return Controls(manifest.world, tasks)
 
 
 def _read(arrays, task: str) -> TaskMotions:

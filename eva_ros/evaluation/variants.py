@@ -54,14 +54,14 @@ class World:
     @cached_property
     def controls(self) -> controls.Controls:
         """Return the recorded motions that the controls repeat."""
-        return controls.load(self.models / 'controls', self.robot.name, self.view.name)
+        return controls.load(self.models / 'controls', self.robot, self.view)
 
     def world_model(self, lora: Path | None) -> WorldModel:
         """Return the world model, aligned by a LoRA or not."""
         from eva_ros.world_model.checkpoint import load_world_model
 
         folder = self.models / 'world_model'
-        return load_world_model(folder, lora=lora, robot=self.robot.name, view=self.view)
+        return load_world_model(folder, lora=lora, robot=self.robot, view=self.view)
 
 
 Driver = Callable[[Attempt], Planner]

@@ -32,14 +32,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     os.replace(draft, path)
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write JSON for people and programs, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'{path.name}.part')
-    draft.write_text(json.dumps(data, indent=2) + '\n', encoding='utf-8')
-    os.replace(draft, path)
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the facts that `write_tensors` wrote.
 

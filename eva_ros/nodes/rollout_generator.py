@@ -124,7 +124,7 @@ class RolloutGenerator(EvaNode):
         adapter = None if lora in ('', NONE) else checkpoint_folder(lora, 'aligned')
         if self.param('threads'):
             torch.set_num_threads(self.param('threads'))
-        self._model = load_world_model(folder, lora=adapter, robot=self.robot.name, view=view)
+        self._model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
         self._label = checkpoint_label(folder)
         if adapter:
             self._label += f'+{checkpoint_label(adapter)}'

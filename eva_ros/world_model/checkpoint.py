@@ -8,7 +8,6 @@ codec/, text/       the linear codec and the words
 
 from collections.abc import Iterable
 from collections.abc import Mapping
-from dataclasses import asdict
 from dataclasses import fields
 import json
 from pathlib import Path
@@ -22,6 +21,11 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.training.manifest import Manifest
+from eva_ros.training.manifest import read_manifest
+from eva_ros.training.manifest import require_world
+from eva_ros.training.manifest import World
+from eva_ros.training.manifest import write_manifest
 from eva_ros.training.weights import load_weights
 from eva_ros.training.weights import read_weights
 from eva_ros.training.weights import require_fit
@@ -30,7 +34,8 @@ from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.text import WordEncoder
 
-FORMAT = 1
+KIND = 'world_model'
+ADAPTER = 'adapter'
 _ADAPTER_WEIGHTS = 'pytorch_lora_weights.safetensors'
 # Where peft's settings stand in that file.
 _ADAPTER_METADATA = 'lora_adapter_metadata'
@@ -60,32 +65,35 @@ def save_world_model(
     model.scheduler.save_pretrained(folder / 'scheduler')
     model.codec.save(folder / 'codec')
     model.text.save(folder / 'text')
-    meta = {
-        'format': FORMAT,
-        'kind': 'world_model',
-        'settings': asdict(model.settings),
-        'training': training or {},
+    settings = model.settings
+    details = {
+        'settings': {
+            'name': settings.name,
+            'frames': settings.frames,
+            'steps': settings.steps,
+        }
     }
-    (folder / 'eva.json').write_text(json.dumps(meta, indent=2) + '\n')
+    write_manifest(folder, Manifest(KIND, settings.world, details, training or {}))
 
 
 def load_world_model(
-    folder: str | Path, *, lora: str | Path | None = None, robot: str | None = None, view=None
+    folder: str | Path, *, lora: str | Path | None = None, robot=None, view=None
 ) -> WorldModel:
     """Load a checkpoint for inference.
 
     Args:
         folder: what save_world_model wrote.
         lora: folder of an adapter trained by `eva align` for these weights.
-        robot: name of the robot it will drive; another one than trained on is refused.
-        view: the ViewSpec of the cameras; another size, name or rate is refused.
+        robot: the Robot it will drive; another one than trained on is refused.
+        view: the ViewSpec of the cameras; another one is refused.
 
     Raises:
         UserError: something is missing, not finite or does not fit, said in one sentence.
     """
     folder = Path(folder)
-    settings = read_settings(folder)
-    _check_world(folder, settings, robot, view)
+    manifest = read_manifest(folder, KIND)
+    require_world(folder, manifest, World.of(robot, view))
+    settings = _settings(folder, manifest)
     try:
         model = WorldModel(
             settings,
@@ -113,22 +121,23 @@ def _load_transformer(folder: Path) -> WanTransformer3DModel:
     return transformer
 
 
-def read_settings(folder: Path) -> WorldSettings:
-    """Read eva.json of a world model."""
-    path = folder / 'eva.json'
-    if not path.is_file():
-        raise UserError(f'{folder} is no world model: {path} does not exist.')
-    meta = json.loads(path.read_text())
-    if meta.get('kind') != 'world_model':
-        raise UserError(f'{path} describes a {meta.get("kind")}, not a world model.')
-    known = {field.name for field in fields(WorldSettings)}
-    unknown = sorted(set(meta['settings']) - known)
-    if meta.get('format') != FORMAT or unknown:
+def _settings(folder: Path, manifest: Manifest) -> WorldSettings:
+    given, world = manifest.details.get('settings', {}), manifest.world
+    known = {field.name for field in fields(WorldSettings)} - set(vars(world))
+    if set(given) - known:
         raise UserError(
-            f'{path} has format {meta.get("format")} and unknown keys {unknown}: '
-            f'this version reads format {FORMAT}.'
+            f'{folder} has settings that this version does not know '
+            f'({", ".join(sorted(set(given) - known))}): update it.'
         )
-    return WorldSettings(**meta['settings'])
+    return WorldSettings(
+        robot=world.robot,
+        view=world.view,
+        height=world.height,
+        width=world.width,
+        rate_hz=world.rate_hz,
+        view_hash=world.view_hash,
+        **given,
+    )
 
 
 def load_adapter(model: WorldModel, folder: Path) -> None:
@@ -138,17 +147,14 @@ def load_adapter(model: WorldModel, folder: Path) -> None:
         UserError: it is missing, belongs to another checkpoint, or a weight is missing, foreign or
             not finite.
     """
-    path = folder / 'eva.json'
-    if not path.is_file():
-        raise UserError(f'{folder} is no adapter: {path} does not exist.')
-    meta = json.loads(path.read_text())
-    if meta.get('kind') != 'adapter':
-        raise UserError(f'{path} describes a {meta.get("kind")}, not an adapter.')
-    if meta.get('world_model') != model.settings.name:
+    manifest = read_manifest(folder, ADAPTER)
+    trained_on = manifest.details.get('world_model')
+    if trained_on != model.settings.name:
         raise UserError(
-            f'The adapter {folder} was trained on the world model {meta.get("world_model")}, '
+            f'The adapter {folder} was trained on the world model {trained_on}, '
             f'not on {model.settings.name}: align again, or load that one.'
         )
+    require_world(folder, manifest, model.settings.world)
     path = folder / _ADAPTER_WEIGHTS
     tensors, metadata = read_weights(path)
     about = json.loads(metadata[_ADAPTER_METADATA]) if _ADAPTER_METADATA in metadata else None
@@ -176,21 +182,3 @@ def _adapter_shapes(
             shapes[f'{name}.lora_A.weight'] = (rank, module.in_features)
             shapes[f'{name}.lora_B.weight'] = (module.out_features, rank)
     return shapes
-
-
-def _check_world(folder: Path, settings: WorldSettings, robot: str | None, view) -> None:
-    if robot is not None and robot != settings.robot:
-        raise UserError(
-            f'The world model {folder} was trained on the robot {settings.robot}, not on {robot}: '
-            f'choose a checkpoint of {robot}, or train one.'
-        )
-    if view is None:
-        return
-    wanted = (view.name, view.height, view.width, view.rate_hz)
-    has = (settings.view, settings.height, settings.width, settings.rate_hz)
-    if wanted != has:
-        raise UserError(
-            f'The world model {folder} dreams the view {has[0]} ({has[1]}x{has[2]} '
-            f'at {has[3]} Hz), but the cameras give {wanted[0]} '
-            f'({wanted[1]}x{wanted[2]} at {wanted[3]} Hz).'
-        )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.training.manifest import World
 from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import noise_levels
@@ -71,6 +72,7 @@ class WorldSettings:
         robot: name of the robot whose recordings it was trained on.
         frames: length of a rollout, the observed frame included.
         steps: denoising steps of an ordinary dream.
+        view_hash: fingerprint of the view; empty where a checkpoint does not say it.
     """
 
     name: str
@@ -81,6 +83,19 @@ class WorldSettings:
     rate_hz: float
     frames: int
     steps: int = 4
+    view_hash: str = ''
+
+    @property
+    def world(self) -> World:
+        """Return the robot and the view, as a manifest says them."""
+        return World(
+            robot=self.robot,
+            view=self.view,
+            view_hash=self.view_hash,
+            height=self.height,
+            width=self.width,
+            rate_hz=self.rate_hz,
+        )
 
 
 class WorldModel(nn.Module):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
-import json
 import math
 from pathlib import Path
 import platform
@@ -17,7 +16,11 @@ from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.errors import UserError
 from eva_ros.training.labels import require_finite_labels
+from eva_ros.training.manifest import FILE
+from eva_ros.training.manifest import read_manifest
+from eva_ros.training.manifest import view_fingerprint
 from eva_ros.world_model.build import build_world_model
+from eva_ros.world_model.checkpoint import KIND
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import ClipSampler
@@ -79,9 +82,16 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     episodes = _told(episodes)
     sampler = _sampler(episodes, view, options)
     start = out / 'run' / 'start'
-    if not (start / 'eva.json').is_file() and process_rank() == 0:
+    if not (start / FILE).is_file() and process_rank() == 0:
         settings = WorldSettings(
-            options.name, robot, view.name, view.height, view.width, view.rate_hz, view.frames
+            name=options.name,
+            robot=robot,
+            view=view.name,
+            height=view.height,
+            width=view.width,
+            rate_hz=view.rate_hz,
+            frames=view.frames,
+            view_hash=view_fingerprint(view),
         )
         fresh = build_world_model(
             settings,
@@ -130,10 +140,10 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
     require_finite_labels(_told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
-    start, here = out / 'run' / 'start' / 'eva.json', _identity(_told(episodes), options)
-    if not start.is_file():
+    start, here = out / 'run' / 'start', _identity(_told(episodes), options)
+    if not (start / FILE).is_file():
         return
-    there = json.loads(start.read_text(encoding='utf-8')).get('training', {})
+    there = read_manifest(start, KIND).training
     refuse_another(out / 'run', 'a training', there, here)
 
 
