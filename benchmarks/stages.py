@@ -20,7 +20,7 @@ from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.run import median_and_p95
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.variants import World
-from eva_ros.idm.decode import decode_confident
+from eva_ros.idm.reading import read_rollout
 from eva_ros.observations.ingest import Observation
 from eva_ros.observations.ingest import ObservationBuilder
 from eva_ros.observations.views import load_view
@@ -49,9 +49,9 @@ def turn(world: World, model, sim: SimRobot, instruction: str, seed: int) -> dic
     marks = [time.perf_counter()]
     rollout = model.dream(observation.view, instruction, seed=seed)
     marks.append(time.perf_counter())
-    path = decode_confident(world.idm, rollout.frames, rollout.dt)
+    path = read_rollout(world.idm, rollout.frames).smoothed
     marks.append(time.perf_counter())
-    check(world.robot, instruction, observation, Plan(path.positions, rollout.dt))
+    check(world.robot, instruction, observation, Plan(path, rollout.dt))
     marks.append(time.perf_counter())
     dream_s, decode_s, check_s = np.diff(marks)
     return {'observe': observe_s, 'dream': dream_s, 'decode': decode_s, 'check': check_s}

@@ -66,8 +66,8 @@ def test_a_dreamed_plan_closes_grippers_as_the_node_does(robot, monkeypatch):
     read[:, 6] = np.linspace(1.0, 0.6, 17)
     rollout = SimpleNamespace(frames=np.zeros((17, 8, 8, 3), np.uint8), dt=0.1)
     monkeypatch.setattr(
-        variants, 'decode_confident',
-        lambda idm, frames, dt: SimpleNamespace(positions=read, confidence=0.9),
+        variants, 'read_rollout',
+        lambda idm, frames: SimpleNamespace(smoothed=read, confidence=0.9),
     )  # fmt: skip
     dreamer = SimpleNamespace(dream=lambda view, instruction, seed: rollout)
     planner = variants.dreaming(dreamer, None, robot)(SimpleNamespace(seed=3, instruction='lift'))

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from eva_ros.idm.decode import confidence
-from eva_ros.idm.decode import decode
-from eva_ros.idm.decode import decode_path
-from eva_ros.idm.decode import decode_tensor
-from eva_ros.idm.decode import frames_to_tensor
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.idm.reading import read_frames
+from eva_ros.idm.reading import read_rollout
+from eva_ros.idm.reading import Reading
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def frames():
 def test_decoding_a_clip_equals_reading_its_windows_with_clamped_ends(frames, stride):
     torch.manual_seed(0)
     model = InverseDynamics(idm_world.config(stride=stride)).eval()
-    decoded = decode_tensor(model, frames[None])[0]
+    decoded = read_frames(model, frames[None]).positions[0]
     steps = len(frames)
     windows = [
         torch.stack([frames[min(max(t + k * stride, 0), steps - 1)] for k in (-1, 0, 1)])
@@ -42,48 +41,66 @@ def test_decoding_a_clip_equals_reading_its_windows_with_clamped_ends(frames, st
 
 def test_decoding_is_differentiable_in_every_frame(model, frames):
     frames = frames[None].clone().requires_grad_()
-    decode_tensor(model, frames).square().sum().backward()
+    read_frames(model, frames).positions.square().sum().backward()
     assert (frames.grad.flatten(2).abs().sum(-1) > 0).all()
 
 
 def test_the_other_arms_wrist_camera_changes_nothing(model, frames):
-    before = decode_tensor(model, frames[None])
+    before = read_frames(model, frames[None]).positions
     frames[:, :, 32:, 24:] = torch.rand_like(frames[:, :, 32:, 24:])
-    after = decode_tensor(model, frames[None])
+    after = read_frames(model, frames[None]).positions
     torch.testing.assert_close(before[..., :3], after[..., :3])
     assert (before[..., 3:] - after[..., 3:]).abs().max() > 1e-4
 
 
 def test_outputs_are_denormalised(model, frames):
-    one = decode_tensor(model, frames[None])
+    one = read_frames(model, frames[None]).positions
     model.mean += 1
-    torch.testing.assert_close(decode_tensor(model, frames[None]), one + 1)
+    torch.testing.assert_close(read_frames(model, frames[None]).positions, one + 1)
 
 
 def test_uint8_and_float_frames_decode_alike(model):
     frames = idm_world.episode(4).frames
-    tensor = decode_tensor(model, frames_to_tensor(frames)[None])[0]
-    np.testing.assert_allclose(decode(model, frames), tensor.detach().numpy(), atol=1e-5)
+    tensor = read_frames(model, frames_to_tensor(frames)[None]).positions[0]
+    np.testing.assert_allclose(
+        read_rollout(model, frames).positions, tensor.detach().numpy(), atol=1e-5
+    )
 
 
 def test_command_path_keeps_grippers_between_closed_and_open(model):
     model.mean += 3
-    path = decode_path(model, idm_world.episode(4).frames, 0.1)
+    path = read_rollout(model, idm_world.episode(4).frames).smoothed
     assert path.shape == (20, 6)
     assert (path[:, [2, 5]] == 1).all()
     assert (path[:, [0, 1, 3, 4]] > 1).any()
 
 
-def test_confidence_falls_with_the_expected_error_of_the_arms(model):
+def test_confidence_falls_with_the_expected_error_of_the_arms():
+    grippers = torch.tensor(idm_world.GRIPPERS)
+
+    def confidence(spread):
+        return Reading(torch.zeros(17, 6), spread, 0.1, grippers).confidence
+
     spread = torch.full((17, 6), 0.05)
-    assert confidence(model, spread) == pytest.approx(0.5)
-    assert confidence(model, 2 * spread) < 0.25
-    assert confidence(model, 0 * spread) == 1.0
+    assert confidence(spread) == pytest.approx(0.5)
+    assert confidence(2 * spread) < 0.25
+    assert confidence(0 * spread) == 1.0
     spread[:, [2, 5]] = 9.0
-    assert confidence(model, spread) == pytest.approx(0.5)
+    assert confidence(spread) == pytest.approx(0.5)
 
 
 def test_spread_does_not_bend_what_positions_are_read_from(model, frames):
     reading = model.read(frames[None, :3])
     reading.spread.sum().backward()
     assert all(weight.grad is None for weight in model.towers.parameters())
+
+
+def test_a_rollout_is_looked_at_once_for_positions_smoothed_path_and_confidence(model):
+    frames = idm_world.episode(4).frames
+    looked = []
+    for tower in model.towers.values():
+        tower.register_forward_hook(lambda *_: looked.append(1))
+    reading = read_rollout(model, frames)
+    assert reading.smoothed.shape == reading.positions.shape
+    assert 0 < reading.confidence < 1
+    assert len(looked) == len(model.towers)

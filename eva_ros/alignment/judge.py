@@ -15,8 +15,8 @@ from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.alignment.reward import RewardSettings
 from eva_ros.episodes.fingerprint import fingerprint
-from eva_ros.idm.decode import decode_tensor
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.idm.reading import read_frames
 from eva_ros.training.finite import require_finite
 
 
@@ -75,7 +75,7 @@ class Judge:
         """
         require_finite({'frames': frames}, 'A dream', 'it cannot be judged')
         with torch.autocast(frames.device.type, enabled=False):
-            return decode_tensor(self.idm, frames.float().clamp(0, 1))
+            return read_frames(self.idm, frames.float().clamp(0, 1)).positions
 
     def __call__(self, frames: Tensor, demonstrated: Tensor) -> Judgement:
         """Judge dreams.

@@ -11,7 +11,7 @@ from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.settings import ResamplingSettings
-from eva_ros.idm.decode import frames_to_tensor
+from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.sampler import noise_levels

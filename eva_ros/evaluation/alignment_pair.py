@@ -3,14 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.evaluation.run import Alignment
 from eva_ros.evaluation.run import Dream
 from eva_ros.evaluation.run import Run
 from eva_ros.evaluation.variants import World
+from eva_ros.idm.reading import read_rollout
 
 
 def with_alignment(run: Run, models: Path) -> Run:
@@ -35,10 +34,8 @@ def with_alignment(run: Run, models: Path) -> Run:
 
 
 def _dream(world: World, lora: Path | None, view, instruction: str) -> Dream:
-    from eva_ros.idm.decode import decode
-
     rollout = world.world_model(lora).dream(view, instruction, seed=0)
-    positions = decode(world.idm, rollout.frames)
+    positions = read_rollout(world.idm, rollout.frames).positions.double()
     limits = MotionLimits.of(world.robot.limits, world.robot.gripper_mask)
-    judged = executability(torch.from_numpy(positions), rollout.dt, limits)
-    return Dream(rollout.frames, positions, float(judged.score))
+    judged = executability(positions, rollout.dt, limits)
+    return Dream(rollout.frames, positions.numpy(), float(judged.score))

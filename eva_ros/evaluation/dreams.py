@@ -15,8 +15,8 @@ from eva_ros.evaluation.metrics import psnr_moving
 from eva_ros.evaluation.metrics import psnr_still
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.statistics import paired_difference
-from eva_ros.idm.decode import decode
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.idm.reading import read_rollout
 from eva_ros.pages import evenly
 from eva_ros.progress import Counter
 from eva_ros.robot.kinematics import ForwardKinematics
@@ -110,9 +110,13 @@ def _misses(idm, kinematics, dream: NDArray, real: NDArray, joints: NDArray) -> 
 
     Where no URDF says where these are, the arm joints instead: their mean error in rad.
     """
+
+    def read(frames: NDArray) -> NDArray:
+        return read_rollout(idm, frames).positions.double().numpy()
+
     paths = {
-        'dream_miss': decode(idm, dream),
-        'idm_miss': decode(idm, real),
+        'dream_miss': read(dream),
+        'idm_miss': read(real),
         'still_miss': np.repeat(joints[:1], len(joints), 0),
     }
     if kinematics is None:

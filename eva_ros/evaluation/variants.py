@@ -10,8 +10,8 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
-from eva_ros.idm.decode import decode_confident
 from eva_ros.idm.model import InverseDynamics
+from eva_ros.idm.reading import read_rollout
 from eva_ros.observations.ingest import Observation
 from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import Robot
@@ -79,9 +79,9 @@ def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Dri
 
         def plan(observation: Observation) -> Plan:
             rollout = world_model.dream(observation.view, attempt.instruction, seed=next(seeds))
-            path = decode_confident(idm, rollout.frames, rollout.dt)
-            positions = robot.gripping(path.positions)
-            return Plan(positions, rollout.dt, path.confidence, rollout.frames)
+            reading = read_rollout(idm, rollout.frames)
+            positions = robot.gripping(reading.smoothed)
+            return Plan(positions, rollout.dt, reading.confidence, rollout.frames)
 
         return plan
 

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.idm.data import Fingertips
-from eva_ros.idm.decode import read
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.smoothing import smooth
+from eva_ros.idm.reading import read_rollout
 
 # A joint that moves less than this from frame to frame stands still: 0.02 rad/s at 10 Hz.
 _STILL_RAD = 0.002
@@ -61,10 +60,10 @@ def evaluate_episode(
         treatment: of the frames before they are read.
     """
     frames = np.asarray(episode.frames)
-    reading = read(model, frames if treatment is None else treatment(frames))
+    reading = read_rollout(model, frames if treatment is None else treatment(frames))
     decoded = reading.positions.double().numpy()
     joints = np.asarray(episode.joints, np.float64)[: len(decoded)]
-    smoothed = smooth(decoded, 1 / model.config.rate_hz)
+    smoothed = reading.smoothed
     arms = ~np.asarray(model.config.gripper_mask)
     error = np.abs(decoded - joints)
     return EpisodeFigures(

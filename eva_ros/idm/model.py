@@ -20,8 +20,8 @@ from eva_ros.idm.towers import Tower
 WINDOW = 3
 
 
-class Reading(NamedTuple):
-    """What the model reads from a window of frames.
+class JointEstimate(NamedTuple):
+    """The joints that the model reads from a window of frames.
 
     Attributes:
         positions: of the middle frame's joints [..., J], rad; grippers 0 to 1.
@@ -104,16 +104,16 @@ class InverseDynamics(nn.Module):
             arms.append(self.heads[arm].frame(torch.cat(seen, -1)))
         return torch.stack(arms, 1)
 
-    def read_features(self, features: Tensor) -> Reading:
+    def read_features(self, features: Tensor) -> JointEstimate:
         """Join the features of three frames [B, 3, arms, hidden] to the middle one's joints."""
         arms = [head(features[:, :, i]) for i, head in enumerate(self.heads.values())]
         positions = torch.cat([positions for positions, _ in arms], -1).float()
         log_spread = torch.cat([spread for _, spread in arms], -1).float()
         # A clamp alone would turn what is infinite into a spread like any other.
         spread = torch.where(log_spread.isfinite(), log_spread.clamp(-8, 2), torch.nan).exp()
-        return Reading(positions * self.std + self.mean, spread * self.std)
+        return JointEstimate(positions * self.std + self.mean, spread * self.std)
 
-    def read(self, frames: Tensor) -> Reading:
+    def read(self, frames: Tensor) -> JointEstimate:
         """Read windows of frames [B, 3, 3, H, W], 0 to 1 and `stride` frames apart."""
         features = self.frame_features(frames.flatten(0, 1))
         return self.read_features(features.unflatten(0, (-1, WINDOW)))

@@ -23,9 +23,9 @@ from eva_ros.idm.data import Clips
 from eva_ros.idm.data import ClipSampler
 from eva_ros.idm.data import Fingertips
 from eva_ros.idm.data import label_statistics
-from eva_ros.idm.decode import read_tensor
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.model import Reading
+from eva_ros.idm.model import JointEstimate
+from eva_ros.idm.reading import estimate_frames
 from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.training.labels import require_finite_labels
 
@@ -67,7 +67,7 @@ class TrainSettings:
     save_every_s: float = 60.0
 
 
-def losses(reading: Reading, clips: Clips, std: Tensor, settings: TrainSettings) -> dict:
+def losses(estimate: JointEstimate, clips: Clips, std: Tensor, settings: TrainSettings) -> dict:
     """Return the terms of the loss, each a scalar.
 
     joints: SmoothL1 of the normalised positions; fingertips: SmoothL1 of what the errors of the
@@ -76,9 +76,9 @@ def losses(reading: Reading, clips: Clips, std: Tensor, settings: TrainSettings)
     have; spread: negative log-likelihood of a Laplace distribution, which teaches the model how
     far off it is and changes nothing else.
     """
-    error = (reading.positions - clips.joints) / std
-    tips = torch.einsum('btaij,btj->btai', clips.jacobians, reading.positions - clips.joints)
-    spread = reading.spread / std
+    error = (estimate.positions - clips.joints) / std
+    tips = torch.einsum('btaij,btj->btai', clips.jacobians, estimate.positions - clips.joints)
+    spread = estimate.spread / std
     return {
         'joints': _smooth_l1(error, 0.05),
         'fingertips': settings.fingertip_weight * _smooth_l1(tips / 0.1, 0.05),
@@ -152,8 +152,8 @@ class Trainer:
         frames = augment(clips.frames, self.corruptions, self.settings.corrupted)
         clips = Clips(frames, *(t.to(self.device) for t in (clips.joints, clips.jacobians)))
         with torch.autocast(self.device.type, torch.bfloat16):
-            reading = read_tensor(self.model, clips.frames.to(self.device))
-        terms = losses(reading, clips, self.model.std, self.settings)
+            estimate = estimate_frames(self.model, clips.frames.to(self.device))
+        terms = losses(estimate, clips, self.model.std, self.settings)
         self.model.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

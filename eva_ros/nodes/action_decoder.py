@@ -4,8 +4,6 @@ import math
 import sys
 from typing import Any
 
-import torch
-
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Rollout
@@ -15,9 +13,8 @@ from eva_ros.control import reasons
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
-from eva_ros.idm.decode import decode
-from eva_ros.idm.decode import decode_confident
-from eva_ros.idm.decode import DecodedPath
+from eva_ros.idm.reading import read_rollout
+from eva_ros.idm.reading import Reading
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.observations.views import view_of
@@ -70,21 +67,21 @@ class ActionDecoder(EvaNode):
         joint_names(message.joint_names, self.robot, 'rollout')
         rollout = received_rollout(message)
         self._check_view(rollout)
-        path = self._read(message, rollout)
+        reading = self._read(message, rollout)
         chunk = chunk_message(
             rollout,
-            self.robot.gripping(path.positions),
-            self._executability(rollout),
-            confidence=path.confidence,
+            self.robot.gripping(reading.smoothed),
+            self._executability(reading),
+            confidence=reading.confidence,
             checkpoint=self._label,
             now_ns=self.now_ns(),
         )
         self._listener.wait()
         self._publisher.publish(chunk)
 
-    def _read(self, message: Rollout, rollout: StampedRollout) -> DecodedPath:
+    def _read(self, message: Rollout, rollout: StampedRollout) -> Reading:
         try:
-            return decode_confident(self._model, rollout.frames, rollout.dt)
+            return read_rollout(self._model, rollout.frames)
         except NotFiniteError as error:
             # Whoever waits for the chunk waits in vain.
             missing = ActionChunk(
@@ -97,11 +94,10 @@ class ActionDecoder(EvaNode):
             )
             raise
 
-    def _executability(self, rollout: StampedRollout) -> dict[str, float]:
+    def _executability(self, reading: Reading) -> dict[str, float]:
         """Judge what was read from the dream as it was read: smoothing would hide the gap."""
-        positions = torch.from_numpy(decode(self._model, rollout.frames))
         limits = MotionLimits.of(self.robot.limits, self.robot.gripper_mask)
-        judged = executability(positions, rollout.dt, limits)
+        judged = executability(reading.positions.double(), reading.dt, limits)
         return {name: float(value) for name, value in judged._asdict().items()}
 
     def _check_view(self, rollout: StampedRollout) -> None:
