@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from eva_ros.alignment.comparison import compare
-from eva_ros.alignment.dreams import dream_and_judge
 from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.errors import UserError
+from eva_ros.evaluation.alignment_comparison import compare
 
 
 class MotionlessJudge(alignment_world.BrightnessJudge):

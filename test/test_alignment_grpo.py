@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from eva_ros.alignment.grpo import group_loss
-from eva_ros.alignment.grpo import sample_group
-from eva_ros.alignment.settings import GrpoSettings
+from eva_ros.alignment.grpo import GrpoSettings
+from eva_ros.alignment.grpo import sample_groups
+from eva_ros.alignment.grpo import window_loss
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import sde_step
 
@@ -34,7 +34,7 @@ class ShiftPolicy:
 
 def draw(policy, settings):
     generator = torch.Generator().manual_seed(0)
-    return sample_group(policy, None, torch.zeros(1, 3), LEVELS, settings, generator)
+    return sample_groups(policy, None, torch.zeros(1, 3), LEVELS, settings, generator)
 
 
 def test_dreams_of_a_group_differ_by_the_window_alone():
@@ -54,7 +54,7 @@ def test_gradient_at_the_first_ratio_is_that_of_reinforce():
     group = draw(policy, settings)
     advantage = torch.tensor([1.0, -1.0, 2.0, -2.0])
     step = group.window[0]
-    loss = group_loss(policy, group, advantage, settings, step)
+    loss = window_loss(policy, group, advantage, settings, step)
     assert loss.ratio_deviation == 0.0
     (gradient,) = torch.autograd.grad(loss.policy, policy.shift)
     std = settings.eta
@@ -73,10 +73,10 @@ def test_ratio_beyond_the_clip_range_gives_no_gradient():
     velocity = policy.velocity(step.before, step.sigma, None)
     now = sde_step(step.before, velocity, 1.0, 0.9, eta=settings.eta, sample=step.after)
     already_likelier = (now.log_prob - step.log_prob).sign().detach()
-    loss = group_loss(policy, group, already_likelier, settings, step)
+    loss = window_loss(policy, group, already_likelier, settings, step)
     assert loss.clipped == 1.0
     assert (torch.autograd.grad(loss.policy, policy.shift)[0] == 0).all()
-    loss = group_loss(policy, group, -already_likelier, settings, step)
+    loss = window_loss(policy, group, -already_likelier, settings, step)
     assert (torch.autograd.grad(loss.policy, policy.shift)[0] != 0).all()
 
 
@@ -88,6 +88,17 @@ def test_divergence_grows_with_the_square_of_the_distance_to_the_reference():
         with torch.no_grad():
             policy.shift.fill_(distance)
         step = group.window[0]
-        found.append(group_loss(policy, group, torch.zeros(2), settings, step).kl.item())
+        found.append(window_loss(policy, group, torch.zeros(2), settings, step).kl.item())
     assert found[0] == 0
     assert found[2] == pytest.approx(4 * found[1], rel=1e-4)
+
+
+def test_groups_dreamed_in_one_pass_are_those_dreamed_one_by_one():
+    policy, settings = ShiftPolicy(), GrpoSettings(group_size=3, window=0)
+    noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(1))
+    both = sample_groups(policy, None, noise, LEVELS, settings, torch.Generator())
+    for number in range(2):
+        alone = sample_groups(
+            policy, None, noise[number : number + 1], LEVELS, settings, torch.Generator()
+        )
+        torch.testing.assert_close(both.samples[3 * number : 3 * number + 3], alone.samples)

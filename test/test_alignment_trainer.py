@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from eva_ros.alignment.dreams import dream_and_judge
+from eva_ros.alignment.direct import DirectSettings
 from eva_ros.alignment.grpo import advantages
+from eva_ros.alignment.grpo import GrpoSettings
+from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
-from eva_ros.alignment.settings import DirectSettings
-from eva_ros.alignment.settings import GrpoSettings
 from eva_ros.alignment.trainer import align
-from eva_ros.alignment.trainer import Aligner
+from eva_ros.alignment.trainer import training_loop
 from eva_ros.errors import UserError
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
@@ -35,24 +35,30 @@ def direct_settings(**changes):
     return DirectSettings(**(given | changes))
 
 
-def aligner(chosen):
+def aligning(chosen, folder):
     policy = WorldModelPolicy(alignment_world.world_model(), chosen.rank, chosen.seed)
-    return Aligner(policy, alignment_world.prompts(), alignment_world.brightness_judge(), chosen)
+    judge = alignment_world.brightness_judge()
+    return training_loop(policy, alignment_world.prompts(), judge, chosen, folder)
+
+
+def dreams_of(loop):
+    task = loop.task
+    return dream_and_judge(task.policy.model, task.prompts, task.judge, 7, 4)
 
 
 @pytest.fixture(scope='module', params=[settings, direct_settings], ids=['grpo', 'direct'])
-def trained(request):
-    """Return an aligner after 12 iterations and what it scored before."""
-    made = aligner(request.param(iterations=12))
-    before = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
+def trained(request, tmp_path_factory):
+    """Return an alignment after 12 iterations and what its dreams scored before."""
+    made = aligning(request.param(iterations=12), tmp_path_factory.mktemp('aligned'))
+    before = dreams_of(made)
     for _ in range(12):
-        made.run_iteration()
+        made.run_step()
     return made, before
 
 
 def test_alignment_improves_a_known_problem_on_dreams_it_was_not_trained_on(trained):
     made, before = trained
-    after = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
+    after = dreams_of(made)
     assert (after.reward > before.reward).all()
     assert (after.reward - before.reward).mean() > 0.1
 
@@ -60,68 +66,68 @@ def test_alignment_improves_a_known_problem_on_dreams_it_was_not_trained_on(trai
 @pytest.mark.parametrize('trained', [settings], indirect=True, ids=['grpo'])
 def test_first_ratio_of_every_iteration_is_exactly_one(trained):
     made, _ = trained
-    assert [figures['first_ratio_deviation'] for figures in made.history] == [0.0] * 12
-    assert all(figures['ratio_deviation'] > 0 for figures in made.history)
+    assert [figures['first_ratio_deviation'] for figures in made.task.history] == [0.0] * 12
+    assert all(figures['ratio_deviation'] > 0 for figures in made.task.history)
 
 
 def test_with_the_adapter_off_the_model_is_the_old_one(trained):
     made, before = trained
-    with made.policy.reference():
-        again = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
+    with made.task.policy.reference():
+        again = dreams_of(made)
     torch.testing.assert_close(again.reward, before.reward, rtol=0, atol=0)
 
 
 def test_saved_adapter_dreams_as_the_aligned_model(trained, tmp_path):
     made, before = trained
-    made.policy.save(tmp_path / 'lora', {})
-    after = dream_and_judge(made.policy.model, made.learner.prompts, made.learner.judge, 7, 4)
+    made.task.policy.save(tmp_path / 'lora', {})
+    after = dreams_of(made)
     base = alignment_world.world_model()
     save_world_model(base, tmp_path / 'base', dtype=torch.float32)
     loaded = load_world_model(tmp_path / 'base', lora=tmp_path / 'lora')
-    again = dream_and_judge(loaded, made.learner.prompts, made.learner.judge, 7, 4)
+    again = dream_and_judge(loaded, made.task.prompts, made.task.judge, 7, 4)
     torch.testing.assert_close(again.reward, after.reward, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize('settings', [settings, direct_settings])
 def test_killed_alignment_ends_with_the_same_adapter(settings, tmp_path):
-    whole = aligner(settings())
+    whole = aligning(settings(), tmp_path / 'whole')
     for _ in range(3):
-        whole.run_iteration()
-    killed = aligner(settings())
-    killed.run_iteration()
-    killed.save_state(tmp_path)
-    resumed = aligner(settings())
-    resumed.load_state(tmp_path)
+        whole.run_step()
+    killed = aligning(settings(), tmp_path / 'killed')
+    killed.run_step()
+    killed.save()
+    resumed = aligning(settings(), tmp_path / 'killed')
+    resumed.resume()
     for _ in range(2):
-        resumed.run_iteration()
-    assert resumed.history == whole.history
-    for name, weight in whole.learner.weights.items():
-        torch.testing.assert_close(resumed.learner.weights[name], weight, rtol=0, atol=0)
+        resumed.run_step()
+    assert resumed.task.history == whole.task.history
+    for name, weight in whole.weights.items():
+        torch.testing.assert_close(resumed.weights[name], weight, rtol=0, atol=0)
 
 
 def test_state_of_another_alignment_is_refused(tmp_path):
-    aligner(settings()).save_state(tmp_path)
-    aligner(settings(iterations=9)).load_state(tmp_path)
+    aligning(settings(), tmp_path).save()
+    aligning(settings(iterations=9), tmp_path).resume()
     with pytest.raises(UserError, match='another settings: repeat'):
-        aligner(settings(kl_weight=0.5)).load_state(tmp_path)
+        aligning(settings(kl_weight=0.5), tmp_path).resume()
     with pytest.raises(UserError, match='another algorithm'):
-        aligner(direct_settings()).load_state(tmp_path)
+        aligning(direct_settings(), tmp_path).resume()
 
 
 def test_state_made_with_another_model_or_other_views_is_refused(tmp_path):
-    made = aligner(settings())
-    made.save_state(tmp_path)
+    made = aligning(settings(), tmp_path)
+    made.save()
     with torch.no_grad():
         other = alignment_world.world_model()
         other.transformer.proj_out.weight.mul_(1.01)
     policy = WorldModelPolicy(other, 4, 0)
-    judge, prompts = alignment_world.brightness_judge(), made.learner.prompts
+    judge, prompts = alignment_world.brightness_judge(), made.task.prompts
     with pytest.raises(UserError, match='another world_model'):
-        Aligner(policy, prompts, judge, settings()).load_state(tmp_path)
+        training_loop(policy, prompts, judge, settings(), tmp_path).resume()
     # As many views, but the first one shows something else.
     others = [replace(prompts[0], frames=255 - prompts[0].frames), *prompts[1:]]
     with pytest.raises(UserError, match='another prompts'):
-        Aligner(made.policy, others, judge, settings()).load_state(tmp_path)
+        training_loop(made.task.policy, others, judge, settings(), tmp_path).resume()
 
 
 @pytest.mark.parametrize(
@@ -133,9 +139,9 @@ def test_state_made_with_another_model_or_other_views_is_refused(tmp_path):
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(tmp_path, wrong, words):
-    made = aligner(settings())
+    task = aligning(settings(), tmp_path).task
     with pytest.raises(UserError, match=words):
-        align(made.policy, made.learner.prompts, made.learner.judge, tmp_path / 'out', wrong)
+        align(task.policy, task.prompts, task.judge, tmp_path / 'out', wrong)
     assert not (tmp_path / 'out').exists()
 
 
@@ -160,23 +166,24 @@ def test_training_asks_for_the_motion_that_was_recorded_or_dreamed_before(settin
 
 
 @pytest.mark.parametrize('settings', [settings, direct_settings])
-def test_recorded_clips_pull_a_model_that_the_reward_says_nothing_to(settings):
+def test_recorded_clips_pull_a_model_that_the_reward_says_nothing_to(settings, tmp_path):
     moved = {}
     for weight in (0.0, 1.0):
-        made = aligner(settings(data_weight=weight))
-        before = {name: value.detach().clone() for name, value in made.learner.weights.items()}
-        made.learner.step(dict, np.random.default_rng(0))
+        made = aligning(settings(data_weight=weight), tmp_path)
+        before = {name: value.detach().clone() for name, value in made.weights.items()}
+        made.update(*made.task.anchor(np.random.default_rng(0)))
         moved[weight] = max(
             float((value.detach() - before[name]).abs().max())
-            for name, value in made.learner.weights.items()
+            for name, value in made.weights.items()
         )
     assert moved[0.0] == 0.0
     assert moved[1.0] > 0.0
 
 
 def test_scale_is_the_median_penalty_of_unaligned_dreams_and_travels(tmp_path):
-    made = aligner(settings(iterations=1))
-    align(made.policy, made.learner.prompts, made.learner.judge, tmp_path, settings(iterations=1))
+    chosen = settings(iterations=1)
+    task = aligning(chosen, tmp_path).task
+    align(task.policy, task.prompts, task.judge, tmp_path, chosen)
     assert '"scale": 1.0' in (tmp_path / 'eva.json').read_text()
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from eva_ros.cli.main import main
 from eva_ros.idm.checkpoint import load_idm
-from eva_ros.idm.decode import decode_confident
+from eva_ros.idm.reading import read_rollout
 from eva_ros.observations.views import view_of
 from eva_ros.recordings.bag_writer import EpisodeBagWriter
 from eva_ros.robot.motion import minimum_jerk
@@ -107,16 +107,16 @@ def test_bags_become_models_and_a_dream_becomes_a_command_for_each_arm(tmp_path,
         judged = run(capsys, 'world-model', 'evaluate', *data, '--world-model', model,
                      '--idm', idm, '--clips', 2, '--steps', 2, '--json')  # fmt: skip
         assert json.loads(judged)['clips'] == 2
-        dreamer = load_world_model(model, robot=robot.name, view=view)
+        dreamer = load_world_model(model, robot=robot, view=view)
         rollout = dreamer.dream(np.full(view.shape, 30, np.uint8), TEXT, seed=0, steps=2)
         frames, dt = rollout.frames, rollout.dt
     else:
         shares = np.linspace(0, 1, 9)
         frames = np.stack([frame(np.full(len(robot.home), share)) for share in shares])
         dt = 1.0 / RATE_HZ
-    read = decode_confident(load_idm(idm, robot, view), frames, dt)
-    assert read.positions.shape == (len(frames), len(robot.joint_names))
-    np.savez(tmp_path / 'chunk.npz', positions=robot.gripping(read.positions), dt=dt)
+    read = read_rollout(load_idm(idm, robot, view), frames)
+    assert read.smoothed.shape == (len(frames), len(robot.joint_names))
+    np.savez(tmp_path / 'chunk.npz', positions=robot.gripping(read.smoothed), dt=dt)
     verdict = json.loads(
         run(capsys, 'gate', 'check', tmp_path / 'chunk.npz', '--robot', path, '--json')
     )

@@ -10,15 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 import torch
 
+from eva_ros.alignment.direct import DirectSettings
 from eva_ros.alignment.policy import WorldModelPolicy
-from eva_ros.alignment.settings import DirectSettings
 from eva_ros.alignment.trainer import align
-from eva_ros.alignment.trainer import Aligner
+from eva_ros.alignment.trainer import training_loop as alignment_loop
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.train import train
-from eva_ros.idm.train import Trainer
+from eva_ros.idm.train import training_loop
 from eva_ros.idm.train import TrainSettings
 from eva_ros.observations.views import load_view
 from eva_ros.robot.paths import checkpoint_dir
@@ -153,14 +153,14 @@ def test_controls_that_are_not_finite_are_refused(models):
 def test_a_state_of_the_idm_that_is_not_finite_or_cut_off_is_not_resumed(tmp_path):
     settings = TrainSettings(steps=2, batch_clips=2)
     recorded = idm_world.episodes(2)
-    trainer = Trainer(idm_world.config(), recorded, settings)
-    trainer.run_step()
-    trainer.save_state(tmp_path)
+    loop = training_loop(idm_world.config(), recorded, tmp_path, settings)
+    loop.run_step()
+    loop.save()
     path = tmp_path / 'training.safetensors'
     whole = path.read_bytes()
-    change(path, plant('adam/0.exp_avg', np.nan))
+    change(path, plant('optimizer 1/0.exp_avg', np.nan))
     with pytest.raises(
-        UserError, match=r"training\.safetensors: 1 of .* 'adam/0\.exp_avg' is not"
+        UserError, match=r"training\.safetensors: 1 of .* 'optimizer 1/0\.exp_avg' is not"
     ):
         train(idm_world.config(), recorded, tmp_path, settings)
     path.write_bytes(whole[:1000])
@@ -175,9 +175,9 @@ def test_a_state_of_an_alignment_that_is_not_finite_is_not_resumed(tmp_path):
     def policy():
         return WorldModelPolicy(alignment_world.world_model(), 2, 0)
 
-    Aligner(policy(), prompts, judge, settings).save_state(tmp_path)
+    alignment_loop(policy(), prompts, judge, settings, tmp_path).save()
     path = tmp_path / 'training.safetensors'
-    name = next(iter(policy().parameters()))
+    name = f'transformer.{next(iter(policy().parameters()))}'
     change(path, plant(f'weights/{name}', np.inf))
     with pytest.raises(
         UserError, match=rf"training\.safetensors: 1 of .* 'weights/{name}' is not"

@@ -9,10 +9,10 @@ from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.data import fingertip_jacobians
 from eva_ros.idm.evaluate import evaluate
-from eva_ros.idm.train import STATE
 from eva_ros.idm.train import train
-from eva_ros.idm.train import Trainer
+from eva_ros.idm.train import training_loop
 from eva_ros.idm.train import TrainSettings
+from eva_ros.training.run_state import STATE
 
 
 def settings(**changes):
@@ -43,10 +43,10 @@ def test_trained_model_reads_held_out_episodes_better_than_their_mean(recorded, 
 
 def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):
     whole = train(idm_world.config(), recorded, tmp_path / 'whole', settings())
-    killed = Trainer(idm_world.config(), recorded, settings())
+    killed = training_loop(idm_world.config(), recorded, tmp_path / 'killed', settings())
     for _ in range(3):
         killed.run_step()
-    killed.save_state(tmp_path / 'killed')
+    killed.save()
     resumed = train(idm_world.config(), recorded, tmp_path / 'killed', settings())
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=0, atol=0)
@@ -54,24 +54,24 @@ def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):
 
 def test_state_of_another_training_is_refused(recorded, tmp_path):
     train(idm_world.config(), recorded, tmp_path, settings())
-    with pytest.raises(UserError, match='other data or settings'):
+    with pytest.raises(UserError, match='another settings'):
         train(idm_world.config(), recorded, tmp_path, settings(seed=1, steps=8))
-    with pytest.raises(UserError, match='other data or settings'):
+    with pytest.raises(UserError, match='another clips'):
         train(idm_world.config(), recorded[:5], tmp_path, settings(steps=8))
 
 
 def test_interrupted_write_leaves_the_old_state(recorded, tmp_path, monkeypatch):
-    trainer = Trainer(idm_world.config(), recorded, settings())
-    trainer.save_state(tmp_path)
+    loop = training_loop(idm_world.config(), recorded, tmp_path, settings())
+    loop.save()
     before = (tmp_path / STATE).read_bytes()
-    trainer.run_step()
+    loop.run_step()
 
     def fail(*_):
         raise OSError('disk full')
 
     monkeypatch.setattr('os.replace', fail)
     with pytest.raises(OSError, match='disk full'):
-        trainer.save_state(tmp_path)
+        loop.save()
     assert (tmp_path / STATE).read_bytes() == before
 
 
@@ -81,6 +81,6 @@ def test_fingertip_jacobian_is_that_of_the_kinematics():
     np.testing.assert_allclose(jacobians[:, 1, 0], np.eye(6)[[3] * 3], atol=1e-6)
 
 
-def test_episodes_shorter_than_a_clip_are_refused():
+def test_episodes_shorter_than_a_clip_are_refused(tmp_path):
     with pytest.raises(UserError, match='has 5 frames'):
-        Trainer(idm_world.config(), [idm_world.episode(0, steps=4)], settings())
+        train(idm_world.config(), [idm_world.episode(0, steps=4)], tmp_path, settings())

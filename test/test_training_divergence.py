@@ -11,19 +11,19 @@ import pytest
 from safetensors.torch import load_file
 import torch
 
+from eva_ros.alignment.direct import DirectSettings
+from eva_ros.alignment.grpo import GrpoSettings
 from eva_ros.alignment.policy import WorldModelPolicy
-from eva_ros.alignment.settings import DirectSettings
-from eva_ros.alignment.settings import GrpoSettings
 from eva_ros.alignment.trainer import align
-from eva_ros.alignment.trainer import Aligner
+from eva_ros.alignment.trainer import training_loop
 from eva_ros.cli.main import main
 from eva_ros.errors import UserError
 from eva_ros.idm.data import ClipSampler as IdmClips
-from eva_ros.idm.train import STATE
 from eva_ros.idm.train import train
 from eva_ros.idm.train import TrainSettings
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.run_state import STATE
 from eva_ros.world_model import training_run
 from eva_ros.world_model.clips import ClipSampler as WorldClips
 from eva_ros.world_model.training_run import RunOptions
@@ -119,7 +119,7 @@ def test_the_last_finite_state_of_the_world_model_stays_and_resuming_says_why(
     tmp_path, monkeypatch, capsys
 ):
     train_world_model(tmp_path, steps=2)
-    files = ('run/state.pt', 'transformer/diffusion_pytorch_model.safetensors')
+    files = (f'run/{STATE}', 'transformer/diffusion_pytorch_model.safetensors')
     kept = {name: (tmp_path / name).read_bytes() for name in files}
     with monkeypatch.context() as patch:
         spoil(patch, WorldClips, 3)
@@ -164,15 +164,15 @@ def test_the_last_finite_state_of_an_alignment_stays_and_resuming_says_why(
 def test_weights_that_are_not_finite_are_never_written(tmp_path):
     policy = WorldModelPolicy(alignment_world.world_model(), 2, 0)
     judge = alignment_world.brightness_judge()
-    made = Aligner(policy, alignment_world.prompts(2), judge, DIRECT)
-    made.save_state(tmp_path)
+    made = training_loop(policy, alignment_world.prompts(2), judge, DIRECT, tmp_path)
+    made.save()
     before = load_file(tmp_path / STATE)
-    name, weight = next(iter(made.learner.weights.items()))
+    name, weight = next(iter(made.weights.items()))
     with torch.no_grad():
         weight.view(-1)[0] = math.inf
     with pytest.raises(UserError, match=f"'weights/{name}' is not finite"):
-        made.save_state(tmp_path)
-    with pytest.raises(UserError, match=f"'{name}' is not finite"):
+        made.save()
+    with pytest.raises(UserError, match=f"'{name.removeprefix('transformer.')}' is not finite"):
         policy.save(tmp_path / 'lora', {})
     assert not (tmp_path / 'lora').exists()
     assert all(

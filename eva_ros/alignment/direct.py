@@ -7,34 +7,73 @@ number for all of them. What it pays with: it also finds motions that only this 
 model believes in. Judge an alignment with a second one (`eva align evaluate --second-idm`).
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from eva_ros.alignment.judge import figures_of
-from eva_ros.alignment.learner import Learner
+from eva_ros.alignment.judge import Judge
+from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.prompts import Prompt
+from eva_ros.alignment.trainer import AlignTask
+from eva_ros.alignment.trainer import ResamplingSettings
+from eva_ros.errors import UserError
+from eva_ros.training.launch import share_of
+from eva_ros.training.loop import TrainingLoop
 
 
-def direct_iteration(learner: Learner, rng: np.random.Generator) -> dict[str, float]:
-    """Dream once from each of some views, and follow the gradient of what the dreams are worth.
+@dataclass(frozen=True)
+class DirectSettings(ResamplingSettings):
+    """Settings of the direct gradient of the reward (DRaFT-K, arXiv 2309.17400).
 
-    Args:
-        learner: its settings are DirectSettings.
-        rng: of views, noise and the data anchor.
+    Attributes:
+        dreams: of an iteration, each from another initial view.
+        gradient_steps: K, the last denoising steps that the gradient flows through.
     """
-    prompts = learner.draw(learner.settings.dreams, rng)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
-    model, settings = learner.policy.model, learner.settings
-    noise = model.noise(len(prompts), generator)
-    views = torch.stack([prompt.first() for prompt in prompts])
-    condition = learner.policy.condition(views, [p.instruction for p in prompts], 1)
-    needed = learner.needed(prompts, condition, noise)
 
-    def backward() -> dict[str, float]:
-        x = model.sample(
-            condition, noise, steps=settings.steps, gradient_steps=settings.gradient_steps
-        )
-        judged = learner.judge(model.decode(x, condition), needed)
-        (-judged.reward.mean()).backward()
-        return figures_of([judged])
+    ALGORITHM: ClassVar[str] = 'direct'
 
-    return learner.step(backward, rng)
+    dreams: int = 8
+    gradient_steps: int = 1
+
+    def check(self) -> None:
+        """Refuse a gradient through more steps than a dream has."""
+        if self.gradient_steps > self.steps:
+            raise UserError(
+                f'A dream has {self.steps} denoising steps: the gradient cannot flow through the '
+                f'last {self.gradient_steps}.'
+            )
+
+    def task(self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge) -> AlignTask:
+        """Return the algorithm, at its beginning."""
+        return DirectTask(policy, prompts, judge, self)
+
+
+class DirectTask(AlignTask):
+    """Dream once from each of some views, and follow the gradient of what the dreams are worth."""
+
+    def iterate(self, loop: TrainingLoop, rng: np.random.Generator) -> Mapping[str, float]:
+        """Take an iteration."""
+        model, settings = self.policy.model, self.settings
+        prompts = self.draw(settings.dreams, rng)
+        share = share_of(len(prompts), 'dreams')
+        generator = torch.Generator().manual_seed(int(rng.integers(2**40)))
+        noise = model.noise(len(prompts), generator)[share]
+        prompts = prompts[share]
+        views = torch.stack([prompt.first() for prompt in prompts])
+        condition = self.policy.condition(views, [prompt.instruction for prompt in prompts], 1)
+        needed = self.needed(prompts, condition, noise)
+
+        def loss() -> tuple[Tensor, Mapping[str, float]]:
+            x = model.sample(
+                condition, noise, steps=settings.steps, gradient_steps=settings.gradient_steps
+            )
+            judged = self.judge(model.decode(x, condition), needed)
+            return -judged.reward.mean(), figures_of(judged)
+
+        return loop.update(loss, *self.anchor(rng))

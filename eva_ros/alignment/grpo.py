@@ -6,20 +6,77 @@ what differs in their reward is owed to the steps whose probabilities are traine
 development code: between the means of a step with the adapter on and off.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 import itertools
 from typing import Any
+from typing import ClassVar
 from typing import NamedTuple
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from eva_ros.alignment.settings import GrpoSettings
+from eva_ros.alignment.judge import figures_of
+from eva_ros.alignment.judge import Judge
+from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.prompts import Prompt
+from eva_ros.alignment.trainer import AlignTask
+from eva_ros.alignment.trainer import ResamplingSettings
+from eva_ros.errors import UserError
+from eva_ros.training.launch import share_of
+from eva_ros.training.loop import TrainingLoop
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import sde_step
+
+
+@dataclass(frozen=True)
+class GrpoSettings(ResamplingSettings):
+    """Settings of Flow-GRPO (arXiv 2505.05470), with noise in a window only (Flow-GRPO-Fast).
+
+    Attributes:
+        groups: initial views of an iteration.
+        group_size: dreams of each, from one initial noise.
+        window: stochastic steps, counted from the noisiest.
+        eta: strength of their noise.
+        passes: over the groups of an iteration; the first is on-policy.
+        clip: of the probability ratio around 1; log-probabilities are means over elements.
+        advantage_clip: largest advantage.
+        std_floor: smallest standard deviation that rewards are divided by: groups whose dreams
+            are all alike would otherwise teach the decoder's noise.
+        kl_weight: of the divergence from the unaligned model.
+    """
+
+    ALGORITHM: ClassVar[str] = 'grpo'
+
+    learning_rate: float = 5e-4
+    groups: int = 4
+    group_size: int = 8
+    window: int = 2
+    eta: float = 0.7
+    passes: int = 2
+    clip: float = 1e-3
+    advantage_clip: float = 5.0
+    std_floor: float = 0.1
+    kl_weight: float = 0.01
+
+    def check(self) -> None:
+        """Refuse a window that is longer than a dream, and groups with nobody to compare with."""
+        if self.window > self.steps:
+            raise UserError(
+                f'A dream has {self.steps} denoising steps: the window cannot have {self.window}.'
+            )
+        if self.group_size < 2:
+            raise UserError('A group of one dream has nothing to compare it with: give 2 or more.')
+
+    def task(self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge) -> AlignTask:
+        """Return the algorithm, at its beginning."""
+        return GrpoTask(policy, prompts, judge, self)
 
 
 class Policy(Protocol):
@@ -34,15 +91,15 @@ class Policy(Protocol):
 
 @dataclass(frozen=True)
 class WindowStep:
-    """One stochastic step of a group.
+    """One stochastic step of N groups of G dreams; D = N G.
 
     Attributes:
         sigma: noise level before it.
         sigma_next: noise level after it.
-        before: x there [G, ...].
-        after: what was drawn [G, ...].
-        log_prob: of that, when it was drawn [G].
-        reference_mean: expectation of the step with the adapter off [G, ...].
+        before: x there [D, ...].
+        after: what was drawn [D, ...].
+        log_prob: of that, when it was drawn [D].
+        reference_mean: expectation of the step with the adapter off [D, ...].
     """
 
     sigma: float
@@ -54,13 +111,13 @@ class WindowStep:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Dreams of one view and instruction.
+class Groups:
+    """Dreams of N views and instructions, G of each in a row; D = N G.
 
     Attributes:
         condition: what they start from, repeated for each.
         window: their stochastic steps.
-        samples: where they ended [G, ...].
+        samples: where they ended [D, ...].
     """
 
     condition: Any
@@ -68,12 +125,12 @@ class Group:
     samples: Tensor
 
 
-class GroupLoss(NamedTuple):
-    """Terms of the loss of one group, and what to watch.
+class WindowLoss(NamedTuple):
+    """Terms of the loss of one step of the window, and what to watch.
 
     Attributes:
-        policy: clipped surrogate, averaged over the window.
-        kl: divergence from the reference, averaged over the window.
+        policy: clipped surrogate.
+        kl: divergence from the reference.
         ratio_deviation: largest |ratio - 1|; exactly 0 on the first pass.
         clipped: share of ratios beyond the clip range.
     """
@@ -85,25 +142,25 @@ class GroupLoss(NamedTuple):
 
 
 @torch.no_grad()
-def sample_group(
+def sample_groups(
     policy: Policy,
     condition: Any,
     noise: Tensor,
     levels: Sequence[float],
     settings: GrpoSettings,
     generator: torch.Generator,
-) -> Group:
-    """Draw the dreams of a group.
+) -> Groups:
+    """Draw the dreams of all groups, each step in one pass.
 
     Args:
         policy: what dreams.
-        condition: repeated for each dream of the group.
-        noise: initial noise [1, ...], shared by the group.
+        condition: repeated for each dream of a group.
+        noise: initial noise [N, ...], each shared by a group.
         levels: noise levels from 1 down to 0.
         settings: window and strength of the noise.
         generator: of the noise in the window.
     """
-    x = noise.expand(settings.group_size, *noise.shape[1:]).contiguous()
+    x = noise.repeat_interleave(settings.group_size, 0)
     window = []
     for number, (sigma, sigma_next) in enumerate(itertools.pairwise(levels)):
         velocity = policy.velocity(x, sigma, condition)
@@ -116,7 +173,7 @@ def sample_group(
         reference = sde_step(x, still, sigma, sigma_next, eta=settings.eta, sample=step.sample)
         window.append(WindowStep(sigma, sigma_next, x, step.sample, step.log_prob, reference.mean))
         x = step.sample
-    return Group(condition, tuple(window), x)
+    return Groups(condition, tuple(window), x)
 
 
 def advantages(rewards: Tensor, settings: GrpoSettings) -> Tensor:
@@ -133,19 +190,19 @@ def advantages(rewards: Tensor, settings: GrpoSettings) -> Tensor:
     return (centred / deviation).clamp(-settings.advantage_clip, settings.advantage_clip)
 
 
-def group_loss(
-    policy: Policy, group: Group, advantage: Tensor, settings: GrpoSettings, step: WindowStep
-) -> GroupLoss:
-    """Return the loss of one stochastic step of a group.
+def window_loss(
+    policy: Policy, groups: Groups, advantage: Tensor, settings: GrpoSettings, step: WindowStep
+) -> WindowLoss:
+    """Return the loss of one stochastic step of the groups.
 
     Args:
         policy: what is trained; gradients flow into it.
-        group: the dreams.
-        advantage: of each [G].
+        groups: the dreams.
+        advantage: of each [D].
         settings: clip range and strength of the noise.
-        step: one of the group's window.
+        step: one of their window.
     """
-    velocity = policy.velocity(step.before, step.sigma, group.condition)
+    velocity = policy.velocity(step.before, step.sigma, groups.condition)
     now = sde_step(
         step.before, velocity, step.sigma, step.sigma_next, eta=settings.eta, sample=step.after
     )
@@ -154,6 +211,56 @@ def group_loss(
     policy_loss = -torch.minimum(ratio * advantage, kept * advantage).mean()
     kl = (now.mean - step.reference_mean).square().mean() / (2 * now.std**2)
     away = (ratio.detach() - 1).abs()
-    return GroupLoss(
+    return WindowLoss(
         policy_loss, kl, away.max().item(), (away > settings.clip).float().mean().item()
     )
+
+
+class GrpoTask(AlignTask):
+    """Dream groups, judge them, take the optimizer steps."""
+
+    def iterate(self, loop: TrainingLoop, rng: np.random.Generator) -> Mapping[str, float]:
+        """Take an iteration."""
+        settings = self.settings
+        groups, needed = self._sample(rng)
+        judged = self._reward(groups, needed)
+        figures = loop.mean(figures_of(judged, len(needed)))
+        loop.guard.require_finite(loop.step + 1, figures)
+        better = advantages(judged.reward.view(len(needed), -1), settings).flatten().float()
+        watched = []
+        for _ in range(settings.passes):
+            losses = [partial(self._loss, groups, better, step) for step in groups.window]
+            watched.append(loop.update(*losses, *self.anchor(rng)))
+        first = {'first_ratio_deviation': watched[0]['ratio_deviation']}
+        return figures | watched[-1] | first
+
+    def _sample(self, rng: np.random.Generator) -> tuple[Groups, Tensor]:
+        """Return the dreams of this process' groups, and the motion that each must keep [N]."""
+        settings, policy = self.settings, self.policy
+        prompts = self.draw(settings.groups, rng)
+        share = share_of(len(prompts), 'groups')
+        prompts = prompts[share]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**40)) + share.start)
+        views = torch.stack([prompt.first() for prompt in prompts])
+        instructions = [prompt.instruction for prompt in prompts]
+        condition = policy.condition(views, instructions, settings.group_size)
+        noise = policy.model.noise(len(prompts), generator)
+        groups = sample_groups(policy, condition, noise, self.levels, settings, generator)
+        return groups, self.needed(prompts, policy.condition(views, instructions, 1), noise)
+
+    @torch.no_grad()
+    def _reward(self, groups: Groups, needed: Tensor) -> Judgement:
+        frames = self.policy.model.decode(groups.samples, groups.condition)
+        return self.judge(frames, needed.repeat_interleave(self.settings.group_size))
+
+    def _loss(
+        self, groups: Groups, advantage: Tensor, step: WindowStep
+    ) -> tuple[Tensor, Mapping[str, float]]:
+        settings = self.settings
+        loss = window_loss(self.policy, groups, advantage, settings, step)
+        whole = (loss.policy + settings.kl_weight * loss.kl) / len(groups.window)
+        return whole, {
+            'kl': loss.kl.item(),
+            'ratio_deviation': loss.ratio_deviation,
+            'clipped': loss.clipped,
+        }

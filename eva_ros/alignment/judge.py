@@ -1,6 +1,9 @@
-"""What a dream is worth: its executability, less what it lacks in motion."""
+"""What a dream is worth: its executability, less what it lacks in motion.
 
-from collections.abc import Sequence
+Executability alone is best when nothing moves. A dream must therefore travel at least a share of
+what the recordings of the same task travel in as many frames.
+"""
+
 from dataclasses import asdict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,8 +11,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eva_ros.alignment.motion import MotionFloor
-from eva_ros.alignment.motion import path_length
 from eva_ros.alignment.reward import Executability
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
@@ -17,7 +18,64 @@ from eva_ros.alignment.reward import RewardSettings
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_frames
+from eva_ros.idm.smoothing import smoothing_matrix
 from eva_ros.training.finite import require_finite
+
+_CUTOFF_HZ = 1.0
+
+
+@dataclass(frozen=True)
+class MotionFloor:
+    """How much motion an instruction calls for.
+
+    Attributes:
+        demonstrated: path length to keep [N], rad: what was recorded from the same view on.
+        share: alpha, the share of it that must be travelled.
+        weight: what the score loses when nothing is travelled at all.
+    """
+
+    demonstrated: Tensor
+    share: float = 0.85
+    weight: float = 10.0
+
+    def penalty(self, travelled: Tensor) -> Tensor:
+        """Return what to take from the score [N], or [N, G] for groups of G dreams.
+
+        weight * relu(1 - travelled / (share * demonstrated)), linear so that every bit of motion
+        counts and its slope never vanishes before the floor is reached.
+
+        Args:
+            travelled: path lengths [N] or [N, G], rad.
+        """
+        needed = (self.share * self.demonstrated).clamp_min(1e-6).to(travelled)
+        needed = needed.reshape(needed.shape + (1,) * (travelled.ndim - needed.ndim))
+        return self.weight * (1 - travelled / needed).relu()
+
+
+def path_length(positions: Tensor, dt: float, grippers: Tensor) -> Tensor:
+    """Return how far the arm joints travel along a path [...], rad: the mean over arm joints.
+
+    Measured after smoothing at 1 Hz: tremble is not travel, and taking it away must not look
+    like standing still. A motion one way keeps its length whatever the smoothing.
+
+    Args:
+        positions: [..., T, J].
+        dt: time between steps, s.
+        grippers: which joints are grippers and stay out [J].
+    """
+    arms = positions[..., ~grippers]
+    matrix = torch.tensor(smoothing_matrix(positions.shape[-2], dt, _CUTOFF_HZ)).to(arms)
+    return (matrix @ arms).diff(dim=-2).abs().sum(-2).mean(-1)
+
+
+def motion_ratio(travelled: Tensor, reference: Tensor) -> float:
+    """Return the motion of dreams against that of a reference: the ratio of their sums.
+
+    Args:
+        travelled: path lengths of the dreams [N], rad.
+        reference: of the recorded clips, or of the unaligned model's dreams [N], rad.
+    """
+    return float(travelled.sum() / reference.sum().clamp_min(1e-9))
 
 
 class Judgement(NamedTuple):
@@ -67,8 +125,8 @@ class Judge:
         floor = self.floor_share, self.floor_weight
         return fingerprint([*weights, *limits, repr((reward, floor))])
 
-    def decode(self, frames: Tensor) -> Tensor:
-        """Return the joints [N, T, J] of frames [N, T, 3, H, W], 0 to 1.
+    def read(self, frames: Tensor) -> Tensor:
+        """Return the joints [N, T, J] read from frames [N, T, 3, H, W], 0 to 1.
 
         Raises:
             NotFiniteError: the frames, or what is read from them, are not finite.
@@ -84,7 +142,7 @@ class Judge:
             frames: [N, T, 3, H, W], 0 to 1.
             demonstrated: path length recorded from the same view on [N], rad.
         """
-        return self.of_motion(self.decode(frames), demonstrated)
+        return self.of_motion(self.read(frames), demonstrated)
 
     def of_motion(self, positions: Tensor, demonstrated: Tensor) -> Judgement:
         """Judge joint paths [N, T, J], rad."""
@@ -94,12 +152,17 @@ class Judge:
         return Judgement(judged.score - floor.penalty(travelled), judged, travelled, positions)
 
 
-def figures_of(judged: Sequence[Judgement]) -> dict[str, float]:
-    """Return what to watch of judgements, one of each group of dreams."""
-    rewards = torch.stack([j.reward for j in judged])
+def figures_of(judged: Judgement, groups: int = 1) -> dict[str, float]:
+    """Return what to watch of judgements; the spread of rewards is that within a group.
+
+    Args:
+        judged: of dreams [N].
+        groups: how many groups of equally many dreams they are.
+    """
+    rewards = judged.reward.detach().view(groups, -1)
     return {
         'reward': rewards.mean().item(),
         'spread': rewards.std(-1, correction=0).mean().item(),
-        'executability': torch.stack([j.executability.score for j in judged]).mean().item(),
-        'motion': torch.stack([j.travelled for j in judged]).mean().item(),
+        'executability': judged.executability.score.mean().item(),
+        'motion': judged.travelled.mean().item(),
     }

@@ -1,6 +1,7 @@
 """The world model with a LoRA adapter: what is aligned, saved and switched off."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,10 @@ from peft import LoraConfig
 import torch
 from torch import Tensor
 
+from eva_ros.alignment.judge import Judge
+from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.prompts import Prompt
+from eva_ros.alignment.reward import Executability
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.training.finite import require_finite
 from eva_ros.training.manifest import Manifest
@@ -20,6 +25,7 @@ from eva_ros.world_model.train import draw_noise_levels
 from eva_ros.world_model.train import flow_loss
 
 ADAPTER = 'executability'
+_BATCH = 16
 TARGETS = ('to_q', 'to_k', 'to_v', 'to_out.0', 'ffn.net.0.proj', 'ffn.net.2')
 
 
@@ -91,3 +97,41 @@ class WorldModelPolicy:
         settings = self.model.settings
         details = {'world_model': settings.name}
         write_manifest(folder, Manifest(KIND, settings.world, details, training))
+
+
+@torch.no_grad()
+def dream_and_judge(
+    model: WorldModel, prompts: Sequence[Prompt], judge: Judge, seed: int, steps: int
+) -> Judgement:
+    """Dream once from each prompt, as inference does, and judge [N].
+
+    Args:
+        model: the world model, with or without an adapter.
+        prompts: what from.
+        judge: of the dreams.
+        seed: of the initial noise: dream i of a seed always begins with the same.
+        steps: denoising steps.
+    """
+    parts = []
+    for start in range(0, len(prompts), _BATCH):
+        batch = prompts[start : start + _BATCH]
+        noise = torch.cat(
+            [
+                model.noise(1, torch.Generator().manual_seed(seed * 1_000_003 + start + i))
+                for i in range(len(batch))
+            ]
+        )
+        views = torch.stack([prompt.first() for prompt in batch])
+        condition = model.condition(views, [prompt.instruction for prompt in batch])
+        frames = model.decode(model.sample(condition, noise, steps=steps), condition)
+        needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
+        parts.append(judge(frames, torch.tensor(needed)))
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Judgement]) -> Judgement:
+    rewards, judged, travelled, positions = zip(*parts, strict=True)
+    terms = [torch.cat(values) for values in zip(*judged, strict=True)]
+    return Judgement(
+        torch.cat(rewards), Executability(*terms), torch.cat(travelled), torch.cat(positions)
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
-from eva_ros.alignment.motion import path_length
+from eva_ros.alignment.judge import path_length
 from eva_ros.errors import UserError
 from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.labels import require_finite_labels

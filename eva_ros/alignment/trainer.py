@@ -1,41 +1,94 @@
-"""Aligns a world model offline: dream, judge, learn; resumes exactly where it was killed."""
+"""Aligns a world model offline: sample, reward, optimise; each algorithm has a file."""
 
-from collections.abc import Callable
+from abc import abstractmethod
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
+from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from eva_ros.alignment.direct import direct_iteration
-from eva_ros.alignment.dreams import dream_and_judge
-from eva_ros.alignment.grpo_iteration import grpo_iteration
 from eva_ros.alignment.judge import Judge
-from eva_ros.alignment.learner import Learner
+from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
-from eva_ros.alignment.settings import DirectSettings
-from eva_ros.alignment.settings import GrpoSettings
-from eva_ros.alignment.settings import ResamplingSettings
 from eva_ros.episodes.fingerprint import fingerprint
-from eva_ros.episodes.fingerprint import refuse_another
-from eva_ros.idm import resume
+from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.launch import share_of
+from eva_ros.training.loop import Loss
+from eva_ros.training.loop import Task
+from eva_ros.training.loop import TrainingLoop
+from eva_ros.training.progress import Budget
+from eva_ros.training.run_state import STATE
+from eva_ros.world_model.pipeline import Condition
+from eva_ros.world_model.sampler import noise_levels
 
-STATE = 'training.safetensors'
-
-ALGORITHMS: dict[str, Callable[[Learner, np.random.Generator], dict[str, float]]] = {
-    DirectSettings.ALGORITHM: direct_iteration,
-    GrpoSettings.ALGORITHM: grpo_iteration,
-}
+# Dreams that P0 is measured on.
+_MEASURED = 48
 
 
-class Aligner:
-    """One alignment; the state after an iteration depends on the seed alone."""
+@dataclass(frozen=True)
+class ResamplingSettings:
+    """What every algorithm needs.
+
+    Attributes:
+        seed: of views, noise and data order.
+        iterations: rounds of fresh dreams; or
+        minutes: of wall time, those before a kill included.
+        steps: denoising steps of a dream, as many as inference takes.
+        learning_rate: AdamW's.
+        data_weight: of the supervised loss on recorded clips.
+        data_clips: recorded clips in an optimizer step.
+        gradient_norm: largest.
+        rank: of LoRA.
+        floor_share: share of the recorded motion that a dream must have.
+        floor_weight: what the reward loses when there is none.
+    """
+
+    ALGORITHM: ClassVar[str] = ''
+
+    seed: int = 0
+    iterations: int | None = None
+    minutes: float | None = None
+    steps: int = 4
+    learning_rate: float = 3e-4
+    data_weight: float = 1.0
+    data_clips: int = 4
+    gradient_norm: float = 1.0
+    rank: int = 16
+    floor_share: float = 0.95
+    floor_weight: float = 10.0
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            UserError: they do.
+        """
+
+    def task(
+        self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge
+    ) -> 'AlignTask':
+        """Return the algorithm that these are the settings of, at its beginning."""
+        raise NotImplementedError
+
+
+class AlignTask(Task):
+    """What every algorithm has: a policy, prompts, a judge, an optimizer and the data anchor.
+
+    Attributes:
+        history: what was watched in every iteration.
+    """
+
+    label = 'align'
+    unit = 'iteration'
 
     def __init__(
         self,
@@ -50,82 +103,104 @@ class Aligner:
             policy: the world model with a fresh adapter.
             prompts: what to dream from.
             judge: of the dreams.
-            settings: of the algorithm, which their kind chooses.
+            settings: of the algorithm.
         """
-        self.policy, self.settings = policy, settings
-        self.learner = Learner(policy, list(prompts), judge, settings)
-        self.budget = resume.Budget(settings.iterations, settings.minutes)
-        self.iteration = 0
-        self.history: list[dict[str, float]] = []
-        # What must be the same for a resumed alignment to be the same alignment.
+        self.policy, self.prompts, self.judge = policy, list(prompts), judge
+        self.settings: Any = settings
+        self.gradient_norm = settings.gradient_norm
+        self.model = policy.model
+        self.levels = noise_levels(policy.model.scheduler, settings.steps)
+        self.optimizers = [
+            torch.optim.AdamW(
+                policy.parameters().values(), lr=settings.learning_rate, weight_decay=0.0
+            )
+        ]
+        self.history: list[Mapping[str, float]] = []
         self._data = {
             'world_model': policy.fingerprint(),
             'judge': judge.fingerprint(),
             'prompts': fingerprint(part for prompt in prompts for part in prompt.identity()),
         }
 
-    def run_iteration(self) -> dict[str, float]:
-        """Dream, judge, learn; return what to watch.
+    @abstractmethod
+    def iterate(self, loop: TrainingLoop, rng: np.random.Generator) -> Mapping[str, float]:
+        """Sample dreams, reward them, optimise; return what to watch."""
 
-        Raises:
-            NotFiniteError: a dream, its reading, a loss or the gradient is not finite.
-        """
-        self.learner.guard.step = self.iteration + 1
-        rng = np.random.default_rng([self.settings.seed, self.iteration])
-        figures = ALGORITHMS[self.settings.ALGORITHM](self.learner, rng)
-        self.iteration += 1
+    def step(self, loop: TrainingLoop, number: int) -> Mapping[str, float]:
+        """Take an iteration; what it draws depends on the seed and its number alone."""
+        figures = self.iterate(loop, np.random.default_rng([self.settings.seed, number]))
         self.history.append(figures)
         return figures
 
-    def save_state(self, folder: Path) -> None:
-        """Write everything a resumed alignment needs, atomically."""
-        tensors = resume.pack(
-            weights=self.learner.weights,
-            optimizer=resume.optimizer_tensors(self.learner.optimizer),
-        )
-        facts = {
-            'iteration': self.iteration,
-            'spent_s': self.budget.spent_s,
-            'history': self.history,
-            'world': self._world(),
-        }
-        resume.write_tensors(folder / STATE, tensors, facts)
-        self.learner.guard.saved_step = self.iteration
+    def draw(self, count: int, rng: np.random.Generator) -> list[Prompt]:
+        """Return as many prompts as asked for, or all if there are fewer."""
+        count = min(count, len(self.prompts))
+        return [self.prompts[i] for i in rng.choice(len(self.prompts), count, replace=False)]
 
-    def load_state(self, folder: Path) -> None:
-        """Go on where `save_state` was.
+    @torch.no_grad()
+    def needed(self, prompts: Sequence[Prompt], condition: Condition, noise: Tensor) -> Tensor:
+        """Return the motion to keep [N], rad: what was recorded, or was dreamed if it is less.
 
-        Raises:
-            UserError: that alignment had another model, other data or other settings, or its state
-                is damaged.
+        Alignment shall not take motion away; to move more than before is for the supervised
+        training to teach, and would drown what the executability says.
+
+        Args:
+            prompts: N of them.
+            condition: of a dream of each.
+            noise: which those dreams begin with.
         """
-        tensors, facts = resume.read_tensors(folder / STATE)
-        refuse_another(folder / STATE, 'an alignment', facts['world'], self._world())
-        with torch.no_grad():
-            for name, value in resume.unpack(tensors, 'weights').items():
-                self.learner.weights[name].copy_(value)
-        resume.restore_optimizer(self.learner.optimizer, resume.unpack(tensors, 'optimizer'))
-        self.iteration, self.history = facts['iteration'], facts['history']
-        self.learner.guard.saved_step = self.iteration
-        # What was measured on the first dreams belongs to the state: measure once.
-        judge = self.learner.judge
-        self.learner.judge = replace(
-            judge, reward=replace(judge.reward, scale=facts['world']['scale'])
-        )
-        self.budget = resume.Budget(
-            self.settings.iterations, self.settings.minutes, facts['spent_s']
-        )
+        model, judge = self.policy.model, self.judge
+        recorded = torch.tensor([p.demonstrated(judge.dt, judge.limits.grippers) for p in prompts])
+        with self.policy.reference():
+            unaligned = model.sample(condition, noise, steps=self.settings.steps)
+        before = judge(model.decode(unaligned, condition), recorded)
+        return torch.minimum(recorded, before.travelled.to(recorded))
 
-    def _world(self) -> dict[str, Any]:
+    def anchor(self, rng: np.random.Generator) -> list[Loss]:
+        """Return the supervised loss on recorded clips; nothing where it weighs nothing."""
+        settings = self.settings
+        if settings.data_weight == 0:
+            return []
+        share = share_of(settings.data_clips, 'recorded clips')
+        rows = rng.integers(len(self.prompts), size=settings.data_clips)[share]
+        generator = torch.Generator().manual_seed(int(rng.integers(2**40)) + share.start)
+
+        def loss() -> tuple[Tensor, Mapping[str, float]]:
+            chosen = [self.prompts[row] for row in rows]
+            clips = frames_to_tensor(np.stack([np.asarray(p.frames) for p in chosen]))
+            value = self.policy.data_loss(clips, [p.instruction for p in chosen], generator)
+            return settings.data_weight * value, {'data loss': value.item()}
+
+        return [loss]
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what must be the same for a resumed alignment to be the same alignment."""
         kept = asdict(self.settings)
-        for name in ('iterations', 'minutes', 'save_every_s'):
+        for name in ('iterations', 'minutes'):
             del kept[name]
-        return {
-            'algorithm': self.settings.ALGORITHM,
-            'settings': kept,
-            **self._data,
-            'scale': self.learner.judge.reward.scale,
-        }
+        return {'algorithm': self.settings.ALGORITHM, 'settings': kept, **self._data}
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return the history, and P0: it was measured on the first dreams, once."""
+        return {'history': self.history, 'scale': self.judge.reward.scale}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Take back what `facts` returned."""
+        self.history = list(facts['history'])
+        reward = replace(self.judge.reward, scale=facts['scale'])
+        self.judge = replace(self.judge, reward=reward)
+
+
+def training_loop(
+    policy: WorldModelPolicy,
+    prompts: Sequence[Prompt],
+    judge: Judge,
+    settings: ResamplingSettings,
+    folder: Path,
+) -> TrainingLoop:
+    """Return the alignment in a folder, from its beginning (see `align`)."""
+    task = settings.task(policy, prompts, judge)
+    return TrainingLoop(task, folder, Budget(settings.iterations, settings.minutes))
 
 
 def align(
@@ -135,7 +210,7 @@ def align(
     out: Path,
     settings: ResamplingSettings,
     facts: Mapping[str, Any] | None = None,
-) -> Aligner:
+) -> TrainingLoop:
     """Align a world model and write the adapter.
 
     An alignment whose state lies in the folder is resumed exactly where it was.
@@ -146,7 +221,7 @@ def align(
         judge: of the dreams; P0 becomes the median penalty of unaligned dreams, the motion floor
             that of the settings.
         out: folder of the adapter.
-        settings: of the algorithm.
+        settings: of the algorithm, which their kind chooses.
         facts: for the model card.
 
     Raises:
@@ -154,57 +229,33 @@ def align(
             alignment diverges.
     """
     settings.check()
-    scale = _measured_scale(policy, prompts, judge, out, settings)
-    judge = replace(
-        judge,
-        reward=replace(judge.reward, scale=scale),
-        floor_share=settings.floor_share,
-        floor_weight=settings.floor_weight,
-    )
-    aligner = Aligner(policy, prompts, judge, settings)
-    if (out / STATE).exists():
-        aligner.load_state(out)
-    guard = aligner.learner.guard
-    guard.say_resumed(out, aligner.iteration)
-    with guard.stopping(out):
-        _run(aligner, out)
+    judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
+    if not (out / STATE).exists():
+        scale = _measured_scale(policy, prompts, judge, settings)
+        judge = replace(judge, reward=replace(judge.reward, scale=scale))
+    loop = training_loop(policy, prompts, judge, settings, out)
+    loop.resume()
+    loop.run()
+    task: AlignTask = loop.task  # type: ignore[assignment]
     training = {
         **(facts or {}),
         'algorithm': settings.ALGORITHM,
         'settings': asdict(settings),
-        'reward': asdict(aligner.learner.judge.reward),
-        'iterations': aligner.iteration,
-        'seconds': round(aligner.budget.spent_s),
+        'reward': asdict(task.judge.reward),
+        'iterations': loop.step,
+        'seconds': round(loop.spent_s),
         'prompts': len(prompts),
-        'history': aligner.history,
+        'history': task.history,
     }
-    policy.save(out, training)
-    return aligner
-
-
-def _run(aligner: Aligner, out: Path) -> None:
-    progress = resume.Progress('align', aligner.budget)
-    saved_s = aligner.budget.spent_s
-    while aligner.budget.share(aligner.iteration) < 1:
-        figures = aligner.run_iteration()
-        progress.say(aligner.iteration, figures)
-        if aligner.budget.spent_s - saved_s > aligner.settings.save_every_s:
-            saved_s = aligner.budget.spent_s
-            aligner.save_state(out)
-    aligner.save_state(out)
+    if loop.is_main:
+        policy.save(out, training)
+    return loop
 
 
 def _measured_scale(
-    policy: WorldModelPolicy,
-    prompts: Sequence[Prompt],
-    judge: Judge,
-    out: Path,
-    settings: ResamplingSettings,
+    policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge, settings: ResamplingSettings
 ) -> float:
-    if (out / STATE).exists():
-        _, facts = resume.read_tensors(out / STATE)
-        return facts['world']['scale']
-    chosen = np.random.default_rng(settings.seed).permutation(len(prompts))[:48]
+    chosen = np.random.default_rng(settings.seed).permutation(len(prompts))[:_MEASURED]
     judged = dream_and_judge(
         policy.model, [prompts[i] for i in chosen], judge, settings.seed, settings.steps
     )

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--iterations', type=arguments.count, help='optimizer steps on fresh dreams'
     )
     parser.add_argument('--seed', type=arguments.seed, default=0, help='(%(default)s)')
+    arguments.add_processes(parser, 1)
     for name, kind, text in (
         ('dreams', arguments.count, 'direct: dreams per iteration'),
         ('gradient-steps', arguments.count, 'direct: last denoising steps that get a gradient'),
@@ -74,10 +75,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _align(args: argparse.Namespace) -> int:
-    from eva_ros.alignment.policy import WorldModelPolicy
-    from eva_ros.alignment.trainer import align
     from eva_ros.errors import UserError
-    from eva_ros.world_model.train import training_device
+    from eva_ros.training.launch import launch
 
     missing = [name for name in ('bags', 'world_model', 'idm', 'out') if not getattr(args, name)]
     if missing or (args.minutes is None) == (args.iterations is None):
@@ -85,6 +84,17 @@ def _align(args: argparse.Namespace) -> int:
             'eva align needs --bags, --world-model, --idm, --out and either --minutes or '
             '--iterations (see eva align --help).'
         )
+    _settings(args)
+    launch(args.processes, _align_member, args)
+    return 0
+
+
+def _align_member(args: argparse.Namespace) -> None:
+    """Align in one of the processes."""
+    from eva_ros.alignment.policy import WorldModelPolicy
+    from eva_ros.alignment.trainer import align
+    from eva_ros.training.launch import training_device
+
     settings = _settings(args)
     model, judge, (prompts, _) = _load(args)
     if args.dream_steps is None:
@@ -93,16 +103,16 @@ def _align(args: argparse.Namespace) -> int:
     judge.idm.to(device)
     policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
     facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
-    aligner = align(policy, prompts, judge, args.out, settings, facts)
-    print(f'{aligner.iteration} iterations, written to {args.out}')
-    return 0
+    loop = align(policy, prompts, judge, args.out, settings, facts)
+    if loop.is_main:
+        print(f'{loop.step} iterations, written to {args.out}')
 
 
 def _settings(args: argparse.Namespace) -> Any:
     """Return the settings of the chosen algorithm."""
-    from eva_ros.alignment.settings import DirectSettings
-    from eva_ros.alignment.settings import GrpoSettings
-    from eva_ros.alignment.settings import ResamplingSettings
+    from eva_ros.alignment.direct import DirectSettings
+    from eva_ros.alignment.grpo import GrpoSettings
+    from eva_ros.alignment.trainer import ResamplingSettings
     from eva_ros.errors import UserError
 
     kinds: dict[str, type[ResamplingSettings]] = {'direct': DirectSettings, 'grpo': GrpoSettings}
@@ -125,7 +135,7 @@ def _settings(args: argparse.Namespace) -> Any:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Compare held-out dreams before and after alignment, from the same noise."""
-    from eva_ros.alignment.comparison import compare
+    from eva_ros.evaluation.alignment_comparison import compare
     from eva_ros.evaluation.alignment_figures import figures
     from eva_ros.evaluation.alignment_figures import table
     from eva_ros.world_model.checkpoint import load_adapter

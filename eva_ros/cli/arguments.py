@@ -117,6 +117,13 @@ def new_file(text: str) -> Path:
     return path
 
 
+def add_processes(parser: ArgumentParser, default: int) -> None:
+    """Add --processes, of a training."""
+    parser.add_argument('--processes', type=count, default=default, metavar='N',
+                        help='processes that share each step on a CPU (%(default)s); use '
+                        '`accelerate launch` for several GPUs or machines')  # fmt: skip
+
+
 def _check_writable(path: Path) -> None:
     """Reject a path that can neither be written to nor created."""
     there = next(place for place in (path, *path.absolute().parents) if place.exists())

@@ -40,6 +40,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         '--batch', type=arguments.count, default=16, metavar='CLIPS', help='(%(default)s)'
     )
     parser.add_argument('--learning-rate', type=arguments.above_zero, metavar='R')
+    arguments.add_processes(parser, 1)
     parser.add_argument('--stride', type=arguments.count, default=1,
                         help='stride of the three input frames (%(default)s)')  # fmt: skip
     parser.set_defaults(action=_train)
@@ -66,9 +67,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _train(args: argparse.Namespace) -> int:
     """Train an inverse dynamics model from recorded episodes."""
+    from eva_ros.training.launch import launch
+
+    launch(args.processes, _train_member, args)
+    return 0
+
+
+def _train_member(args: argparse.Namespace) -> None:
+    """Train in one of the processes."""
     from eva_ros.idm.config import IdmConfig
     from eva_ros.idm.train import train
     from eva_ros.idm.train import TrainSettings
+    from eva_ros.training.launch import process_state
     from eva_ros.training.manifest import view_fingerprint
 
     robot, view, (training, held_out) = _load(args)
@@ -96,8 +106,8 @@ def _train(args: argparse.Namespace) -> int:
         facts=facts,
         view_hash=view_fingerprint(view),
     )
-    print(f'written to {args.out}')
-    return 0
+    if process_state().is_main_process:
+        print(f'written to {args.out}')
 
 
 def _evaluate(args: argparse.Namespace) -> int:

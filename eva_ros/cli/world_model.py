@@ -34,12 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--minutes', type=arguments.above_zero, help='time after which to stop with a checkpoint'
     )
-    train.add_argument(
-        '--processes',
-        type=arguments.count,
-        default=2,
-        help='processes that share each step (2; 1 on a GPU)',
-    )
+    arguments.add_processes(train, 2)
     train.add_argument(
         '--compile', action='store_true', help='compile the model, for long training on a GPU'
     )
@@ -90,23 +85,23 @@ def _model(args: argparse.Namespace, robot, view):
 
 
 def _train(args: argparse.Namespace) -> int:
+    from eva_ros.training.launch import launch
     from eva_ros.world_model import training_run
-    from eva_ros.world_model.parallel import run_processes
-    from eva_ros.world_model.train import training_device
 
     robot, _, episodes = loading.recordings(args)
     training_run.check(episodes, args.out, _options(args, robot))
-    on_cpu = training_device().type == 'cpu'
-    run_processes(args.processes if on_cpu else 1, _train_member, args)
+    launch(args.processes, _train_member, args)
     return 0
 
 
 def _train_member(args: argparse.Namespace) -> None:
     """Train in one of the processes."""
+    from eva_ros.training.launch import process_state
     from eva_ros.world_model import training_run
 
     robot, view, episodes = loading.recordings(args, quiet=True)
-    if not training_run.train(episodes, robot.name, view, args.out, _options(args, robot)):
+    done = training_run.train(episodes, robot.name, view, args.out, _options(args, robot))
+    if not done and process_state().is_main_process:
         print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from eva_ros.alignment.comparison import Comparison
-from eva_ros.alignment.motion import motion_ratio
+from eva_ros.alignment.judge import motion_ratio
+from eva_ros.evaluation.alignment_comparison import Comparison
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.statistics import paired_difference
 

@@ -9,13 +9,13 @@ import torch
 from eva_ros.errors import UserError
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.resume import write_tensors
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import require_world
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_json
 from eva_ros.training.manifest import write_manifest
+from eva_ros.training.run_state import write_tensors
 from eva_ros.training.weights import load_weights
 
 KIND = 'idm'

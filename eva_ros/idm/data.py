@@ -95,10 +95,10 @@ class ClipSampler:
         """Return the number of different clips."""
         return len(self._starts)
 
-    def batch(self, number: int, size: int) -> Clips:
-        """Return batch `number` of so many clips."""
+    def batch(self, number: int, size: int, share: slice = slice(None)) -> Clips:
+        """Return batch `number` of so many clips, or a share of it."""
         rng = np.random.default_rng([self._seed, number])
-        rows = self._starts[rng.integers(len(self._starts), size=size)]
+        rows = self._starts[rng.integers(len(self._starts), size=size)][share]
         cuts = [
             (self._episodes[e], self._jacobians[e], slice(s, s + self._frames)) for e, s in rows
         ]

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from dataclasses import dataclass
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from eva_ros.errors import UserError
-from eva_ros.idm import resume
 from eva_ros.idm.augment import augment
 from eva_ros.idm.augment import Corruption
 from eva_ros.idm.checkpoint import save_idm
@@ -26,10 +24,12 @@ from eva_ros.idm.data import label_statistics
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.model import JointEstimate
 from eva_ros.idm.reading import estimate_frames
-from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.training.labels import require_finite_labels
-
-STATE = 'training.safetensors'
+from eva_ros.training.launch import share_of
+from eva_ros.training.launch import training_device
+from eva_ros.training.loop import Task
+from eva_ros.training.loop import TrainingLoop
+from eva_ros.training.progress import Budget
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ class TrainSettings:
         fingertip_weight: of the fingertips' error against that of the joints.
         difference_weight: of the error of the change from frame to frame.
         average: decay of the moving average of the weights that is saved.
-        save_every_s: seconds between two states on disk.
     """
 
     seed: int = 0
@@ -64,7 +63,6 @@ class TrainSettings:
     fingertip_weight: float = 1.0
     difference_weight: float = 0.5
     average: float = 0.998
-    save_every_s: float = 60.0
 
 
 def losses(estimate: JointEstimate, clips: Clips, std: Tensor, settings: TrainSettings) -> dict:
@@ -106,13 +104,19 @@ def optimizers(
     }
     rest = [weight for name, weight in model.named_parameters() if name not in inside]
     muon = torch.optim.Muon(
-        inside.values(), weight_decay=settings.weight_decay, adjust_lr_fn='match_rms_adamw'
+        inside.values(),
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        adjust_lr_fn='match_rms_adamw',
     )
-    return muon, torch.optim.AdamW(rest, weight_decay=0.0, betas=(0.9, 0.99))
+    rate = settings.learning_rate
+    return muon, torch.optim.AdamW(rest, rate, weight_decay=0.0, betas=(0.9, 0.99))
 
 
-class Trainer:
-    """Trains a model step by step; the state after a step depends on the seed alone."""
+class IdmTask(Task):
+    """Learning to read joints; the state after a step depends on the seed alone."""
+
+    label = 'idm'
 
     def __init__(
         self,
@@ -125,101 +129,59 @@ class Trainer:
     ) -> None:
         """Prepare a training from its beginning (see `train`)."""
         self.settings = settings
-        self.device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+        self.average = settings.average
+        self._device = training_device()
+        self._share = share_of(settings.batch_clips, 'clips')
         torch.manual_seed(settings.seed)
         self.model = InverseDynamics(config)
         require_finite_labels(episodes, config.joint_names)
         mean, std = label_statistics(episodes)
         self.model.mean.copy_(torch.from_numpy(mean))
         self.model.std.copy_(torch.from_numpy(std))
-        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = deepcopy(self.model).requires_grad_(requires_grad=False)
+        self.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = optimizers(self.model, settings)
-        self.sampler = ClipSampler(episodes, settings.clip_frames, settings.seed, fingertips)
-        self.corruptions = corruptions
-        self.budget = resume.Budget(settings.steps, settings.minutes)
-        self.guard = DivergenceGuard('idm')
-        self.step = 0
+        self._sampler = ClipSampler(episodes, settings.clip_frames, settings.seed, fingertips)
+        self._corruptions = corruptions
 
-    def run_step(self) -> dict[str, float]:
-        """Take one optimizer step; return the terms of the loss.
+    def step(self, loop: TrainingLoop, number: int) -> Mapping[str, float]:
+        """Take one optimizer step on a batch of clips."""
+        return loop.update(lambda: self._loss(number))
 
-        Raises:
-            NotFiniteError: a term or the gradient is not finite; the weights stay as they were.
-        """
-        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
-        clips = self.sampler.batch(self.step, self.settings.batch_clips)
-        frames = augment(clips.frames, self.corruptions, self.settings.corrupted)
-        clips = Clips(frames, *(t.to(self.device) for t in (clips.joints, clips.jacobians)))
-        with torch.autocast(self.device.type, torch.bfloat16):
-            estimate = estimate_frames(self.model, clips.frames.to(self.device))
-        terms = losses(estimate, clips, self.model.std, self.settings)
-        self.model.zero_grad(set_to_none=True)
-        torch.stack(list(terms.values())).sum().backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        figures = {name: term.item() for name, term in terms.items()}
-        watched = {f'loss ({name})': value for name, value in figures.items()}
-        self.guard.check(self.step + 1, {**watched, 'gradient norm': float(norm)})
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group['lr'] = self.settings.learning_rate * self._schedule()
-            optimizer.step()
-        self.step += 1
-        self._update_average()
-        return figures
+    def _loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
+        settings, share = self.settings, self._share
+        # Each process augments its own share, each in its own way.
+        torch.manual_seed((settings.seed * 1_000_003 + number) * (share.step or 1) + share.start)
+        clips = self._sampler.batch(number, settings.batch_clips, share)
+        frames = augment(clips.frames, self._corruptions, settings.corrupted)
+        clips = Clips(frames, *(t.to(self._device) for t in (clips.joints, clips.jacobians)))
+        with torch.autocast(self._device.type, torch.bfloat16):
+            estimate = estimate_frames(self.model, clips.frames.to(self._device))
+        terms = losses(estimate, clips, self.model.std, settings)
+        figures = {f'loss ({name})': term.item() for name, term in terms.items()}
+        return torch.stack(list(terms.values())).sum(), figures
 
-    def _schedule(self) -> float:
-        warm = min(1.0, (self.step + 1) / self.settings.warmup_steps)
-        return warm * (0.5 + 0.5 * math.cos(math.pi * self.budget.share(self.step)))
+    def rate(self, step: int, share: float) -> float:
+        """Warm up, then fall to nothing along a cosine."""
+        warm = min(1.0, (step + 1) / self.settings.warmup_steps)
+        return warm * 0.5 * (1 + math.cos(math.pi * share))
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.settings.average, self.step / (self.step + 10))
-        for slow, fast in zip(self.average.parameters(), self.model.parameters(), strict=True):
-            slow.lerp_(fast, 1 - decay)
-
-    def save_state(self, folder: Path) -> None:
-        """Write everything a resumed training needs, atomically."""
-        tensors = resume.pack(
-            model=self.model.state_dict(),
-            average=self.average.state_dict(),
-            muon=resume.optimizer_tensors(self.optimizers[0]),
-            adam=resume.optimizer_tensors(self.optimizers[1]),
-        )
-        facts = {'step': self.step, 'spent_s': self.budget.spent_s, 'world': self._world()}
-        resume.write_tensors(folder / STATE, tensors, facts)
-        self.guard.saved_step = self.step
-
-    def load_state(self, folder: Path) -> None:
-        """Go on where `save_state` was.
-
-        Raises:
-            UserError: that training had other data, another shape or other settings, or its state
-                is damaged.
-        """
-        tensors, facts = resume.read_tensors(folder / STATE)
-        if facts['world'] != self._world():
-            raise UserError(
-                f'{folder / STATE} is of a training with other data or settings: repeat the '
-                'command it was begun with, or give another --out.'
-            )
-        self.model.load_state_dict(resume.unpack(tensors, 'model'))
-        self.average.load_state_dict(resume.unpack(tensors, 'average'))
-        resume.restore_optimizer(self.optimizers[0], resume.unpack(tensors, 'muon'))
-        resume.restore_optimizer(self.optimizers[1], resume.unpack(tensors, 'adam'))
-        self.step = self.guard.saved_step = facts['step']
-        self.budget = resume.Budget(self.settings.steps, self.settings.minutes, facts['spent_s'])
-
-    def _world(self) -> dict[str, Any]:
+    def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed training to be the same training."""
-        settings = asdict(self.settings)
-        budget = {'steps', 'minutes', 'save_every_s'}
+        kept = {k: v for k, v in asdict(self.settings).items() if k not in ('steps', 'minutes')}
         return {
-            'config': _as_json(self.model.config.to_dict()),
-            'settings': {key: value for key, value in settings.items() if key not in budget},
-            'clips': len(self.sampler),
+            'config': json.loads(json.dumps(self.model.config.to_dict())),
+            'settings': kept,
+            'clips': len(self._sampler),
             'mean': [round(value, 6) for value in self.model.mean.tolist()],
         }
+
+
+def training_loop(
+    config: IdmConfig, episodes: Sequence[Any], out: Path, settings: TrainSettings, **options: Any
+) -> TrainingLoop:
+    """Return the training in a folder from its beginning (see `train`)."""
+    task = IdmTask(config, episodes, settings, **options)
+    return TrainingLoop(task, out, Budget(settings.steps, settings.minutes))
 
 
 def train(
@@ -245,50 +207,31 @@ def train(
         corruptions: functions over clips [B, T, 3, H, W] that make them look dreamed.
         fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; weighs the joints' errors.
         facts: for the model card.
-        view_hash: `checkpoint.view_fingerprint` of the view.
+        view_hash: `manifest.view_fingerprint` of the view.
 
     Returns:
-        The average of the weights, ready for inference.
+        The model with the average of the weights, ready for inference.
 
     Raises:
         UserError: the training diverges, a label is not finite, or the folder holds another
             training.
     """
-    trainer = Trainer(config, episodes, settings, corruptions=corruptions, fingertips=fingertips)
-    if (out / STATE).exists():
-        trainer.load_state(out)
-    trainer.guard.say_resumed(out, trainer.step)
-    with trainer.guard.stopping(out):
-        _run(trainer, out)
+    loop = training_loop(
+        config, episodes, out, settings, corruptions=corruptions, fingertips=fingertips
+    )
+    loop.resume()
+    loop.run()
+    loop.use_averages()
+    model: InverseDynamics = loop.task.model  # type: ignore[assignment]
     training = {
         **(facts or {}),
         'settings': asdict(settings),
-        'steps': trainer.step,
-        'seconds': round(trainer.budget.spent_s),
+        'steps': loop.step,
+        'seconds': round(loop.spent_s),
         'episodes': len(episodes),
         'frames': sum(len(episode.frames) for episode in episodes),
-        'parameters': sum(p.numel() for p in trainer.model.parameters()),
+        'parameters': sum(p.numel() for p in model.parameters()),
     }
-    save_idm(trainer.average, out, training, view_hash)
-    return trainer.average.eval()
-
-
-def _run(trainer: Trainer, out: Path) -> None:
-    progress = resume.Progress('idm', trainer.budget)
-    saved_s = trainer.budget.spent_s
-    while trainer.budget.share(trainer.step) < 1:
-        terms = trainer.run_step()
-        progress.say(trainer.step, {'loss': sum(terms.values()), **terms})
-        if trainer.budget.spent_s - saved_s > trainer.settings.save_every_s:
-            saved_s = trainer.budget.spent_s
-            trainer.save_state(out)
-    trainer.save_state(out)
-
-
-def _as_json(value: Any) -> Any:
-    """Return the value as it is after a way through JSON: tuples become lists."""
-    if isinstance(value, dict):
-        return {key: _as_json(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(entry) for entry in value]
-    return value
+    if loop.is_main:
+        save_idm(model, out, training, view_hash)
+    return model.eval()

@@ -1,1 +1,1 @@
-"""What all learning shares: weights that can be trusted, and a watch over divergence."""
+"""What all learning shares: the loop and its state, manifests, weights that can be trusted."""

@@ -166,7 +166,7 @@ def _from_format_1(about: dict[str, Any]) -> dict[str, Any]:
     view = {key: said[key] for key in ('height', 'width', 'rate_hz') if key in said}
     if 'dt' in said:
         view['rate_hz'] = 1 / said['dt']
-    known = {'robot': said['robot'], 'view': {'name': said['view'], **view}}
+    known: dict[str, Any] = {'robot': said['robot'], 'view': {'name': said['view'], **view}}
     for key in ('robot', 'view', *view):
         settings.pop(key, None)
     return about | known | ({'settings': settings} if settings else {})

@@ -12,6 +12,7 @@ from diffusers.utils.torch_utils import randn_tensor
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,5 @@ def sde_step(
     if sample is None:
         noise = randn_tensor(x.shape, generator, x.device, x.dtype)
         sample = (mean + std * noise).detach()
-    return SdeStep(sample, mean, std, gaussian_log_prob(sample, mean, std))
-
-
-def gaussian_log_prob(sample: Tensor, mean: Tensor, std: float) -> Tensor:
-    """Return the log density of a normal distribution, averaged over all but the batch [B]."""
-    density = (
-        -((sample - mean) ** 2) / (2.0 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
-    )
-    return density.flatten(1).mean(1)
+    density = Normal(mean, std, validate_args=False).log_prob(sample)
+    return SdeStep(sample, mean, std, density.flatten(1).mean(1))

@@ -5,32 +5,22 @@ clean-target form: the loss is the velocity loss weighted by sigma squared), so 
 be known comes out as the mean, and "nothing moves" is the easy answer, not noise.
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
-import math
-import os
 from pathlib import Path
-import pickle
-import time
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from eva_ros.errors import UserError
-from eva_ros.training.divergence import DivergenceGuard
-from eva_ros.training.finite import require_finite
+from eva_ros.training.launch import share_of
+from eva_ros.training.launch import training_device
+from eva_ros.training.loop import Task
+from eva_ros.training.loop import TrainingLoop
+from eva_ros.training.progress import Budget
 from eva_ros.world_model.clips import ClipSampler
-from eva_ros.world_model.parallel import agree
-from eva_ros.world_model.parallel import process_count
-from eva_ros.world_model.parallel import process_rank
-from eva_ros.world_model.parallel import share_gradients
-from eva_ros.world_model.parallel import share_mean
 from eva_ros.world_model.pipeline import WorldModel
-
-STATE = 'state.pt'
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,6 @@ class TrainSettings:
         shift: noise levels are drawn as shift * u / (1 + (shift - 1) u).
         ema: decay of the averaged weights that are saved.
         seed: of weights, data order and noise.
-        checkpoint_every: steps between checkpoints of the run.
     """
 
     steps: int
@@ -55,12 +44,6 @@ class TrainSettings:
     shift: float = 3.0
     ema: float = 0.998
     seed: int = 0
-    checkpoint_every: int = 200
-
-
-def training_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def flow_loss(
@@ -98,35 +81,29 @@ def draw_noise_levels(count: int, shift: float, generator: torch.Generator) -> T
     return sigma.masked_fill(pure, 1.0)
 
 
-class Trainer:
-    """One training run in a folder; `run` continues where a killed one stopped."""
+class WorldModelTask(Task):
+    """Learning to dream, on a GPU if there is one."""
 
-    def __init__(
-        self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings, folder: Path
-    ):
-        """Prepare the optimizer, on a GPU if there is one; nothing is read or written yet."""
-        self.device = training_device()
-        self.model = model.to(self.device)
-        self.sampler = sampler
+    label = 'world-model'
+
+    def __init__(self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings) -> None:
+        """Prepare a training of the model's transformer and words."""
         self.settings = settings
-        self.folder = folder
-        self.step = 0
-        self.seconds = 0.0
-        self.guard = DivergenceGuard('world-model', quiet=process_rank() != 0)
-        self._trainable = dict(self._named_parameters())
-        self.average = {k: p.detach().clone() for k, p in self._trainable.items()}
+        self.average = settings.ema
+        self._device = training_device()
+        self._share = share_of(settings.batch, 'clips')
+        self._sampler = sampler
+        self.model: WorldModel = model.to(self._device).train()
+        self.model.requires_grad_(requires_grad=False)
+        trained = [*model.transformer.parameters(), *model.text.parameters()]
+        for weight in trained:
+            weight.requires_grad_()
         # AdamW: Muon's orthogonalisation costs more than a training step on two cores
-        self._optimizer = torch.optim.AdamW(
-            self._trainable.values(),
-            settings.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=0.01,
-            fused=True,
-        )
-
-    def _named_parameters(self):
-        yield from self.model.transformer.named_parameters(prefix='transformer')
-        yield from self.model.text.named_parameters(prefix='text')
+        self.optimizers = [
+            torch.optim.AdamW(
+                trained, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            )
+        ]
 
     def compile(self) -> None:
         """Compile the forward pass of training: a minute's work, then a GPU has less to wait for.
@@ -135,148 +112,47 @@ class Trainer:
         """
         self.model.clean = torch.compile(self.model.clean)  # type: ignore[method-assign]
 
-    def run(
-        self,
-        report: Callable[[int, Tensor, float], None] | None = None,
-        *,
-        max_seconds: float = math.inf,
-    ) -> float:
-        """Train to the last step and return the last smoothed loss.
+    def step(self, loop: TrainingLoop, number: int) -> Mapping[str, float]:
+        """Take one optimizer step on a batch of clips."""
+        return loop.update(lambda: self._loss(number))
 
-        Args:
-            report: called after every step with the step, smoothed loss and seconds so far. To
-                read the loss is to wait for the GPU.
-            max_seconds: stop (with a checkpoint) after so long in this call.
-
-        Raises:
-            NotFiniteError: the loss, the gradient or a weight is not finite; the checkpoint of the
-                run stays as it was.
-        """
-        start = time.perf_counter()
-        before = self.seconds
-        smooth = torch.tensor(math.nan, device=self.device)
-        self.model.train()
-        while self.step < self.settings.steps:
-            loss = self._train_step()
-            smooth = torch.where(smooth.isnan(), loss, 0.97 * smooth + 0.03 * loss)
-            self.step += 1
-            self.seconds = before + time.perf_counter() - start
-            if report is not None:
-                report(self.step, smooth, self.seconds)
-            late = agree(time.perf_counter() - start > max_seconds)
-            if late or self.step % self.settings.checkpoint_every == 0:
-                self.save()
-            if late:
-                break
-        self.save()
-        return smooth.item()
-
-    def _train_step(self) -> Tensor:
-        settings = self.settings
-        for group in self._optimizer.param_groups:
-            group['lr'] = settings.learning_rate * _rate(self.step, settings)
-        loss = self._loss()
-        loss.backward()
-        share_gradients(self._trainable.values())
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable.values(), 1.0)
-        # The mean, and of gradients that are shared: all processes stop at the same step.
-        loss = share_mean(loss.detach())
-        self.guard.check(self.step + 1, {'loss': float(loss), 'gradient norm': float(norm)})
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._average()
-        return loss
-
-    def _loss(self) -> Tensor:
-        """Return the loss of this process' share of the batch."""
-        settings = self.settings
-        share = slice(process_rank(), None, process_count())
-        frames, instructions = self.sampler.batch(self.step, settings.batch, share)
-        generator = torch.Generator(self.device)
-        generator.manual_seed(settings.seed * 1_000_003 + self.step)
+    def _loss(self, number: int) -> tuple[Tensor, dict[str, float]]:
+        settings, share = self.settings, self._share
+        frames, instructions = self._sampler.batch(number, settings.batch, share)
+        generator = torch.Generator(self._device)
+        generator.manual_seed(settings.seed * 1_000_003 + number)
         sigma = draw_noise_levels(settings.batch, settings.shift, generator)
         noise = self.model.noise(settings.batch, generator)
-        return flow_loss(self.model, frames, instructions, sigma[share], noise[share])
+        loss = flow_loss(self.model, frames, instructions, sigma[share], noise[share])
+        return loss, {'loss': loss.item()}
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.settings.ema, (self.step + 1) / (self.step + 10))
-        averages = [self.average[name] for name in self._trainable]
-        torch._foreach_lerp_(averages, list(self._trainable.values()), 1.0 - decay)
+    def rate(self, step: int, share: float) -> float:
+        """Warm up, stay, then fall linearly to 5 % over the last 40 % of the run."""
+        warm = min(1.0, (step + 1) / self.settings.warmup)
+        return warm * max(0.05, min(1.0, (1 - share) / 0.4))
 
-    @torch.no_grad()
-    def averaged_model(self) -> WorldModel:
-        """Put the averaged weights into the model (ends the training run) and return it."""
-        self.model.__dict__.pop('clean', None)  # what compile() put there
-        for name, parameter in self._trainable.items():
-            parameter.copy_(self.average[name])
-        return self.model.eval().cpu()
-
-    def save(self) -> None:
-        """Write the whole state of the run; a kill while writing leaves the old one.
-
-        Raises:
-            NotFiniteError: it holds a value that is not finite; the old one is left.
-        """
-        path = self.folder / STATE
-        optimizer = self._optimizer.state_dict()
-        weights = {k: p.detach() for k, p in self._trainable.items()}
-        moments = _flat(optimizer)
-        for part in (weights, self.average, moments):
-            require_finite(part, str(path), 'it is left as it was')
-        self.guard.saved_step = self.step
-        if process_rank() != 0:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state = {
-            'step': self.step,
-            'seconds': self.seconds,
-            'settings': asdict(self.settings),
-            'weights': weights,
-            'average': self.average,
-            'optimizer': optimizer,
-        }
-        draft = self.folder / f'{STATE}.part'
-        torch.save(state, draft)
-        os.replace(draft, path)
-
-    def resume(self) -> bool:
-        """Continue from the folder's state, if there is one.
-
-        Raises:
-            UserError: it is damaged, or holds a value that is not finite.
-        """
-        path = self.folder / STATE
-        if not path.is_file():
-            return False
-        advice = 'delete this file to train from the beginning'
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise UserError(f'{path} cannot be read: it is damaged; {advice}.') from error
-        for part in (state['weights'], state['average'], _flat(state['optimizer'])):
-            require_finite(part, str(path), advice)
-        self.step, self.seconds = state['step'], state['seconds']
-        with torch.no_grad():
-            for name, parameter in self._trainable.items():
-                parameter.copy_(state['weights'][name])
-        self.average = state['average']
-        self._optimizer.load_state_dict(state['optimizer'])
-        self.guard.saved_step = self.step
-        return True
+    def identity(self) -> Mapping[str, Any]:
+        """Return what must be the same for a resumed run to be the same run."""
+        return {'settings': {k: v for k, v in asdict(self.settings).items() if k != 'steps'}}
 
 
-def _flat(optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the moments in an optimizer's state, by the number of the weight and their name."""
-    return {
-        f'optimizer {index} {name}': value
-        for index, entry in optimizer['state'].items()
-        for name, value in entry.items()
-    }
+def training_loop(
+    model: WorldModel, sampler: ClipSampler, settings: TrainSettings, folder: Path
+) -> TrainingLoop:
+    """Return the training of a model in a folder, from its beginning.
+
+    Args:
+        model: the world model; it is trained in place.
+        sampler: of the recorded clips.
+        settings: how to train.
+        folder: of the run's state.
+    """
+    return TrainingLoop(WorldModelTask(model, sampler, settings), folder, Budget(settings.steps))
 
 
-def _rate(step: int, settings: TrainSettings) -> float:
-    """Linear warm-up, then constant, then linear to 5 % over the last 40 % of the run."""
-    warm = min(1.0, (step + 1) / settings.warmup)
-    left = (settings.steps - step) / (0.4 * settings.steps)
-    return warm * max(0.05, min(1.0, left))
+def averaged_model(loop: TrainingLoop) -> WorldModel:
+    """End a training, and return its model with the averaged weights, on the CPU."""
+    model: WorldModel = loop.task.model  # type: ignore[assignment]
+    model.__dict__.pop('clean', None)  # what compile() put there
+    loop.use_averages()
+    return model.eval().cpu()

@@ -10,12 +10,13 @@ import sys
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.errors import UserError
 from eva_ros.training.labels import require_finite_labels
+from eva_ros.training.launch import process_state
+from eva_ros.training.launch import training_device
 from eva_ros.training.manifest import FILE
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import view_fingerprint
@@ -26,16 +27,13 @@ from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
-from eva_ros.world_model.parallel import process_count
-from eva_ros.world_model.parallel import process_rank
-from eva_ros.world_model.parallel import wait_for_all
 from eva_ros.world_model.pipeline import WorldSettings
-from eva_ros.world_model.train import Trainer
-from eva_ros.world_model.train import training_device
+from eva_ros.world_model.train import averaged_model
+from eva_ros.world_model.train import training_loop
 from eva_ros.world_model.train import TrainSettings
+from eva_ros.world_model.train import WorldModelTask
 from eva_ros.world_model.transformer import HEAD_WIDTH
 
-REPORT_EVERY = 20
 # Options that change no weight, and one that a resumed run may change.
 _NOT_THE_MODEL = ('max_seconds', 'compiled')
 _NOT_THE_RUN = (*_NOT_THE_MODEL, 'steps')
@@ -82,7 +80,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     episodes = _told(episodes)
     sampler = _sampler(episodes, view, options)
     start = out / 'run' / 'start'
-    if not (start / FILE).is_file() and process_rank() == 0:
+    if not (start / FILE).is_file() and process_state().is_main_process:
         settings = WorldSettings(
             name=options.name,
             robot=robot,
@@ -102,20 +100,16 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
             layers=options.layers,
         )
         save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
-    wait_for_all()
-    model = load_world_model(start).requires_grad_(True)
-    trainer = Trainer(model, sampler, _settings(options), out / 'run')
-    trainer.resume()
-    trainer.guard.say_resumed(out / 'run', trainer.step)
-    if options.compiled:
-        trainer.compile()
-    with trainer.guard.stopping(out / 'run'):
-        trainer.run(_reporter(options.steps), max_seconds=options.max_seconds or math.inf)
-    seconds, step = trainer.seconds, trainer.step
-    facts = _facts(episodes, options, step, seconds)
-    if process_rank() == 0:
-        save_world_model(trainer.averaged_model(), out, facts)
-    return step >= options.steps
+    process_state().wait_for_everyone()
+    loop = training_loop(load_world_model(start), sampler, _settings(options), out / 'run')
+    loop.resume()
+    if options.compiled and isinstance(loop.task, WorldModelTask):
+        loop.task.compile()
+    loop.run(max_seconds=options.max_seconds or math.inf)
+    facts = _facts(episodes, options, loop.step, loop.spent_s)
+    if loop.is_main:
+        save_world_model(averaged_model(loop), out, facts)
+    return loop.step >= options.steps
 
 
 def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
@@ -170,24 +164,6 @@ def _settings(options: RunOptions) -> TrainSettings:
     )
 
 
-def _reporter(steps: int):
-    first: list[tuple[int, float]] = []
-
-    def report(step: int, loss: Tensor, seconds: float) -> None:
-        first.append((step, seconds)) if not first else None
-        if process_rank() or (step % REPORT_EVERY and step != steps):
-            return
-        rate = (seconds - first[0][1]) / max(step - first[0][0], 1)
-        left = (steps - step) * rate / 60.0
-        print(
-            f'step {step}/{steps}  loss {loss:.5f}  {rate:.2f} s/step  {left:.0f} min left',
-            file=sys.stderr,
-            flush=True,
-        )
-
-    return report
-
-
 def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
     options_json = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_MODEL}
     return {
@@ -196,7 +172,7 @@ def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -
         'seconds': round(seconds),
         'episodes': len(episodes),
         'processor': _processor(),
-        'processes': process_count(),
+        'processes': process_state().num_processes,
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
     }

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from eva_ros.alignment.judge import Judge
-from eva_ros.alignment.motion import motion_ratio
-from eva_ros.alignment.motion import path_length
+from eva_ros.alignment.judge import motion_ratio
+from eva_ros.alignment.judge import path_length
 from eva_ros.alignment.reward import MotionLimits
 from eva_ros.alignment.reward import RewardSettings
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eva_ros.alignment.dreams import dream_and_judge
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.errors import UserError
 from eva_ros.idm.smoothing import smoothing_matrix

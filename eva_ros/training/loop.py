@@ -1,0 +1,292 @@
+"""The one training loop: steps, gradients of all processes, averages, state, progress, figures.
+
+What is learnt is a `Task`; the loop does the rest, the same for the inverse dynamics model, the
+world model and alignment. Processes share the gradients through accelerate: two on this machine's
+CPU (`training.launch`), or several GPUs and machines with the same command under
+`accelerate launch`.
+"""
+
+from abc import ABC
+from abc import abstractmethod
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import nullcontext
+import math
+from pathlib import Path
+import time
+from typing import Any
+from typing import ClassVar
+
+from accelerate import Accelerator
+from accelerate import DistributedDataParallelKwargs
+from accelerate.utils import broadcast
+from accelerate.utils import is_tensorboard_available
+from diffusers.training_utils import EMAModel
+import torch
+from torch import nn
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from eva_ros.episodes.fingerprint import refuse_another
+from eva_ros.training import run_state
+from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.progress import Budget
+from eva_ros.training.progress import Progress
+from eva_ros.training.run_state import STATE
+
+SAVE_EVERY_S = 60.0
+_DATA_PARALLEL = DistributedDataParallelKwargs(
+    broadcast_buffers=False, gradient_as_bucket_view=True
+)
+
+# A loss to add, and figures beside it. Those called a loss are compared with their medians, the
+# others must be finite alone.
+Loss = Callable[[], tuple[Tensor, Mapping[str, float]]]
+
+
+class Task(ABC):
+    """What is learnt.
+
+    Attributes:
+        label: Name of the training in what is said.
+        unit: What a step is called.
+        average: Largest decay of the moving average of the weights; None keeps none.
+        gradient_norm: Largest norm of the gradient.
+        model: Holds the weights; those that require a gradient are trained.
+        optimizers: Of these weights, at the full learning rate.
+    """
+
+    label: ClassVar[str]
+    unit: ClassVar[str] = 'step'
+    average: float | None = None
+    gradient_norm: float = 1.0
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+
+    @abstractmethod
+    def step(self, loop: 'TrainingLoop', number: int) -> Mapping[str, float]:
+        """Take step `number` (from 0) by `loop.update`, and return what to watch."""
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Return what must be the same, as JSON, for a resumed training to be the same one."""
+
+    def rate(self, step: int, share: float) -> float:
+        """Return the factor on the learning rate, after so many steps and this share of them."""
+        return 1.0
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what else belongs to the state, as JSON."""
+        return {}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:  # noqa: B027, not every task has any
+        """Take back what `facts` returned."""
+
+
+class _Objective(nn.Module):
+    """A model whose forward pass is the loss asked for: so that data parallelism sees it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, loss: Loss) -> tuple[Tensor, Mapping[str, float]]:
+        return loss()
+
+
+class TrainingLoop:
+    """One training in a folder; the state after a step depends on the task's seed alone.
+
+    Args:
+        task: What is learnt.
+        folder: Where the state is kept.
+        budget: How much training there shall be.
+
+    Attributes:
+        step: Steps done.
+        spent_s: Seconds of training so far, those before a kill included.
+        weights: What is trained, by name.
+        guard: Watches for divergence.
+    """
+
+    def __init__(self, task: Task, folder: Path, budget: Budget) -> None:
+        self.task, self.folder, self.budget = task, folder, budget
+        self.step, self.spent_s = 0, 0.0
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            log_with='tensorboard' if is_tensorboard_available() else None,
+            project_dir=folder,
+            kwargs_handlers=[_DATA_PARALLEL],
+        )
+        named = task.model.named_parameters()
+        self.weights = {name: weight for name, weight in named if weight.requires_grad}
+        self.guard = DivergenceGuard(task.label, task.unit, quiet=not self.is_main)
+        self._average = None
+        if task.average is not None:
+            self._average = EMAModel(self.weights.values(), decay=task.average, foreach=True)
+        self._objective = self.accelerator.prepare_model(_Objective(task.model))
+        self._schedules: list[LambdaLR] = []
+
+    @property
+    def is_main(self) -> bool:
+        """Return whether this process is the one that writes and speaks."""
+        return self.accelerator.is_main_process
+
+    @property
+    def share(self) -> float:
+        """Return how much of the training is done, 0 to 1."""
+        return self.budget.share(self.step, self.spent_s)
+
+    @property
+    def averages(self) -> dict[str, Tensor]:
+        """Return the moving averages of the weights by name; empty where none are kept."""
+        return dict(zip(self.weights, self._average.shadow_params)) if self._average else {}
+
+    def use_averages(self) -> None:
+        """Put the averaged weights into the model; ends the training."""
+        if self._average is not None:
+            self._average.copy_to(self.weights.values())
+
+    def run(self, max_seconds: float = math.inf) -> None:
+        """Train to the end of the budget, and keep the state.
+
+        Args:
+            max_seconds: Stop earlier, with the state on disk, after so long in this call.
+
+        Raises:
+            UserError: The training diverges; the last finite state is kept.
+        """
+        self.guard.say_resumed(self.folder, self.step)
+        self.accelerator.init_trackers('tensorboard')
+        task, began, saved = self.task, self.spent_s, self.spent_s
+        with (
+            self.guard.stopping(self.folder),
+            Progress(task.label, task.unit, quiet=not self.is_main) as progress,
+        ):
+            while self.share < 1 and self.spent_s - began < max_seconds:
+                figures = self.run_step()
+                progress.say(self.step, self.share, figures)
+                self.accelerator.log(dict(figures), step=self.step)
+                if self.spent_s - saved > SAVE_EVERY_S:
+                    saved = self.spent_s
+                    self.save()
+            self.save()
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
+
+    def run_step(self) -> dict[str, float]:
+        """Take one step and return what to watch.
+
+        Raises:
+            NotFiniteError: A loss or a gradient is not finite; the weights stay as they were.
+        """
+        began = time.monotonic()
+        self.guard.step = self.step + 1
+        if not self._schedules:
+            self._schedules = [self._schedule(optimizer) for optimizer in self.task.optimizers]
+        figures = self.task.step(self, self.step)
+        self.step += 1
+        # The first process' clock is everybody's: all stop, save and slow down together.
+        spent = torch.tensor(self.spent_s + time.monotonic() - began, dtype=torch.float64)
+        self.spent_s = float(broadcast(spent.to(self.accelerator.device)))
+        for schedule in self._schedules:
+            schedule.step()
+        return dict(figures)
+
+    def update(self, *losses: Loss) -> dict[str, float]:
+        """Take one optimizer step on the sum of losses, each the mean over this process' share.
+
+        Returns:
+            What the losses said, and the gradient's norm: means over losses and processes.
+
+        Raises:
+            NotFiniteError: What was said or the gradient is not finite; the weights stay.
+        """
+        for optimizer in self.task.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        said: dict[str, list[float]] = {}
+        for number, loss in enumerate(losses, 1):
+            last = number == len(losses)
+            with nullcontext() if last else self.accelerator.no_sync(self._objective):
+                value, figures = self._objective(loss)
+                self.accelerator.backward(value)
+            for name, figure in figures.items():
+                said.setdefault(name, []).append(figure)
+        norm = self.accelerator.clip_grad_norm_(self.weights.values(), self.task.gradient_norm)
+        said['gradient norm'] = [float(norm)]
+        means = self.mean({name: sum(values) / len(values) for name, values in said.items()})
+        self.guard.require_finite(self.step + 1, means)
+        watched = {name: value for name, value in means.items() if _is_watched(name)}
+        self.guard.check(self.step + 1, watched)
+        for optimizer in self.task.optimizers:
+            optimizer.step()
+        if self._average is not None:
+            self._average.step(self.weights.values())
+        return means
+
+    def mean(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Return the mean of figures over all processes."""
+        values = torch.tensor(list(figures.values()), dtype=torch.float64)
+        means = self.accelerator.reduce(values.to(self.accelerator.device), 'mean')
+        return dict(zip(figures, means.tolist()))
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> LambdaLR:
+        for group in optimizer.param_groups:
+            group['initial_lr'] = optimizer.defaults['lr']
+        return LambdaLR(
+            optimizer, lambda step: self.task.rate(step, self.share), last_epoch=self.step - 1
+        )
+
+    def save(self) -> None:
+        """Write the whole state, atomically; a kill while writing leaves the old one.
+
+        Raises:
+            NotFiniteError: It holds a value that is not finite; the old one is left.
+        """
+        if not self.is_main:
+            self.guard.saved_step = self.step
+            return
+        optimizers = {
+            f'optimizer {number}': run_state.optimizer_tensors(optimizer)
+            for number, optimizer in enumerate(self.task.optimizers)
+        }
+        tensors = run_state.pack({'weights': self.weights, 'average': self.averages, **optimizers})
+        facts = {
+            'step': self.step,
+            'spent_s': self.spent_s,
+            'identity': self.task.identity(),
+            'task': self.task.facts(),
+        }
+        run_state.write_tensors(self.folder / STATE, tensors, facts)
+        self.guard.saved_step = self.step
+
+    @torch.no_grad()
+    def resume(self) -> bool:
+        """Go on where `save` was; return whether there was anything.
+
+        Raises:
+            UserError: The state is damaged, or of a training with other data or settings.
+        """
+        path, task = self.folder / STATE, self.task
+        if not path.is_file():
+            return False
+        tensors, facts = run_state.read_tensors(path)
+        refuse_another(path, 'a training', facts.get('identity', {}), task.identity())
+        task.restore(facts['task'])
+        for group, own in (('weights', self.weights), ('average', self.averages)):
+            for name, value in run_state.unpack(tensors, group).items():
+                own[name].copy_(value)
+        for number, optimizer in enumerate(task.optimizers):
+            moments = run_state.unpack(tensors, f'optimizer {number}')
+            run_state.restore_optimizer(optimizer, moments)
+        self.step = self.guard.saved_step = facts['step']
+        self.spent_s = facts['spent_s']
+        if self._average is not None:
+            self._average.optimization_step = self.step
+        self._schedules = []
+        return True
+
+
+def _is_watched(name: str) -> bool:
+    return 'loss' in name or 'gradient' in name
