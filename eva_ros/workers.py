@@ -10,7 +10,7 @@ from typing import Any
 from typing import TextIO
 from typing import TypeVar
 
-from eva_ros.progress import Counter
+from eva_ros.progress import Progress
 
 Job = TypeVar('Job')
 Result = TypeVar('Result')
@@ -37,7 +37,7 @@ def spread(
     """
     if not jobs:
         return
-    with Counter(what, len(jobs), report) as counter:
+    with Progress(what, len(jobs), report) as counter:
         for result in _results(function, jobs, min(workers, len(jobs)), initializer):
             counter.advance()
             yield result

@@ -34,7 +34,7 @@ class ShiftPolicy:
 
 def draw(policy, settings):
     generator = torch.Generator().manual_seed(0)
-    return sample_groups(policy, None, torch.zeros(1, 3), LEVELS, settings, generator)
+    return sample_groups(policy, None, torch.zeros(1, 3), LEVELS, settings, [generator])
 
 
 def test_dreams_of_a_group_differ_by_the_window_alone():
@@ -94,11 +94,11 @@ def test_divergence_grows_with_the_square_of_the_distance_to_the_reference():
 
 
 def test_groups_dreamed_in_one_pass_are_those_dreamed_one_by_one():
-    policy, settings = ShiftPolicy(), GrpoSettings(group_size=3, window=0)
+    policy, settings = ShiftPolicy(), GrpoSettings(group_size=3)
     noise = torch.randn(2, 3, generator=torch.Generator().manual_seed(1))
-    both = sample_groups(policy, None, noise, LEVELS, settings, torch.Generator())
-    for number in range(2):
-        alone = sample_groups(
-            policy, None, noise[number : number + 1], LEVELS, settings, torch.Generator()
-        )
-        torch.testing.assert_close(both.samples[3 * number : 3 * number + 3], alone.samples)
+
+    def dream(rows):
+        generators = [torch.Generator().manual_seed(row) for row in rows]
+        return sample_groups(policy, None, noise[rows], LEVELS, settings, generators).samples
+
+    torch.testing.assert_close(dream([0, 1]), torch.cat([dream([0]), dream([1])]))

@@ -88,6 +88,20 @@ def test_saved_adapter_dreams_as_the_aligned_model(trained, tmp_path):
     torch.testing.assert_close(again.reward, after.reward, rtol=1e-3, atol=1e-3)
 
 
+def test_groups_in_smaller_batches_teach_the_same(tmp_path):
+    learned = []
+    for size in (1, 2, 3):
+        loop = aligning(settings(groups=3, batch_groups=size, learning_rate=1e-3), tmp_path)
+        loop.run_step()
+        assert loop.task.history[0]['first_ratio_deviation'] == 0
+        learned.append(torch.cat([weight.detach().flatten() for weight in loop.weights.values()]))
+    start = torch.cat(
+        [w.detach().flatten() for w in aligning(settings(), tmp_path).weights.values()]
+    )
+    for other in learned[1:]:
+        assert torch.cosine_similarity(other - start, learned[0] - start, dim=0) > 0.95
+
+
 @pytest.mark.parametrize('settings', [settings, direct_settings])
 def test_killed_alignment_ends_with_the_same_adapter(settings, tmp_path):
     whole = aligning(settings(), tmp_path / 'whole')

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from eva_ros.progress import Counter
+from eva_ros.progress import Progress
 from eva_ros.workers import spread
 
 
@@ -21,7 +21,7 @@ def double(number):
 
 def test_a_file_gets_a_line_and_a_terminal_a_bar():
     for stream in (io.StringIO(), Terminal()):
-        with Counter('bags', 2, stream) as counter:
+        with Progress('bags', 2, stream) as counter:
             counter.advance()
             counter.advance()
         assert ('\x1b' in stream.getvalue()) == stream.isatty()
@@ -29,7 +29,7 @@ def test_a_file_gets_a_line_and_a_terminal_a_bar():
 
 
 def test_what_is_printed_meanwhile_stays_on_stdout(capsys):
-    with Counter('bags', 1, Terminal()):
+    with Progress('bags', 1, Terminal()):
         print('{}')
     assert capsys.readouterr().out == '{}\n'
 

@@ -10,6 +10,7 @@ model believes in. Judge an alignment with a second one (`eva align evaluate --s
 from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -67,7 +68,7 @@ class DirectTask(AlignTask):
         prompts = prompts[share]
         views = torch.stack([prompt.first() for prompt in prompts])
         condition = self.policy.condition(views, [prompt.instruction for prompt in prompts], 1)
-        needed = self.needed(prompts, condition, noise)
+        needed = loop.infer(partial(self.needed, prompts, condition, noise))
 
         def loss() -> tuple[Tensor, Mapping[str, float]]:
             x = model.sample(

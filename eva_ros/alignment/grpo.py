@@ -24,6 +24,7 @@ from torch import Tensor
 from eva_ros.alignment.judge import figures_of
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.judge import Judgement
+from eva_ros.alignment.policy import joined
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.trainer import AlignTask
@@ -42,6 +43,8 @@ class GrpoSettings(ResamplingSettings):
     Attributes:
         groups: initial views of an iteration.
         group_size: dreams of each, from one initial noise.
+        batch_groups: groups that go through the model at once: memory grows with it, the result
+            stays the same.
         window: stochastic steps, counted from the noisiest.
         eta: strength of their noise.
         passes: over the groups of an iteration; the first is on-policy.
@@ -57,6 +60,7 @@ class GrpoSettings(ResamplingSettings):
     learning_rate: float = 5e-4
     groups: int = 4
     group_size: int = 8
+    batch_groups: int = 4
     window: int = 2
     eta: float = 0.7
     passes: int = 2
@@ -148,7 +152,7 @@ def sample_groups(
     noise: Tensor,
     levels: Sequence[float],
     settings: GrpoSettings,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Groups:
     """Draw the dreams of all groups, each step in one pass.
 
@@ -158,16 +162,17 @@ def sample_groups(
         noise: initial noise [N, ...], each shared by a group.
         levels: noise levels from 1 down to 0.
         settings: window and strength of the noise.
-        generator: of the noise in the window.
+        generators: of the noise in the window, one a group [N].
     """
     x = noise.repeat_interleave(settings.group_size, 0)
+    each = [generator for generator in generators for _ in range(settings.group_size)]
     window = []
     for number, (sigma, sigma_next) in enumerate(itertools.pairwise(levels)):
         velocity = policy.velocity(x, sigma, condition)
         if number >= settings.window:
             x = euler_step(x, velocity, sigma, sigma_next)
             continue
-        step = sde_step(x, velocity, sigma, sigma_next, eta=settings.eta, generator=generator)
+        step = sde_step(x, velocity, sigma, sigma_next, eta=settings.eta, generator=each)
         with policy.reference():
             still = policy.velocity(x, sigma, condition)
         reference = sde_step(x, still, sigma, sigma_next, eta=settings.eta, sample=step.sample)
@@ -216,49 +221,64 @@ def window_loss(
     )
 
 
+class _Batch(NamedTuple):
+    """Groups that go through the model at once, and what their dreams are worth."""
+
+    groups: Groups
+    judged: Judgement
+
+
 class GrpoTask(AlignTask):
     """Dream groups, judge them, take the optimizer steps."""
 
     def iterate(self, loop: TrainingLoop, rng: np.random.Generator) -> Mapping[str, float]:
         """Take an iteration."""
-        settings = self.settings
-        groups, needed = self._sample(rng)
-        judged = self._reward(groups, needed)
-        figures = loop.mean(figures_of(judged, len(needed)))
+        settings, views = self.settings, self._views(rng)
+        batches = [
+            loop.infer(partial(self._sample, views[start : start + settings.batch_groups]))
+            for start in range(0, len(views), settings.batch_groups)
+        ]
+        judged = joined([batch.judged for batch in batches])
+        figures = loop.mean(figures_of(judged, len(views)))
         loop.guard.require_finite(loop.step + 1, figures)
-        better = advantages(judged.reward.view(len(needed), -1), settings).flatten().float()
-        watched = []
-        for _ in range(settings.passes):
-            losses = [partial(self._loss, groups, better, step) for step in groups.window]
-            watched.append(loop.update(*losses, *self.anchor(rng)))
+        better = advantages(judged.reward.view(len(views), -1), settings).float()
+        losses = [
+            partial(
+                self._loss, batch.groups, advantage.flatten(), step, len(advantage) / len(views)
+            )
+            for batch, advantage in zip(batches, better.split(settings.batch_groups), strict=True)
+            for step in batch.groups.window
+        ]
+        watched = [loop.update(*losses, *self.anchor(rng)) for _ in range(settings.passes)]
         first = {'first_ratio_deviation': watched[0]['ratio_deviation']}
         return figures | watched[-1] | first
 
-    def _sample(self, rng: np.random.Generator) -> tuple[Groups, Tensor]:
-        """Return the dreams of this process' groups, and the motion that each must keep [N]."""
+    def _views(self, rng: np.random.Generator) -> list[tuple[Prompt, int]]:
+        """Return this process' prompts, and a seed for the group of each."""
+        prompts = self.draw(self.settings.groups, rng)
+        seeds = rng.integers(2**40, size=len(prompts)).tolist()
+        return list(zip(prompts, seeds, strict=True))[share_of(len(prompts), 'groups')]
+
+    def _sample(self, chosen: Sequence[tuple[Prompt, int]]) -> '_Batch':
+        """Dream the groups of some prompts and seeds, and judge them."""
         settings, policy = self.settings, self.policy
-        prompts = self.draw(settings.groups, rng)
-        share = share_of(len(prompts), 'groups')
-        prompts = prompts[share]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**40)) + share.start)
+        prompts = [prompt for prompt, _ in chosen]
+        generators = [torch.Generator().manual_seed(seed) for _, seed in chosen]
         views = torch.stack([prompt.first() for prompt in prompts])
         instructions = [prompt.instruction for prompt in prompts]
         condition = policy.condition(views, instructions, settings.group_size)
-        noise = policy.model.noise(len(prompts), generator)
-        groups = sample_groups(policy, condition, noise, self.levels, settings, generator)
-        return groups, self.needed(prompts, policy.condition(views, instructions, 1), noise)
-
-    @torch.no_grad()
-    def _reward(self, groups: Groups, needed: Tensor) -> Judgement:
-        frames = self.policy.model.decode(groups.samples, groups.condition)
-        return self.judge(frames, needed.repeat_interleave(self.settings.group_size))
+        noise = policy.model.noise(len(prompts), generators)
+        groups = sample_groups(policy, condition, noise, self.levels, settings, generators)
+        needed = self.needed(prompts, policy.condition(views, instructions, 1), noise)
+        frames = policy.model.decode(groups.samples, condition)
+        return _Batch(groups, self.judge(frames, needed.repeat_interleave(settings.group_size)))
 
     def _loss(
-        self, groups: Groups, advantage: Tensor, step: WindowStep
+        self, groups: Groups, advantage: Tensor, step: WindowStep, share: float
     ) -> tuple[Tensor, Mapping[str, float]]:
         settings = self.settings
         loss = window_loss(self.policy, groups, advantage, settings, step)
-        whole = (loss.policy + settings.kl_weight * loss.kl) / len(groups.window)
+        whole = share * (loss.policy + settings.kl_weight * loss.kl) / len(groups.window)
         return whole, {
             'kl': loss.kl.item(),
             'ratio_deviation': loss.ratio_deviation,

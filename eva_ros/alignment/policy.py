@@ -126,10 +126,11 @@ def dream_and_judge(
         frames = model.decode(model.sample(condition, noise, steps=steps), condition)
         needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
         parts.append(judge(frames, torch.tensor(needed)))
-    return _joined(parts)
+    return joined(parts)
 
 
-def _joined(parts: Sequence[Judgement]) -> Judgement:
+def joined(parts: Sequence[Judgement]) -> Judgement:
+    """Return the judgements of several batches of dreams as one."""
     rewards, judged, travelled, positions = zip(*parts, strict=True)
     terms = [torch.cat(values) for values in zip(*judged, strict=True)]
     return Judgement(

@@ -22,10 +22,10 @@ from eva_ros.alignment.reward import calibrate_scale
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.launch import share_of
+from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Loss
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
-from eva_ros.training.progress import Budget
 from eva_ros.training.run_state import STATE
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.sampler import noise_levels
@@ -176,8 +176,8 @@ class AlignTask(Task):
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed alignment to be the same alignment."""
         kept = asdict(self.settings)
-        for name in ('iterations', 'minutes'):
-            del kept[name]
+        for name in ('iterations', 'minutes', 'batch_groups'):
+            kept.pop(name, None)
         return {'algorithm': self.settings.ALGORITHM, 'settings': kept, **self._data}
 
     def facts(self) -> Mapping[str, Any]:
@@ -236,6 +236,7 @@ def align(
     loop = training_loop(policy, prompts, judge, settings, out)
     loop.resume()
     loop.run()
+    loop.finish()
     task: AlignTask = loop.task  # type: ignore[assignment]
     training = {
         **(facts or {}),

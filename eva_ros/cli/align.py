@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ('gradient-steps', arguments.count, 'direct: last denoising steps that get a gradient'),
         ('groups', arguments.count, 'grpo: initial views per iteration'),
         ('group-size', arguments.count, 'grpo: dreams per initial view'),
+        ('batch-groups', arguments.count, 'grpo: groups in one pass; fewer need less memory'),
         ('kl-weight', arguments.zero_or_more, 'grpo: weight of the KL divergence'),
         ('dream-steps', arguments.count, "denoising steps of a dream (the checkpoint's)"),
         ('learning-rate', arguments.above_zero, 'learning rate of AdamW'),
@@ -120,7 +121,7 @@ def _settings(args: argparse.Namespace) -> Any:
         seed=args.seed, minutes=args.minutes, iterations=args.iterations
     )
     names = (
-        *('dreams', 'gradient_steps', 'groups', 'group_size', 'kl_weight'),
+        *('dreams', 'gradient_steps', 'groups', 'group_size', 'batch_groups', 'kl_weight'),
         *('learning_rate', 'data_weight', 'floor_share'),
     )
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -18,7 +18,7 @@ from eva_ros.evaluation.statistics import paired_difference
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
 from eva_ros.pages import evenly
-from eva_ros.progress import Counter
+from eva_ros.progress import Progress
 from eva_ros.robot.kinematics import ForwardKinematics
 from eva_ros.robot.spec import Robot
 from eva_ros.world_model.clips import Clip
@@ -71,7 +71,7 @@ def judge(
     rows = []
     known = idm is not None and robot.has_end_effectors
     kinematics = ForwardKinematics(robot) if known else None
-    with Counter('dreams', len(clips), sys.stderr) as counter:
+    with Progress('dreams', len(clips), sys.stderr) as counter:
         for index, (episode, clip) in enumerate(clips):
             rows.append(_row(model, idm, kinematics, episode, clip, index, seed, steps))
             counter.advance()

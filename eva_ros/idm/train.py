@@ -27,9 +27,9 @@ from eva_ros.idm.reading import estimate_frames
 from eva_ros.training.labels import require_finite_labels
 from eva_ros.training.launch import share_of
 from eva_ros.training.launch import training_device
+from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
-from eva_ros.training.progress import Budget
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def train(
     )
     loop.resume()
     loop.run()
-    loop.use_averages()
+    loop.finish()
     model: InverseDynamics = loop.task.model  # type: ignore[assignment]
     training = {
         **(facts or {}),

@@ -12,16 +12,18 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 import math
 from pathlib import Path
+import sys
 import time
 from typing import Any
 from typing import ClassVar
+from typing import TypeVar
 
 from accelerate import Accelerator
 from accelerate import DistributedDataParallelKwargs
 from accelerate.utils import broadcast
-from accelerate.utils import is_tensorboard_available
 from diffusers.training_utils import EMAModel
 import torch
 from torch import nn
@@ -29,20 +31,41 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from eva_ros.episodes.fingerprint import refuse_another
+from eva_ros.progress import Progress
 from eva_ros.training import run_state
 from eva_ros.training.divergence import DivergenceGuard
-from eva_ros.training.progress import Budget
-from eva_ros.training.progress import Progress
 from eva_ros.training.run_state import STATE
 
 SAVE_EVERY_S = 60.0
-_DATA_PARALLEL = DistributedDataParallelKwargs(
-    broadcast_buffers=False, gradient_as_bucket_view=True
-)
+_DATA_PARALLEL = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
 
+T = TypeVar('T')
 # A loss to add, and figures beside it. Those called a loss are compared with their medians, the
 # others must be finite alone.
 Loss = Callable[[], tuple[Tensor, Mapping[str, float]]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much training there shall be.
+
+    Attributes:
+        steps: Number of steps; or
+        minutes: Wall time, that before a kill included.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError('give either steps or minutes')
+
+    def share(self, step: int, spent_s: float) -> float:
+        """Return how much is done after so many steps and seconds, 0 to 1."""
+        if self.steps is not None:
+            return min(1.0, step / max(1, self.steps))
+        return min(1.0, spent_s / (60 * (self.minutes or 1e-9)))
 
 
 class Task(ABC):
@@ -85,14 +108,14 @@ class Task(ABC):
 
 
 class _Objective(nn.Module):
-    """A model whose forward pass is the loss asked for: so that data parallelism sees it."""
+    """A model whose forward pass is what is asked for: so that accelerate sees every pass."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, loss: Loss) -> tuple[Tensor, Mapping[str, float]]:
-        return loss()
+    def forward(self, function: Callable[[], T]) -> T:
+        return function()
 
 
 class TrainingLoop:
@@ -115,9 +138,13 @@ class TrainingLoop:
         self.step, self.spent_s = 0, 0.0
         self.accelerator = Accelerator(
             cpu=not torch.cuda.is_available(),
-            log_with='tensorboard' if is_tensorboard_available() else None,
+            log_with='tensorboard',
             project_dir=folder,
             kwargs_handlers=[_DATA_PARALLEL],
+        )
+        # FSDP replaces the weights by shards, in the model and in the optimizers.
+        self._objective, *self._optimizers = self.accelerator.prepare(
+            _Objective(task.model), *task.optimizers
         )
         named = task.model.named_parameters()
         self.weights = {name: weight for name, weight in named if weight.requires_grad}
@@ -125,7 +152,6 @@ class TrainingLoop:
         self._average = None
         if task.average is not None:
             self._average = EMAModel(self.weights.values(), decay=task.average, foreach=True)
-        self._objective = self.accelerator.prepare_model(_Objective(task.model))
         self._schedules: list[LambdaLR] = []
 
     @property
@@ -143,10 +169,11 @@ class TrainingLoop:
         """Return the moving averages of the weights by name; empty where none are kept."""
         return dict(zip(self.weights, self._average.shadow_params)) if self._average else {}
 
-    def use_averages(self) -> None:
-        """Put the averaged weights into the model; ends the training."""
+    def finish(self) -> None:
+        """End the training with the averaged weights, whole ones, in the model."""
         if self._average is not None:
             self._average.copy_to(self.weights.values())
+        run_state.gather_weights(self.task.model)
 
     def run(self, max_seconds: float = math.inf) -> None:
         """Train to the end of the budget, and keep the state.
@@ -162,11 +189,12 @@ class TrainingLoop:
         task, began, saved = self.task, self.spent_s, self.spent_s
         with (
             self.guard.stopping(self.folder),
-            Progress(task.label, task.unit, quiet=not self.is_main) as progress,
+            Progress(task.label, 1.0, sys.stderr if self.is_main else None) as progress,
         ):
             while self.share < 1 and self.spent_s - began < max_seconds:
                 figures = self.run_step()
-                progress.say(self.step, self.share, figures)
+                shown = ' '.join(f'{name} {value:.4g}' for name, value in figures.items())
+                progress.show(self.share, f'{task.unit} {self.step}  {shown}')
                 self.accelerator.log(dict(figures), step=self.step)
                 if self.spent_s - saved > SAVE_EVERY_S:
                     saved = self.spent_s
@@ -184,7 +212,7 @@ class TrainingLoop:
         began = time.monotonic()
         self.guard.step = self.step + 1
         if not self._schedules:
-            self._schedules = [self._schedule(optimizer) for optimizer in self.task.optimizers]
+            self._schedules = [self._schedule(optimizer) for optimizer in self._optimizers]
         figures = self.task.step(self, self.step)
         self.step += 1
         # The first process' clock is everybody's: all stop, save and slow down together.
@@ -193,6 +221,15 @@ class TrainingLoop:
         for schedule in self._schedules:
             schedule.step()
         return dict(figures)
+
+    @torch.no_grad()
+    def infer(self, function: Callable[[], T]) -> T:
+        """Call a function that uses the model between updates, without a gradient.
+
+        FSDP keeps only a share of the weights in a process; here they are whole.
+        """
+        result: T = self._objective(function)
+        return result
 
     def update(self, *losses: Loss) -> dict[str, float]:
         """Take one optimizer step on the sum of losses, each the mean over this process' share.
@@ -203,7 +240,7 @@ class TrainingLoop:
         Raises:
             NotFiniteError: What was said or the gradient is not finite; the weights stay.
         """
-        for optimizer in self.task.optimizers:
+        for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
         said: dict[str, list[float]] = {}
         for number, loss in enumerate(losses, 1):
@@ -219,7 +256,7 @@ class TrainingLoop:
         self.guard.require_finite(self.step + 1, means)
         watched = {name: value for name, value in means.items() if _is_watched(name)}
         self.guard.check(self.step + 1, watched)
-        for optimizer in self.task.optimizers:
+        for optimizer in self._optimizers:
             optimizer.step()
         if self._average is not None:
             self._average.step(self.weights.values())
@@ -244,21 +281,20 @@ class TrainingLoop:
         Raises:
             NotFiniteError: It holds a value that is not finite; the old one is left.
         """
-        if not self.is_main:
-            self.guard.saved_step = self.step
-            return
         optimizers = {
             f'optimizer {number}': run_state.optimizer_tensors(optimizer)
-            for number, optimizer in enumerate(self.task.optimizers)
+            for number, optimizer in enumerate(self._optimizers)
         }
-        tensors = run_state.pack({'weights': self.weights, 'average': self.averages, **optimizers})
+        packed = run_state.pack({'weights': self.weights, 'average': self.averages, **optimizers})
+        tensors = {name: run_state.whole(tensor) for name, tensor in packed.items()}
         facts = {
             'step': self.step,
             'spent_s': self.spent_s,
             'identity': self.task.identity(),
             'task': self.task.facts(),
         }
-        run_state.write_tensors(self.folder / STATE, tensors, facts)
+        if self.is_main:
+            run_state.write_tensors(self.folder / STATE, tensors, facts)
         self.guard.saved_step = self.step
 
     @torch.no_grad()
@@ -266,18 +302,20 @@ class TrainingLoop:
         """Go on where `save` was; return whether there was anything.
 
         Raises:
-            UserError: The state is damaged, or of a training with other data or settings.
+            UserError: The state is damaged, of an earlier version, or of a training with other
+                data or settings.
         """
         path, task = self.folder / STATE, self.task
-        if not path.is_file():
+        state = run_state.read_state(self.folder)
+        if state is None:
             return False
-        tensors, facts = run_state.read_tensors(path)
+        tensors, facts = state
         refuse_another(path, 'a training', facts.get('identity', {}), task.identity())
         task.restore(facts['task'])
         for group, own in (('weights', self.weights), ('average', self.averages)):
             for name, value in run_state.unpack(tensors, group).items():
-                own[name].copy_(value)
-        for number, optimizer in enumerate(task.optimizers):
+                own[name].copy_(run_state.shard_like(value, own[name]))
+        for number, optimizer in enumerate(self._optimizers):
             moments = run_state.unpack(tensors, f'optimizer {number}')
             run_state.restore_optimizer(optimizer, moments)
         self.step = self.guard.saved_step = facts['step']

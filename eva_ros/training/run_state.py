@@ -8,12 +8,39 @@ from typing import Any
 
 from safetensors.torch import save_file
 import torch
+from torch import nn
 from torch import Tensor
+from torch.distributed.tensor import distribute_tensor
+from torch.distributed.tensor import DTensor
 
+from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 from eva_ros.training.weights import read_weights
 
 STATE = 'training.safetensors'
+# Where earlier versions kept the state of a world model.
+_EARLIER_STATE = 'state.pt'
+
+
+def read_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return tensors and facts of the state in a folder; None if there is none.
+
+    Raises:
+        UserError: The state is damaged, or an earlier version wrote it in another format.
+    """
+    path, earlier = folder / STATE, folder / _EARLIER_STATE
+    if path.is_file():
+        tensors, facts = read_tensors(path)
+        if 'identity' in facts:
+            return tensors, facts
+    elif earlier.is_file():
+        path = earlier
+    else:
+        return None
+    raise UserError(
+        f'{path} is the state of a training that an earlier version of this package began and '
+        'this one cannot resume: finish it with that version, or give another --out.'
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -66,8 +93,31 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned."""
+    parameters = [weight for group in optimizer.param_groups for weight in group['params']]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, _, name = key.partition('.')
-        state.setdefault(int(index), {})[name] = value
+        state.setdefault(int(index), {})[name] = shard_like(value, parameters[int(index)])
     optimizer.load_state_dict({**optimizer.state_dict(), 'state': state})
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor, gathered from all processes if FSDP has sharded it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shard_like(value: Tensor, own: Tensor) -> Tensor:
+    """Return this process' part of a whole value if `own` is sharded and of the same shape."""
+    if not isinstance(own, DTensor) or value.shape != own.shape:
+        return value
+    return distribute_tensor(value.to(own.device), own.device_mesh, own.placements)
+
+
+@torch.no_grad()
+def gather_weights(model: nn.Module) -> None:
+    """Replace the weights that FSDP has sharded by whole ones, to be saved."""
+    for module in model.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if isinstance(weight, DTensor):
+                gathered = nn.Parameter(weight.full_tensor(), weight.requires_grad)
+                module.register_parameter(name, gathered)

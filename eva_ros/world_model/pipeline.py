@@ -153,7 +153,9 @@ class WorldModel(nn.Module):
         """Predict the velocity of x at one noise level for the whole batch."""
         return velocity_from_clean(x, self.clean(x, sigma, condition), sigma)
 
-    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+    def noise(
+        self, count: int, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Tensor:
         """Return unit noise [count, C, G, h, w], the start of a dream."""
         return randn_tensor((count, *self.latent_shape), generator, self.device)
 

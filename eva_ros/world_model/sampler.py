@@ -82,7 +82,7 @@ def sde_step(
     *,
     eta: float,
     sample: Tensor | None = None,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
 ) -> SdeStep:
     """Draw a stochastic step, or give the density of a step taken before.
 
@@ -93,7 +93,7 @@ def sde_step(
         sigma_next: noise level after the step.
         eta: strength of the noise, above zero.
         sample: the step taken before, whose density is wanted; None draws one.
-        generator: source of the noise.
+        generator: source of the noise; or one for each sample [B].
     """
     mean, std = sde_moments(x, velocity, sigma, sigma_next, eta=eta)
     if sample is None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from eva_ros.training.launch import share_of
 from eva_ros.training.launch import training_device
+from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
-from eva_ros.training.progress import Budget
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.pipeline import WorldModel
 
@@ -154,5 +154,5 @@ def averaged_model(loop: TrainingLoop) -> WorldModel:
     """End a training, and return its model with the averaged weights, on the CPU."""
     model: WorldModel = loop.task.model  # type: ignore[assignment]
     model.__dict__.pop('clean', None)  # what compile() put there
-    loop.use_averages()
+    loop.finish()
     return model.eval().cpu()

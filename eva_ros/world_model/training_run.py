@@ -107,8 +107,9 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
         loop.task.compile()
     loop.run(max_seconds=options.max_seconds or math.inf)
     facts = _facts(episodes, options, loop.step, loop.spent_s)
+    trained = averaged_model(loop)
     if loop.is_main:
-        save_world_model(averaged_model(loop), out, facts)
+        save_world_model(trained, out, facts)
     return loop.step >= options.steps
 
 
