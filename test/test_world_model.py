@@ -205,7 +205,7 @@ def test_dream_starts_with_the_observed_frame_and_repeats_with_its_seed(model, e
 def test_no_picture_is_made_of_what_is_not_finite(value):
     video = torch.zeros(9, 3, 32, 32)
     video[4, 1, 2, 3] = value
-    with pytest.raises(NotFiniteError, match="1 of 27648 values of 'frames' is not"):
+    with pytest.raises(NotFiniteError, match="1 of 27648 values of 'frames' is not finite"):
         to_uint8(video)
 
 
@@ -226,7 +226,7 @@ def test_a_checkpoint_that_is_not_finite_is_not_written(model, tmp_path):
     with torch.no_grad():
         broken.text.position[0, 0] = math.nan
         broken.transformer.proj_out.bias[0] = 1.0
-    with pytest.raises(NotFiniteError, match=r"text: 1 of .* 'position' is not"):
+    with pytest.raises(NotFiniteError, match=r"text: 1 of .* 'position' is not finite"):
         save_world_model(broken, tmp_path)
     assert (tmp_path / 'text' / 'text.safetensors').read_bytes() == before
     assert not load_world_model(tmp_path).transformer.proj_out.bias.any()

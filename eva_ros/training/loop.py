@@ -310,7 +310,7 @@ class TrainingLoop:
         if state is None:
             return False
         tensors, facts = state
-        refuse_another(path, 'a training', facts.get('identity', {}), task.identity())
+        refuse_another(path, 'a training', facts['identity'], task.identity())
         task.restore(facts['task'])
         for group, own in (('weights', self.weights), ('average', self.averages)):
             for name, value in run_state.unpack(tensors, group).items():

@@ -129,7 +129,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         about = json.loads(path.read_text(encoding='utf-8'))
         found = about['kind'], about.get('format', 1)
     except FileNotFoundError as error:
-        raise UserError(f'{folder} does not hold {KINDS[kind]}: {path} does not exist.') from error
+        raise UserError(
+            f'{folder} does not hold {KINDS[kind]}: {path} does not exist; check the folder.'
+        ) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} cannot be read ({error!r}): copy it again.') from error
     if found[0] != kind:
@@ -190,15 +192,17 @@ def require_world(folder: Path, manifest: Manifest, wanted: World) -> None:
         return bool(there and here) and there != here
 
     view = f"view '{wanted.view}' has"
+    advice = 'use a checkpoint made for it, or train one.'
     sentences = {
         'robot': f"{holds} trained on robot '{has.robot}', not on '{wanted.robot}': use a "
         f"checkpoint of '{wanted.robot}', or train one.",
         'joint_names': f'{holds} for the joints {", ".join(has.joint_names)}, but robot '
-        f"'{wanted.robot}' has {', '.join(wanted.joint_names)} in this order.",
-        'view': f"{holds} for view '{has.view}', not '{wanted.view}'.",
-        'rate_hz': f'{holds} trained at {has.rate_hz:g} Hz, but {view} {wanted.rate_hz:g} Hz.',
+        f"'{wanted.robot}' has {', '.join(wanted.joint_names)} in this order: {advice}",
+        'view': f"{holds} for view '{has.view}', not '{wanted.view}': {advice}",
+        'rate_hz': f'{holds} trained at {has.rate_hz:g} Hz, but {view} {wanted.rate_hz:g} Hz: '
+        f'{advice}',
         'height': f'{holds} for frames of {has.height}x{has.width}, but {view} '
-        f'{wanted.height}x{wanted.width}.',
+        f'{wanted.height}x{wanted.width}: {advice}',
         'view_hash': f"View '{wanted.view}' has changed since the checkpoint in {folder} was made "
         '(another camera layout or crop): train it again.',
     }
