@@ -169,11 +169,14 @@ class TrainingLoop:
         """Return the moving averages of the weights by name; empty where none are kept."""
         return dict(zip(self.weights, self._average.shadow_params)) if self._average else {}
 
+    @torch.no_grad()
     def finish(self) -> None:
         """End the training with the averaged weights, whole ones, in the model."""
-        if self._average is not None:
-            self._average.copy_to(self.weights.values())
+        averages = {name: run_state.whole(average) for name, average in self.averages.items()}
         run_state.gather_weights(self.task.model)
+        for name, weight in self.task.model.named_parameters():
+            if name in averages:
+                weight.copy_(averages[name])
 
     def run(self, max_seconds: float = math.inf) -> None:
         """Train to the end of the budget, and keep the state.
