@@ -24,6 +24,7 @@ from eva_ros.control.checks import known_joints
 from eva_ros.control.checks import per_joint
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.chunk import in_robot_order
+from eva_ros.control.motion import Motion
 from eva_ros.control.path import keep_inside
 from eva_ros.control.path import smooth_path
 from eva_ros.control.path import Start
@@ -31,7 +32,6 @@ from eva_ros.control.reasons import RefusedError
 from eva_ros.control.seam import after_a_stop
 from eva_ros.control.seam import Beginning
 from eva_ros.control.seam import in_motion
-from eva_ros.control.seam import Running
 from eva_ros.control.seam import steps_to_come
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.settings import load_gate_settings
@@ -55,7 +55,6 @@ __all__ = [
     'ArmTrajectory',
     'Chunk',
     'GateSettings',
-    'Running',
     'Verdict',
     'check_chunk',
     'load_gate_settings',
@@ -70,13 +69,12 @@ _HOME_POINT_S = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class _Motion:
-    """The new part of a motion, what comes before it, and how many steps of the chunk it has."""
+class _Planned:
+    """The new part of a motion, what comes before it, and the number of chunk steps in it."""
 
     path: HermiteSpline
     before: HermiteSpline | None
     steps: int
-    stretch: float
 
 
 # What cannot be computed is refused at the last look: no warning is needed on the way.
@@ -90,7 +88,7 @@ def check_chunk(
     *,
     measured_stamp_ns: int | None = None,
     commanded: ArrayLike | None = None,
-    running: Running | None = None,
+    running: Motion | None = None,
 ) -> Verdict:
     """Decide whether a chunk may move the arms, and build what is sent.
 
@@ -116,7 +114,7 @@ def check_chunk(
         check_confidence(chunk.confidence, settings)
         check_executability(chunk.executability, settings)
         now = known_joints(measured, measured_stamp_ns, now_ns, robot, settings, findings)
-        moving = running is not None and running.elapsed_s < running.path.duration
+        moving = running is not None and not running.is_over(now_ns)
         if moving and settings.mode != 'overlap':
             raise RefusedError(reasons.BUSY, 'The arms are moving.')
         check_observation(chunk, observed, now, robot, settings, now_ns, findings, moving=moving)
@@ -124,7 +122,7 @@ def check_chunk(
         clamped = clamp(positions, low, high, robot, findings)
         if moving:
             assert running is not None
-            motion = _joined(chunk, clamped, now, running, robot, settings, findings)
+            motion = _joined(chunk, clamped, now, running, now_ns, robot, settings, findings)
         else:
             start = Start.at_rest(begin_of(now, commanded, robot, settings))
             beginning = Beginning(None, start, 0.0)
@@ -203,21 +201,21 @@ def _joined(
     chunk: Chunk,
     positions: Array,
     now: Array,
-    running: Running,
+    running: Motion,
+    now_ns: int,
     robot: Robot,
     settings: GateSettings,
     findings: Findings,
-) -> _Motion:
+) -> _Planned:
     """Return the chunk joined to the running motion, or begun anew after a stop on it."""
-    on_path = running.path.sample(running.path.times[0] + running.elapsed_s)[0]
-    begin_of(now, on_path, robot, settings)
+    begin_of(now, running.place(now_ns), robot, settings)
     try:
-        beginning = in_motion(running, robot, settings)
+        beginning = in_motion(running, now_ns, robot, settings)
         return _motion_after(beginning, chunk, positions, robot, settings, findings)
     except RefusedError as refusal:
         if refusal.reason not in (reasons.STRETCH_EXCEEDED, reasons.LIMIT_VIOLATION):
             raise
-    beginning = after_a_stop(running, robot, settings)
+    beginning = after_a_stop(running, now_ns, robot, settings)
     return _motion_after(beginning, chunk, positions, robot, settings, findings)
 
 
@@ -228,7 +226,7 @@ def _motion_after(
     robot: Robot,
     settings: GateSettings,
     findings: Findings,
-) -> _Motion:
+) -> _Planned:
     """Return a motion that goes on with one under way; what comes first is looked at as well."""
     assert beginning.before is not None
     check_before(beginning.before, robot.limits, settings)
@@ -242,7 +240,7 @@ def _motion(
     robot: Robot,
     settings: GateSettings,
     findings: Findings,
-) -> _Motion:
+) -> _Planned:
     """Return the motion past the chunk's steps from a beginning, or raise RefusedError."""
     first, steps, due = positions[0], positions[1:], 1.0
     if beginning.before is not None:
@@ -261,7 +259,7 @@ def _motion(
     check_motion(motion, robot.limits, moving=start.is_moving)
     check_space(motion, robot, settings)
     count = min(len(steps), settings.execute_steps)
-    return _Motion(motion, beginning.before, count, findings.stretch)
+    return _Planned(motion, beginning.before, count)
 
 
 def _in_time(

@@ -1,9 +1,10 @@
-"""Which command, if any, both arms get: the state machine and the motion that is under way.
+"""The gate entry: which command, if any, both arms get.
 
-Pure bookkeeping around eva_ros.control: what happens comes in with its time, what is to be
-published goes out. The node publishes it.
+The state machine and the motion under way, without ROS or clocks: what happens comes in with its
+time, what to publish goes out. The node publishes it; the closed loop sends it to the simulator.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,9 @@ from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
 from eva_ros.control.gate import Verdict
 from eva_ros.control.motion import Motion
-from eva_ros.control.motion import NOTHING
 from eva_ros.control.motion import Order
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.rest import begun_at_rest
-from eva_ros.control.seam import Running
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import arming_refusal
 from eva_ros.control.state import ArmingFacts
@@ -34,28 +33,46 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
 Array = NDArray[np.float64]
+Fault = tuple[str, str]
 _OFF = (State.DISARMED, State.ESTOP)
 
 
 class ArmGuard:
-    """Decides what both arms get.
+    """Decides what both arms get. Its state changes through its methods only.
+
+    A fault is a reason (a name in eva_msgs/ChunkReport) and a sentence.
 
     Args:
-        robot: whose arms.
-        settings: of the gate.
-        dry_run: judge everything, send nothing.
-        now_ns: time of the start.
+        robot: Robot that is driven.
+        settings: Settings of the gate.
+        dry_run: Whether to judge everything and send nothing.
+        now_ns: Time of the start, in ns.
+        latched: Latched e-stop to start with, from `latched` of the one before; None if none.
+
+    Attributes:
+        machine: Safety state, and why it was entered.
+        entered_ns: Time at which the state was entered, in ns.
+        motion: Motion under way; None if the arms are at rest or disarmed.
+        waiting_id: Rollout that waits for approval; 0 if none.
 
     Raises:
         UserError: The robot's YAML lacks limits, a controller or a home pose.
     """
 
-    def __init__(self, robot: Robot, settings: GateSettings, *, dry_run: bool, now_ns: int):
+    def __init__(
+        self,
+        robot: Robot,
+        settings: GateSettings,
+        *,
+        dry_run: bool,
+        now_ns: int,
+        latched: SafetyStateMachine | None = None,
+    ) -> None:
         robot.require('gate')
         self.robot = robot
         self.settings = settings
         self.dry_run = dry_run
-        self.machine = SafetyStateMachine()
+        self.machine = latched or SafetyStateMachine()
         self.entered_ns = now_ns
         self.motion: Motion | None = None
         self.waiting_id = 0
@@ -72,6 +89,41 @@ class ArmGuard:
     def is_armed(self) -> bool:
         """Return whether the arms may move, or are moving."""
         return self.machine.state not in _OFF
+
+    @property
+    def last_stop(self) -> Motion | None:
+        """Return the stop that was sent last: under way, or over; None if none was."""
+        return self._stops.motion
+
+    def latched(self, pressed: str = '') -> SafetyStateMachine | None:
+        """Return the latched e-stop, which outlives this configuration; None if none is.
+
+        Args:
+            pressed: Sentence on an e-stop that was pressed while nobody could act on it; latches
+                one too.
+        """
+        machine = self.machine
+        if pressed:
+            machine = machine.on(Event.ESTOP, reasons.ESTOP, pressed).machine
+        return machine if machine.state is State.ESTOP else None
+
+    def set_dry_run(self, dry_run: bool, now_ns: int) -> None:
+        """Switch the dry run on or off; UserError unless the arms are disarmed and at rest."""
+        if dry_run != self.dry_run and (self.is_armed or self.is_braking(now_ns)):
+            raise UserError(
+                'dry_run changes only while disarmed arms are at rest: call ~/disarm first.'
+            )
+        self.dry_run = dry_run
+
+    def set_scaling(self, name: str, factor: float) -> None:
+        """Set velocity_scaling_factor or acceleration_scaling_factor.
+
+        Raises:
+            UserError: It would be raised while the arms are armed.
+        """
+        if self.is_armed and factor > getattr(self.settings, name):
+            raise UserError(f'{name} is raised only while disarmed: call ~/disarm first.')
+        self.settings = self.settings.model_copy(update={name: factor})
 
     def is_braking(self, now_ns: int) -> bool:
         """Return whether a stop that was sent is still under way."""
@@ -123,25 +175,21 @@ class ArmGuard:
             commanded=self._last_command(measured),
             running=running,
         )
-        return verdict if running is not None else self._from_rest(verdict)
+        return verdict if running else begun_at_rest(verdict, self.robot, self.settings)
 
     def judge_home(self, measured: Array | None, stamp_ns: int | None, now_ns: int) -> Verdict:
         """Return the move to the home pose; nothing is changed."""
-        return self._from_rest(
-            plan_home(
-                measured,
-                self.robot,
-                self.settings,
-                now_ns,
-                measured_stamp_ns=stamp_ns,
-                commanded=self._last_command(measured),
-            )
+        verdict = plan_home(
+            measured,
+            self.robot,
+            self.settings,
+            now_ns,
+            measured_stamp_ns=stamp_ns,
+            commanded=self._last_command(measured),
         )
-
-    def _from_rest(self, verdict: Verdict) -> Verdict:
         return begun_at_rest(verdict, self.robot, self.settings)
 
-    def refusal(self, now_ns: int) -> tuple[str, str] | None:
+    def refusal(self, now_ns: int) -> Fault | None:
         """Return why no motion may begin now, as reason and sentence; None if one may."""
         state = self.machine.state
         if state is State.ARMED and (left_s := self.watched_s(now_ns)) > 0.0:
@@ -155,8 +203,24 @@ class ArmGuard:
         detail = SafetyStateMachine(state).refusal(Event.EXECUTE)
         return reason, detail.replace('execute', 'execute a chunk')
 
+    def missed_switch(self, judged_ns: int, now_ns: int) -> Fault | None:
+        """Return why an accepted chunk can no longer join the motion under way; None if it can.
+
+        Args:
+            judged_ns: Time for which it was judged, in ns.
+            now_ns: Time now, in ns.
+        """
+        late_s = (now_ns - judged_ns) * 1e-9
+        if late_s <= self.settings.switch_lead_s - self.settings.control_period_s:
+            return None
+        detail = f'It took {late_s:.3f} s to check the chunk: the switch to it is past.'
+        return reasons.STALE_OBSERVATION, detail
+
     def propose(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
-        """Let an accepted chunk wait for approval; return whether it waits."""
+        """Let an accepted chunk wait, if it needs approval; return whether it waits."""
+        asks = self.settings.approve and not self.dry_run and self.motion is None
+        if not (verdict.accepted and asks):
+            return False
         detail = f'Rollout {rollout_id} waits for approval. {verdict.detail}'
         went, _ = self._go(Event.PROPOSE, reasons.AWAITING_APPROVAL, detail, now_ns)
         self.waiting_id = rollout_id if went else 0
@@ -175,23 +239,43 @@ class ArmGuard:
 
     def execute(
         self, verdict: Verdict, rollout_id: int, measured: Array | None, now_ns: int
-    ) -> Order:
-        """Begin an accepted motion; return what to publish to both arms, nothing in a dry run."""
-        if self.dry_run or not verdict.accepted or verdict.path is None or measured is None:
-            return NOTHING
+    ) -> Order | None:
+        """Begin an accepted motion; return what to publish to both arms: None in a dry run."""
+        order = verdict.order
+        if self.dry_run or order is None or measured is None:
+            return None
         moving = self.machine.state is State.EXECUTING
         event = Event.JOIN if moving else Event.EXECUTE
         went, _ = self._go(event, reasons.OK, verdict.detail, now_ns)
         if not went:
-            return NOTHING
+            return None
         self.waiting_id = 0
-        watch = ExecutionWatch(self.robot, self.settings, verdict.path, measured, moving=moving)
-        self.motion = Motion(verdict.path, now_ns, rollout_id, watch)
+        watch = ExecutionWatch(self.robot, self.settings, order.path, measured, moving=moving)
+        self.motion = Motion(order.path, now_ns, rollout_id, watch)
         self._stops = StopWatch(self.robot)
-        self._commanded = verdict.path.positions[-1]
-        return Order(verdict.command, verdict.path)
+        self._commanded = order.path.positions[-1]
+        return order
 
-    def watch(self, arm: str, measured: Array, stamp_ns: int) -> tuple[str, str] | None:
+    def astray(
+        self, measured: Mapping[str, tuple[Array, int] | None], now_ns: int
+    ) -> tuple[str, Fault] | None:
+        """Return an arm that does not do what it was sent, and its fault; None if none.
+
+        Joints that are stamped ahead of now are not compared with what is only to come.
+
+        Args:
+            measured: Measured joints [K] and their stamp in ns by arm; None if never measured.
+            now_ns: Time now, in ns.
+        """
+        latest_ns = now_ns + self.settings.max_clock_skew_s * 1e9
+        for arm, joints in measured.items():
+            if joints is None or joints[1] > latest_ns:
+                continue
+            if fault := self.watch(arm, *joints):
+                return arm, fault
+        return None
+
+    def watch(self, arm: str, measured: Array, stamp_ns: int) -> Fault | None:
         """Return what is wrong with an arm in motion, as reason and sentence; None if nothing.
 
         A stop is watched in every state, and a little beyond its end.
@@ -212,11 +296,11 @@ class ArmGuard:
 
     def leave(
         self, event: Event, reason: str, detail: str, measured: Array | None, now_ns: int
-    ) -> tuple[bool, str, Order]:
+    ) -> tuple[bool, str, Order | None]:
         """Disarm, fault or e-stop: change state and bring both arms to rest.
 
         Returns:
-            Whether the event was possible, a sentence, and what to publish to both arms: nothing
+            Whether the event was possible, a sentence, and what to publish to both arms: None
             where they were not armed.
         """
         # An e-stop brakes harder what brakes already.
@@ -225,16 +309,16 @@ class ArmGuard:
         # First of all: what fails from here on leaves the arms disarmed, and an e-stop latched.
         went, sentence = self._go(event, reason, detail, now_ns)
         if not went:
-            return False, sentence, NOTHING
+            return False, sentence, None
         motion, self.motion, self.waiting_id = self.motion, None, 0
         if not must_rest:
-            return True, sentence, NOTHING
+            return True, sentence, None
         order = self._rest(motion, measured, now_ns, urgent=event is Event.ESTOP)
         return True, self.machine.detail, order
 
     def stop_again(
-        self, arm: str, fault: tuple[str, str], measured: Array | None, now_ns: int
-    ) -> Order:
+        self, arm: str, fault: Fault, measured: Array | None, now_ns: int
+    ) -> Order | None:
         """Take up a fault of an arm that is to stop and is not armed; return what both arms get.
 
         An arm that goes on because its stop was lost gets another. What else is wrong is said.
@@ -249,16 +333,16 @@ class ArmGuard:
         self._stops.tell(arm)
         self._add(*fault)
         if not unreached:
-            return NOTHING
+            return None
         order = self._rest(None, measured, now_ns, urgent=urgent)
         if order:
             self._add(fault[0], 'It is sent another.')
         return order
 
-    def stop(self, measured: Array | None, now_ns: int) -> Order:
+    def stop(self, measured: Array | None, now_ns: int) -> Order | None:
         """Brake and stay armed; return what brings both arms to rest."""
         order = self._rest(self.motion, measured, now_ns, urgent=False)
-        if order.goes_on:
+        if order and order.goes_on:
             self.motion = self._stops.motion
         detail = 'The arms brake; they stay armed.'
         self._go(Event.STOP, reasons.OPERATOR, detail, now_ns)
@@ -272,11 +356,9 @@ class ArmGuard:
         detail = 'The e-stop was reset: the arms are disarmed.'
         return self._go(Event.RESET, reasons.OPERATOR, detail, now_ns)
 
-    def _running(self, now_ns: int) -> Running | None:
+    def _running(self, now_ns: int) -> Motion | None:
         motion = self.motion or self._stops.motion
-        if motion is None or motion.is_over(now_ns):
-            return None
-        return Running(motion.path, max(0.0, motion.elapsed_s(now_ns)))
+        return None if motion is None or motion.is_over(now_ns) else motion
 
     def _last_command(self, measured: Array | None) -> Array | None:
         """Return where the controllers were last sent [J]; the measured joints if unknown.
@@ -293,7 +375,7 @@ class ArmGuard:
 
     def _rest(
         self, motion: Motion | None, measured: Array | None, now_ns: int, *, urgent: bool
-    ) -> Order:
+    ) -> Order | None:
         """Return what brings both arms to rest: a brake in mid-motion, else a hold.
 
         Args:
@@ -303,7 +385,7 @@ class ArmGuard:
             urgent: an e-stop.
         """
         if self.dry_run:
-            return NOTHING
+            return None
         motion = motion or self._stops.motion
         if motion is not None and (not motion.is_over(now_ns) or self._stops.unreached):
             try:
@@ -314,17 +396,17 @@ class ArmGuard:
                     f'{refusal.detail}'
                 ) from refusal
             self._commanded = stop.path.positions[-1]
-            return Order(stop.command, stop.path, goes_on=True)
+            return stop
         position = self._last_command(measured)
         if position is None:
-            return NOTHING
+            return None
         held = hold(self.robot, self.settings, position)
         if held is None:
             detail = 'They rest outside their limits, and stay with their controllers.'
             self._add(self.machine.reason, detail)
-            return NOTHING
+            return None
         check_command(held.command, self.robot)
-        return Order(held.command, held.path)
+        return held
 
     def _add(self, reason: str, sentence: str) -> None:
         """Say more of the state that was entered; an e-stop keeps its reason."""

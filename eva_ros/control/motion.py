@@ -1,4 +1,4 @@
-"""A motion of both arms that is under way, and what they are sent to begin one."""
+"""The motion of both arms that is under way, and what they are sent: one class for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from eva_ros.robot.splines import HermiteSpline
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """A path that is being executed, and who looks whether it is.
+    """The motion under way: the path being executed and what monitors it.
 
     Attributes:
-        path: of all joints, to rest.
-        start_ns: when it began.
-        rollout_id: that it came from; 0: from none.
-        watch: compares what is measured with it.
+        path: Path of all joints, ending at rest.
+        start_ns: Time at which it began, in ns.
+        rollout_id: Rollout that it came from; 0 if none.
+        watch: Monitor that compares the measured joints with it.
     """
 
     path: HermiteSpline
     start_ns: int
-    rollout_id: int
+    rollout_id: int = 0
     watch: ExecutionWatch | None = None
 
     @property
@@ -34,8 +34,8 @@ class Motion:
         return self.start_ns + round(self.path.duration * 1e9)
 
     def elapsed_s(self, now_ns: int) -> float:
-        """Return how long it has been under way."""
-        return (now_ns - self.start_ns) * 1e-9
+        """Return the time since it began; 0 before."""
+        return max(0.0, (now_ns - self.start_ns) * 1e-9)
 
     def is_over(self, now_ns: int) -> bool:
         """Return whether it has come to its end."""
@@ -50,23 +50,17 @@ class Motion:
         return replace(self, start_ns=self.start_ns + by_ns)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Order:
-    """What both arms get: trajectories, and the motion they describe; empty: nothing.
+    """What to publish to both arms: a motion or a stop.
 
     Attributes:
-        command: by arm.
-        path: of all joints.
-        goes_on: it goes on with a motion under way, and so needs its stamp: begun at receipt, it
-            would lead back over the way that was gone until then.
+        command: Trajectory by arm; those of a stop in mid-motion stay at its end for a while.
+        path: Motion of all joints [K, J] from now on.
+        goes_on: It continues the motion under way and so needs its stamp: begun at receipt, it
+            would lead back over the distance covered until then.
     """
 
     command: Mapping[str, ArmTrajectory]
-    path: HermiteSpline | None = None
+    path: HermiteSpline
     goes_on: bool = False
-
-    def __bool__(self) -> bool:
-        return bool(self.command)
-
-
-NOTHING = Order({})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.control.motion import Motion
 from eva_ros.control.path import Start
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
@@ -16,19 +17,6 @@ Array = NDArray[np.float64]
 
 # A step this close to the switch is taken for past: a shorter interval would only be a jerk.
 _SHORTEST_FIRST = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Running:
-    """The motion that is being executed.
-
-    Attributes:
-        path: of all joints, at rest at its end.
-        elapsed_s: time since it began.
-    """
-
-    path: HermiteSpline
-    elapsed_s: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,18 +34,18 @@ class Beginning:
     lead_s: float
 
 
-def in_motion(running: Running, robot: Robot, settings: GateSettings) -> Beginning:
+def in_motion(running: Motion, now_ns: int, robot: Robot, settings: GateSettings) -> Beginning:
     """Return a beginning on the running path, switch_lead_s from now."""
     lead_s = settings.switch_lead_s
     period_s, max_jerk = settings.control_period_s, robot.limits.max_jerk
-    before = committed(running.path, running.elapsed_s, lead_s, period_s, max_jerk)
+    before = committed(running.path, running.elapsed_s(now_ns), lead_s, period_s, max_jerk)
     state = Start(before.positions[-1], before.velocities[-1], before.accelerations[-1])
     return Beginning(before, state, lead_s)
 
 
-def after_a_stop(running: Running, robot: Robot, settings: GateSettings) -> Beginning:
+def after_a_stop(running: Motion, now_ns: int, robot: Robot, settings: GateSettings) -> Beginning:
     """Return a beginning at rest, where the arms stop on the running path."""
-    before = brake(robot, settings, running.path, running.elapsed_s).path
+    before = brake(robot, settings, running.path, running.elapsed_s(now_ns)).path
     return Beginning(before, Start.at_rest(before.positions[-1]), before.duration)
 
 

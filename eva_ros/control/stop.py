@@ -1,16 +1,15 @@
 """Bring both arms to rest: hold where they stand, or brake on the running path."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
+from eva_ros.control.motion import Order
 from eva_ros.control.path import leaving_pieces
 from eva_ros.control.settings import GateSettings
-from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.trajectory import to_command
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.motion import minimum_jerk_fraction
@@ -33,26 +32,13 @@ _SHORTEST_S = 1e-3
 _STAY_S = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class Stop:
-    """A stop of both arms.
-
-    Attributes:
-        command: both arms' trajectories, ending at rest; those of a brake stay there.
-        path: the motion of all joints from now [K, J].
-    """
-
-    command: dict[str, ArmTrajectory]
-    path: HermiteSpline
-
-
 def standing(position: Array, seconds: float) -> HermiteSpline:
     """Return the motion of arms that stay at a position [J] for so long."""
     still = np.zeros((2, len(position)))
     return HermiteSpline(np.array([0.0, seconds]), np.stack([position] * 2), still, still)
 
 
-def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop | None:
+def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Order | None:
     """Return a command to stay at a position [J]: the last one sent, or else the joints now.
 
     It is due after hold_s: the controllers' own last commands differ a little from joints that
@@ -71,7 +57,7 @@ def hold(robot: Robot, settings: GateSettings, position: ArrayLike) -> Stop | No
     if not (stretch_needed(way.bounds, robot.limits) <= 1.0).all():
         return None
     path = standing(target, settings.hold_s)
-    return Stop(to_command(robot, path), path)
+    return Order(to_command(robot, path), path)
 
 
 def brake(
@@ -81,7 +67,7 @@ def brake(
     elapsed_s: float,
     *,
     urgent: bool = False,
-) -> Stop:
+) -> Order:
     """Return the shortest stop on the running path that keeps the limits.
 
     The arms stay on the path: only the speed along it falls to zero, for all joints together,
@@ -113,7 +99,7 @@ def brake(
     return _that_stays(robot, rest if same is None else same)
 
 
-def side_by_side(robot: Robot, paths: Mapping[str, HermiteSpline]) -> Stop:
+def side_by_side(robot: Robot, paths: Mapping[str, HermiteSpline]) -> Order:
     """Return one stop of both arms, where each is to stop on a path of its own.
 
     Args:
@@ -132,9 +118,9 @@ def side_by_side(robot: Robot, paths: Mapping[str, HermiteSpline]) -> Stop:
     return _that_stays(robot, HermiteSpline(due_s, *states))
 
 
-def _that_stays(robot: Robot, stop: HermiteSpline) -> Stop:
+def _that_stays(robot: Robot, stop: HermiteSpline) -> Order:
     stays = stop.then(standing(stop.positions[-1], _STAY_S))
-    return Stop(to_command(robot, stays), stop)
+    return Order(to_command(robot, stays), stop, goes_on=True)
 
 
 def stop_limits(limits: Limits, settings: GateSettings, *, urgent: bool) -> Limits:

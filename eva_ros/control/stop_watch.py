@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 from eva_ros.control import reasons
 from eva_ros.control.checks import tracking_error
 from eva_ros.control.motion import Motion
+from eva_ros.control.motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import side_by_side
 from eva_ros.control.stop import standing
-from eva_ros.control.stop import Stop
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.spec import Robot
@@ -70,7 +70,7 @@ class StopWatch:
         now_ns: int,
         *,
         urgent: bool,
-    ) -> Stop:
+    ) -> Order:
         """Return a stop of both arms, and remember it.
 
         Args:
@@ -90,7 +90,7 @@ class StopWatch:
         doing = {arm: self._goes_on.get(arm, running) for arm in self._robot.arms}
         if running.watch is not None and running.watch.idle:
             begin = standing(running.path.positions[0], settings.hold_s)
-            doing |= dict.fromkeys(running.watch.idle, Motion(begin, now_ns, 0))
+            doing |= dict.fromkeys(running.watch.idle, Motion(begin, now_ns))
         stops = {
             motion: brake(
                 self._robot, settings, motion.path, motion.elapsed_s(now_ns), urgent=urgent

@@ -6,6 +6,7 @@ import numpy as np
 
 from eva_ros.control import reasons
 from eva_ros.control.checks import Findings
+from eva_ros.control.motion import Order
 from eva_ros.control.path import leaving_pieces
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
@@ -60,6 +61,13 @@ class Verdict:
     execute_steps: int
     duration_s: float
     collision_pair: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> Order | None:
+        """Return what to publish to both arms; None if refused."""
+        if not self.accepted or self.path is None:
+            return None
+        return Order(self.command, self.path)
 
 
 def refused(refusal: RefusedError, findings: Findings) -> Verdict:
