@@ -75,7 +75,7 @@ class Bench:
         graph.wait_for(self.heard)
 
     def heard(self):
-        arms = self.node._outputs.arms.values()
+        arms = self.node.outputs.arms.values()
         return all(arm.publisher.get_subscription_count() for arm in arms)
 
     def now_ns(self):
@@ -179,7 +179,7 @@ class SimulatedClock:
     def go_on(self, seconds):
         """Set the time, and wait until the node has joints of then too."""
         self.set(seconds)
-        self._bench.graph.wait_for(lambda: self._bench.node._joints.stamp_ns == self.now_ns())
+        self._bench.graph.wait_for(lambda: self._bench.node.joints.stamp_ns == self.now_ns())
 
     def arm(self):
         def armed():

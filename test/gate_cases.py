@@ -13,7 +13,6 @@ from scipy.interpolate import BPoly
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import Chunk
 from eva_ros.control.gate import GateSettings
-from eva_ros.control.gate import Running
 from eva_ros.control.motion import Motion
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
@@ -163,12 +162,13 @@ def _chunk(rng, now):
 
 
 def _joined(rng, path, elapsed_s, settings, robot):
-    elapsed_s = max(0.0, elapsed_s)
+    begun_ns = -max(0, round(elapsed_s * 1e9))
+    elapsed_s = -begun_ns * 1e-9
     now = path.sample(path.times[0] + elapsed_s)
     age_s = rng.uniform(0.0, 0.6)
     begin = path.sample(path.times[0] + max(0.0, elapsed_s - age_s))[0]
     chunk = replace(_chunk(rng, begin), observation_stamp_ns=-round(age_s * 1e9))
-    joined = check_chunk(chunk, now[0], robot, settings, 0, running=Running(path, elapsed_s))
+    joined = check_chunk(chunk, now[0], robot, settings, 0, running=Motion(path, begun_ns))
     if not joined.accepted:
         assert joined.command == {}
         return 'SEAM_' + joined.reason, {}, None

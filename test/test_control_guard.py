@@ -11,8 +11,8 @@ from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.control.state import State
 from eva_ros.control.stop import brake
+from eva_ros.control.watchers import ClockWatch
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_watchers import ClockWatch
 from eva_ros.robot.spec import load_robot
 
 ROBOT = load_robot('aloha_sim')
@@ -184,7 +184,7 @@ def test_an_arm_that_goes_on_after_a_stop_gets_another_from_where_it_is(moving, 
         first = moving.stop(joints(before, STOPPED_NS), STOPPED_NS)
     else:
         first = moving.leave(event, 'OPERATOR', 'Stop.', joints(before, STOPPED_NS), STOPPED_NS)[2]
-    stop = moving._stops.motion
+    stop = moving.last_stop
     other = {'left': 'right', 'right': 'left'}[arm]
     for now_ns in range(STOPPED_NS, STOPPED_NS + 5_000_000_000, TICK_NS):
         q = joints(stop, now_ns, arm, before)
@@ -205,7 +205,7 @@ def test_an_arm_that_goes_on_after_a_stop_gets_another_from_where_it_is(moving, 
     part = ROBOT.arm_indices(other)
     np.testing.assert_allclose(again.path.positions[-1, part], first.path.positions[-1, part])
     assert set(again.command) == {'left', 'right'} and again.goes_on
-    went = moving._stops.motion
+    went = moving.last_stop
     for later_ns in range(now_ns, now_ns + 5_000_000_000, TICK_NS):
         assert not any(look(moving, joints(went, later_ns), later_ns).values())
     assert detail in moving.machine.detail
@@ -228,7 +228,7 @@ def test_an_estop_that_one_arm_missed_goes_on_as_one(moving):
     before = moving.motion
     moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', joints(before, STOPPED_NS), STOPPED_NS)
     now_ns = STOPPED_NS + 600_000_000
-    q = joints(moving._stops.motion, now_ns, 'left', before)
+    q = joints(moving.last_stop, now_ns, 'left', before)
     hard = moving.stop_again('left', look(moving, q, now_ns)['left'], q, now_ns)
     assert moving.machine.state is State.ESTOP and moving.machine.reason == 'ESTOP'
     soft = brake(ROBOT, moving.settings, before.path, before.elapsed_s(now_ns))
@@ -238,7 +238,7 @@ def test_an_estop_that_one_arm_missed_goes_on_as_one(moving):
 def test_an_arm_that_is_pushed_away_while_it_stops_is_said_once_and_sent_nothing(moving):
     moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', place(moving, 2.0), STOPPED_NS)
     now_ns = STOPPED_NS + 100_000_000
-    q = joints(moving._stops.motion, now_ns) + 0.4 * (np.arange(14) == 8)
+    q = joints(moving.last_stop, now_ns) + 0.4 * (np.arange(14) == 8)
     found = look(moving, q, now_ns)
     assert found['left'] is None and found['right'][0] == 'TRACKING'
     assert not moving.stop_again('right', found['right'], q, now_ns)
@@ -293,7 +293,7 @@ def test_what_is_wrong_with_an_arm_is_said_though_no_other_stop_can_be_made(movi
     before = moving.motion
     moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', joints(before, STOPPED_NS), STOPPED_NS)
     now_ns = STOPPED_NS + 600_000_000
-    q = joints(moving._stops.motion, now_ns, 'left', before)
+    q = joints(moving.last_stop, now_ns, 'left', before)
     fault = look(moving, q, now_ns)['left']
     refuse_every_stop(monkeypatch)
     with pytest.raises(UserError, match='No stop could be sent'):

@@ -9,12 +9,12 @@ import pytest
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
-from eva_ros.evaluation import closed_loop
 from eva_ros.evaluation import controls
 from eva_ros.evaluation import variants
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import run_episode
+from eva_ros.observations.ingest import ObservationBuilder
 from eva_ros.observations.views import load_view
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot
@@ -166,19 +166,21 @@ def test_a_replayed_motion_ends_where_it_was_recorded_to_end(robot):
 def test_arms_that_never_rest_are_an_error_at_first_and_a_failure_after_a_motion(
     robot, monkeypatch, moved
 ):
-    real = closed_loop._Attempt._latest
+    real, plans = ObservationBuilder.latest, []
 
-    def trembling(self):
-        observation = real(self)
-        if observation is None or (moved and self.commanded is None):
-            return observation
-        return replace(observation, at_rest=False)
+    def trembling(self, now_ns):
+        observation = real(self, now_ns)
+        return observation if moved and not plans else replace(observation, at_rest=False)
 
-    monkeypatch.setattr(closed_loop._Attempt, '_latest', trembling)
+    def planner(observation):
+        plans.append(turn_waists(observation))
+        return plans[-1]
+
+    monkeypatch.setattr(ObservationBuilder, 'latest', trembling)
     loop = LoopSettings(time_limit_s=9.0, rest_timeout_s=1.0)
     if not moved:
         with pytest.raises(UserError, match=r'did not come to rest within 1\.0 s'):
-            attempt(robot, turn_waists, loop)
+            attempt(robot, planner, loop)
         return
-    result, turns = attempt(robot, turn_waists, loop)
+    result, turns = attempt(robot, planner, loop)
     assert not result.success and len(turns) == 1 and result.elapsed_s < 9.0

@@ -29,7 +29,7 @@ class ActionBench(Bench):
     """A bench whose arms are moved by action servers."""
 
     def heard(self):
-        return all(arm._client.server_is_ready() for arm in self.node._outputs.arms.values())
+        return all(arm._client.server_is_ready() for arm in self.node.outputs.arms.values())
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import yaml
 
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.control.watchers import FileWatch
 from eva_ros.nodes.arm_trajectory_publisher import ArmTrajectoryPublisher
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import topics
@@ -70,7 +71,7 @@ def test_a_chunk_in_mid_motion_is_joined_and_the_arms_never_stop(overlap: Bench)
 
 def test_a_chunk_joins_at_the_instant_that_it_was_planned_for(overlap: Bench, monkeypatch):
     """However long its check took: the new message goes through where the old one leads."""
-    judge = overlap.node._guard.judge
+    judge = overlap.node.supervisor.judge
 
     def slow(*args):
         verdict = judge(*args)
@@ -80,13 +81,13 @@ def test_a_chunk_joins_at_the_instant_that_it_was_planned_for(overlap: Bench, mo
     overlap.arm()
     assert overlap.send(overlap.chunk(positions=waist_path(0.0, 0.4))).sent
     overlap.graph.wait_for(lambda: min(values[0] for values in overlap.values) > 0.1)
-    first = overlap.node._guard.motion
-    monkeypatch.setattr(overlap.node._guard, 'judge', slow)
+    first = overlap.node.supervisor.motion
+    monkeypatch.setattr(overlap.node.supervisor, 'judge', slow)
     place = overlap.values[0][0]
     chunk = overlap.chunk(rollout_id=2, positions=waist_path(place, place + 0.4))
     chunk.observation_stamp = to_time(overlap.now_ns())
     assert overlap.send(chunk).sent
-    second = overlap.node._guard.motion
+    second = overlap.node.supervisor.motion
     message = overlap.sent(2)['left']
     assert to_ns(message.header.stamp) == second.start_ns
     begun = first.path.sample(first.path.times[0] + first.elapsed_s(second.start_ns))[0]
@@ -94,7 +95,7 @@ def test_a_chunk_joins_at_the_instant_that_it_was_planned_for(overlap: Bench, mo
 
 
 def test_a_chunk_whose_switch_is_past_when_it_is_checked_is_refused(overlap: Bench, monkeypatch):
-    judge = overlap.node._guard.judge
+    judge = overlap.node.supervisor.judge
 
     def slower(*args):
         verdict = judge(*args)
@@ -104,7 +105,7 @@ def test_a_chunk_whose_switch_is_past_when_it_is_checked_is_refused(overlap: Ben
     overlap.arm()
     assert overlap.send(overlap.chunk(positions=waist_path(0.0, 0.4))).sent
     overlap.graph.wait_for(lambda: min(values[0] for values in overlap.values) > 0.1)
-    monkeypatch.setattr(overlap.node._guard, 'judge', slower)
+    monkeypatch.setattr(overlap.node.supervisor, 'judge', slower)
     place = overlap.values[0][0]
     chunk = overlap.chunk(rollout_id=2, positions=waist_path(place, place + 0.4))
     chunk.observation_stamp = to_time(overlap.now_ns())
@@ -126,12 +127,12 @@ def test_parameters_are_taken_all_or_none(graph: Graph):
         [Parameter('dry_run', value=True), Parameter('stamp_mode', value='zero')]
     )
     assert not answer.successful and 'stamp_mode' in answer.reason
-    assert not bench.node._guard.dry_run and not bench.node.param('dry_run')
+    assert not bench.node.supervisor.dry_run and not bench.node.param('dry_run')
     answer = bench.node.set_parameters_atomically(
         [Parameter('dry_run', value=True), Parameter('velocity_scaling_factor', value=0.1)]
     )
     assert not answer.successful and 'one at a time' in answer.reason
-    assert not bench.node._guard.dry_run
+    assert not bench.node.supervisor.dry_run
 
 
 def test_the_source_of_time_is_not_changed_while_configured(graph: Graph):
@@ -149,8 +150,8 @@ def test_arms_a_little_outside_their_limits_get_a_report_and_come_back(graph: Gr
     bench.slip[elbow] = over[elbow] - ROBOT.home[elbow]
     bench.graph.wait_for(
         lambda: (
-            bench.node._joints.positions is not None
-            and abs(bench.node._joints.positions[elbow] - over[elbow]) < 1e-6
+            bench.node.joints.positions is not None
+            and abs(bench.node.joints.positions[elbow] - over[elbow]) < 1e-6
         )
     )
     positions = np.tile(over, (17, 1))
@@ -168,7 +169,7 @@ def test_a_watch_that_fails_stops_the_arms(graph: Graph, monkeypatch):
     bench.arm()
     assert bench.send(bench.chunk(positions=waist_path(0.0, 0.4))).sent
     bench.graph.wait_for(lambda: min(values[0] for values in bench.values) > 0.05)
-    monkeypatch.setattr(bench.node._conditions, 'fault', lambda now_ns: 1 / 0)
+    monkeypatch.setattr(FileWatch, 'changed', lambda watch: 1 / 0)
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.ERROR
     assert 'ZeroDivisionError' in bench.safety[-1].detail

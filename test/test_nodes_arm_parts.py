@@ -16,28 +16,25 @@ from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
 from eva_ros.control.guard import ArmGuard
-from eva_ros.control.guard import Order
+from eva_ros.control.motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
-from eva_ros.control.stop import standing
 from eva_ros.control.trajectory import to_command
+from eva_ros.control.watchers import FileWatch
 from eva_ros.errors import UserError
 from eva_ros.nodes import arm_outputs
-from eva_ros.nodes.arm_approval import ChunkApproval
-from eva_ros.nodes.arm_conditions import ArmConditions
-from eva_ros.nodes.arm_controllers import ControllerStarts
-from eva_ros.nodes.arm_dispatch import ArmDispatch
+from eva_ros.nodes.arm_commands import ArmCommands
+from eva_ros.nodes.arm_drivers import ControllerStarts
 from eva_ros.nodes.arm_outputs import ActionOutput
 from eva_ros.nodes.arm_outputs import ArmOutputs
 from eva_ros.nodes.arm_outputs import check_listener
-from eva_ros.nodes.arm_watchers import FileWatch
-from eva_ros.nodes.arm_watchers import other_publishers
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import HermiteSpline
-from eva_ros.ros.chunks import received_chunk
+from eva_ros.ros.publishers import other_publishers
 from eva_ros.ros.stamps import to_duration
+from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 
 ROBOT = load_robot('aloha_sim')
@@ -98,6 +95,15 @@ def move(robot, seconds=1.0):
     still = np.zeros((2, 14))
     path = HermiteSpline(np.array([0.0, seconds]), np.stack([robot.home, goal]), still, still)
     return Order(to_command(robot, path), path)
+
+
+def measure(joints, positions, stamp_ns):
+    """Let joint states say that the arms are at these positions [J]."""
+    names, values = ROBOT.to_joint_state(positions)
+    message = JointState(name=names, position=values.tolist())
+    message.header.stamp = to_time(stamp_ns)
+    for topic in ROBOT.joint_state_topics:
+        joints.add(topic, message, stamp_ns)
 
 
 def outputs_of(robot, node, **settings):
@@ -292,39 +298,78 @@ def test_a_goal_that_is_reached_is_no_fault(goals):
     assert goals.faults == []
 
 
-# --- the dispatch --------------------------------------------------------------------------------
+# --- the command flow ----------------------------------------------------------------------------
 
 
-class Outputs:
-    """Keeps the stamps that stops are sent with."""
+class Commands:
+    """The command flow of armed arms at home; what is sent, reported and previewed is kept."""
 
-    def __init__(self):
-        self.stamps = []
+    def __init__(self, stamp_mode='common', **settings):
+        self.node = FakeNode()
+        self.jumps = SimpleNamespace(happened=False, look=lambda: None)
+        self.guard = ArmGuard(
+            ROBOT, GateSettings(check_collisions=False, **settings),
+            dry_run=False, now_ns=self.node.time_ns,
+        )  # fmt: skip
+        assert self.guard.arm(ArmingFacts(0.01), self.node.time_ns)[0]
+        self.joints = MeasuredJoints(ROBOT)
+        self.outputs, self.reports = outputs_of(ROBOT, self.node), []
+        said = SimpleNamespace(
+            publish_report=self.reports.append,
+            publish_state=lambda: None,
+            preview=lambda verdict, now_ns: None,
+        )
+        self.flow = ArmCommands(
+            self.node, self.guard, self.joints, self.jumps, self.outputs, said, stamp_mode
+        )
 
-    def stop(self, order, stamp_ns, planned_ns):
-        assert planned_ns == 7
-        self.stamps.append(stamp_ns)
+    def measure(self):
+        measure(self.joints, ROBOT.home, self.node.time_ns)
+
+    def sent(self):
+        """Return the stamps of the messages to both arms."""
+        return [
+            [to_ns(message.header.stamp) for message in output.publisher.messages]
+            for output in self.outputs.arms.values()
+        ]
+
+    def chunk(self):
+        """A chunk that turns the left waist by 0.2 rad."""
+        chunk = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(0.1), horizon=17)
+        chunk.observation_stamp = to_time(self.node.time_ns)
+        chunk.joint_names = list(ROBOT.joint_names)
+        path = np.tile(ROBOT.home, (17, 1))
+        path[:, 0] += np.linspace(0.0, 0.2, 17)
+        chunk.positions = path.ravel().tolist()
+        chunk.observed_positions = ROBOT.home.tolist()
+        chunk.confidence = float('nan')
+        return chunk
 
 
 @pytest.mark.parametrize(
-    ('goes_on', 'clock_is_good', 'stamp_mode', 'stamp_ns'),
+    ('moves', 'clock_jumped', 'stamp_mode', 'is_timed'),
     [
-        (True, True, 'common', 7),
+        (True, False, 'common', True),
         # At rest it begins when it arrives, however late that is.
-        (False, True, 'common', 0),
-        (True, False, 'common', 0),
-        (True, True, 'zero', 0),
+        (False, False, 'common', False),
+        (True, True, 'common', False),
+        (True, False, 'zero', False),
     ],
 )
 def test_a_stop_tells_its_time_where_it_goes_on_with_a_motion(
-    goes_on, clock_is_good, stamp_mode, stamp_ns
+    moves, clock_jumped, stamp_mode, is_timed
 ):
-    outputs = Outputs()
-    dispatch = ArmDispatch(None, None, outputs, None, stamp_mode)
-    path = standing(ROBOT.home, 0.2)
-    order = Order(to_command(ROBOT, path), path, goes_on=goes_on)
-    dispatch.stop(order, 7, clock_is_good=clock_is_good)
-    assert outputs.stamps == [stamp_ns]
+    arms = Commands(stamp_mode, approve=False)
+    arms.measure()
+    if moves:
+        arms.flow.take(arms.chunk())
+        assert arms.reports[0].sent, arms.reports[0].detail
+    arms.node.time_ns += SECOND // 2
+    arms.jumps.happened = clock_jumped
+    arms.flow.leave(Event.DISARM, 'OPERATOR', 'Disarmed.')
+    for stamps in arms.sent():
+        assert len(stamps) == 1 + moves
+        assert stamps[-1] == (arms.node.time_ns if is_timed else 0)
 
 
 # --- controllers that are asked ------------------------------------------------------------------
@@ -390,17 +435,15 @@ class Watched:
         self.guard = ArmGuard(ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns)
         assert self.guard.arm(ArmingFacts(0.01), self.begin_ns)[0]
         order = move(ROBOT)
-        verdict = SimpleNamespace(accepted=True, detail='', path=order.path, command=order.command)
+        verdict = SimpleNamespace(detail='', order=order)
         assert self.guard.execute(verdict, 1, ROBOT.home, self.begin_ns)
         self.joints = MeasuredJoints(ROBOT)
-        self.conditions = ArmConditions(self.guard, self.joints, None, None, None)
 
     def measure(self, positions, stamp_ns):
-        names, values = ROBOT.to_joint_state(positions)
-        message = JointState(name=names, position=values.tolist())
-        message.header.stamp = to_time(stamp_ns)
-        for topic in ROBOT.joint_state_topics:
-            self.joints.add(topic, message, stamp_ns)
+        measure(self.joints, positions, stamp_ns)
+
+    def astray(self, now_ns):
+        return self.guard.astray(self.joints.by_arm(), now_ns)
 
     def jump_and_brake(self, now_ns, by_ns):
         """Let the clock jump, as the node does, and return the time and the stop."""
@@ -419,18 +462,18 @@ def test_joints_measured_by_the_clock_before_are_not_compared_with_a_stop_by_the
     now_ns, by_ns = watched.begin_ns + SECOND // 2, round(by_s * 1e9)
     there = watched.guard.motion.place(now_ns)
     watched.measure(there, now_ns)
-    assert watched.conditions.astray(now_ns) is None
+    assert watched.astray(now_ns) is None
     now_ns, stop = watched.jump_and_brake(now_ns, by_ns)
-    assert watched.conditions.astray(now_ns) is None
+    assert watched.astray(now_ns) is None
     # What was under way when the clock was set comes with its old stamp.
     watched.measure(there, now_ns - by_ns)
-    assert watched.conditions.astray(now_ns) is None
+    assert watched.astray(now_ns) is None
     # From then on they are looked at as ever.
     later_ns = now_ns + SECOND // 5
     watched.measure(stop.sample(stop.times[0] + 0.2)[0], later_ns)
-    assert watched.conditions.astray(later_ns) is None
+    assert watched.astray(later_ns) is None
     watched.measure(ROBOT.home - 1.0, later_ns)
-    assert watched.conditions.astray(later_ns)[1][0] == 'TRACKING'
+    assert watched.astray(later_ns)[1][0] == 'TRACKING'
 
 
 def test_joints_stamped_by_reception_are_as_old_after_the_clock_was_set():
@@ -446,83 +489,41 @@ def test_joints_stamped_by_reception_are_as_old_after_the_clock_was_set():
 # --- approval ------------------------------------------------------------------------------------
 
 
-class Waiting:
-    """A chunk that waits for approval, of arms that were measured some time ago."""
-
-    def __init__(self):
-        self.time_ns, self.measured_ns = 100 * SECOND, 100 * SECOND
-        self.positions = ROBOT.home
-        self.reports, self.executed = [], []
-        self.guard = ArmGuard(
-            ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=self.time_ns
-        )
-        assert self.guard.arm(ArmingFacts(0.01), self.time_ns)[0]
-        self.approval = ChunkApproval(self, self.guard, self, self, self)
-        chunk = ActionChunk(rollout_id=1, robot=ROBOT.name, step_dt=to_duration(0.1), horizon=17)
-        chunk.observation_stamp = to_time(self.time_ns)
-        chunk.joint_names = list(ROBOT.joint_names)
-        path = np.tile(ROBOT.home, (17, 1))
-        path[:, 0] += np.linspace(0.0, 0.2, 17)
-        chunk.positions = path.ravel().tolist()
-        chunk.observed_positions = ROBOT.home.tolist()
-        chunk.confidence = float('nan')
-        verdict = self.guard.judge(received_chunk(chunk), ROBOT.home, self.time_ns, self.time_ns)
-        assert self.approval.propose(chunk, verdict, self.time_ns), verdict.detail
-
-    # The node.
-
-    def now_ns(self):
-        return self.time_ns
-
-    # The measured joints.
-
-    def age_s(self, now_ns):
-        return None if self.measured_ns is None else (now_ns - self.measured_ns) * 1e-9
-
-    # The dispatch.
-
-    def execute(self, chunk, verdict, now_ns):
-        self.executed.append(verdict)
-        return SimpleNamespace(sent=True, detail='Sent.', reason=None)
-
-    # The reports.
-
-    def publish_state(self):
-        pass
-
-    def preview(self, verdict, now_ns):
-        pass
-
-    def publish_report(self, report):
-        self.reports.append(report)
+@pytest.fixture
+def waiting():
+    """A chunk that waits for approval."""
+    arms = Commands()
+    arms.measure()
+    arms.flow.take(arms.chunk())
+    (report,) = arms.reports
+    assert (report.accepted, report.sent) == (True, False), report.detail
+    assert report.reason == report.AWAITING_APPROVAL
+    arms.reports.clear()
+    return arms
 
 
-def test_nothing_is_approved_on_joints_that_are_not_known_now():
-    waiting = Waiting()
+def test_nothing_is_approved_on_joints_that_are_not_known_now(waiting):
     allowed_s = waiting.guard.settings.max_joint_state_age_s
-    waiting.time_ns += round((allowed_s + 0.01) * 1e9)
+    waiting.node.time_ns += round((allowed_s + 0.01) * 1e9)
     with pytest.raises(UserError, match='too old to approve'):
-        waiting.approval.approve()
-    waiting.measured_ns = None
-    with pytest.raises(UserError, match='too old to approve'):
-        waiting.approval.approve()
-    assert waiting.executed == [] and waiting.reports == []
+        waiting.flow.approve()
+    assert waiting.sent() == [[], []] and waiting.reports == []
     # It still waits, and goes when they are known again.
-    waiting.measured_ns = waiting.time_ns
-    assert waiting.approval.approve() == 'Sent.'
-    assert len(waiting.executed) == len(waiting.reports) == 1
+    waiting.measure()
+    waiting.flow.approve()
+    assert waiting.sent() == [[waiting.node.time_ns]] * 2
+    assert [report.sent for report in waiting.reports] == [True]
 
 
-def test_what_waits_is_reported_once_when_it_is_withdrawn():
-    waiting = Waiting()
-    waiting.approval.withdraw('ESTOP', 'Pressed.', waiting.time_ns)
+def test_what_waits_is_reported_once_when_it_is_withdrawn(waiting):
+    waiting.flow.leave(Event.ESTOP, 'ESTOP', 'Pressed.')
     (report,) = waiting.reports
     assert (report.rollout_id, report.accepted, report.sent) == (1, False, False)
     assert (report.reason, report.detail) == (report.ESTOP, 'Pressed.')
-    waiting.approval.withdraw('ESTOP', 'Pressed.', waiting.time_ns)
+    waiting.flow.leave(Event.ESTOP, 'ESTOP', 'Pressed.')
     assert len(waiting.reports) == 1
     with pytest.raises(UserError, match='No chunk waits'):
-        waiting.approval.approve()
+        waiting.flow.approve()
 
 
 # --- files ---------------------------------------------------------------------------------------

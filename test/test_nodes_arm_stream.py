@@ -39,7 +39,7 @@ def piper(graph, tmp_path):
         ArmTrajectoryPublisher, robot=str(ROBOT.path), gate=str(gate), dry_run=False
     )
     assert thread.refusal == ''
-    outputs = thread.node._outputs.arms.values()
+    outputs = thread.node.outputs.arms.values()
     graph.wait_for(lambda: all(o.publisher.get_subscription_count() for o in outputs))
     bench = SimpleNamespace(graph=graph, drivers=drivers, reports=reports, safety=safety,
                             thread=thread)  # fmt: skip

@@ -134,7 +134,7 @@ def other_clock(seconds):
     def shift(bench):
         bench.now_ns = lambda: time.time_ns() + round(seconds * 1e9)
         bench.graph.wait_for(
-            lambda: abs((bench.node._joints.stamp_ns or 0) - bench.now_ns()) < 5_000_000_000
+            lambda: abs((bench.node.joints.stamp_ns or 0) - bench.now_ns()) < 5_000_000_000
         )
 
     return shift
@@ -160,7 +160,7 @@ def contradict(bench):
     message = JointState(name=bench.names, position=values.tolist())
     message.header.stamp = to_time(bench.now_ns())
     publisher.publish(message)
-    bench.graph.wait_for(lambda: bench.node._joints.contradiction())
+    bench.graph.wait_for(lambda: bench.node.joints.contradiction())
 
 
 UNARMED = [
@@ -224,7 +224,7 @@ def test_an_estop_that_was_pressed_before_the_node_came(graph, make):
     estop = graph.probe.create_publisher(Bool, topics.ESTOP, qos.LATCHED)
     estop.publish(Bool(data=True))
     bench = make()
-    bench.graph.wait_for(lambda: bench.node._estop.is_pressed)
+    bench.graph.wait_for(lambda: bench.node.estop.is_pressed)
     answer = bench.ask(topics.ARM)
     assert not answer.success and 'release it first' in answer.message
     assert bench.nothing_was_sent()
@@ -336,7 +336,7 @@ def lose_right_controller(bench):
         if subscription.topic_name.endswith(ROBOT.arms['right'].controller.topic):
             bench.graph.probe.destroy_subscription(subscription)
     bench.graph.wait_for(
-        lambda: not bench.node._outputs.arms['right'].publisher.get_subscription_count()
+        lambda: not bench.node.outputs.arms['right'].publisher.get_subscription_count()
     )
 
 
@@ -531,7 +531,7 @@ def test_a_clock_that_jumps(make, to_s):
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.DISARMED)
     assert bench.safety[-1].reason == ChunkReport.CLOCK_JUMP
     # Joints measured before are of the clock before.
-    assert abs(bench.node._joints.stamp_ns - bench.now_ns()) < 500_000_000
+    assert abs(bench.node.joints.stamp_ns - bench.now_ns()) < 500_000_000
     braked_from(bench, places)
     # Nor is the time told of what follows, until the node is activated anew.
     press(bench)
@@ -586,7 +586,7 @@ def test_a_clock_that_is_reset_while_the_node_is_inactive(make):
     # The simulation begins anew.
     clock.set(1.0)
     bench.node.trigger_activate()
-    assert bench.node._guard.watched_s(bench.now_ns()) == 0.0
+    assert bench.node.supervisor.watched_s(bench.now_ns()) == 0.0
     press(bench)
     bench.graph.wait_for(lambda: bench.safety[-1].state == SafetyState.ESTOP)
     assert [len(heard) for heard in bench.commands.values()] == [2, 2]
@@ -765,7 +765,7 @@ def test_joints_that_move_while_a_chunk_waits(make):
     bench.arm()
     bench.send(bench.chunk())
     bench.slip[1] = 0.2
-    bench.graph.wait_for(lambda: bench.node._joints.positions[1] > ROBOT.home[1] + 0.1)
+    bench.graph.wait_for(lambda: bench.node.joints.positions[1] > ROBOT.home[1] + 0.1)
     answer = bench.ask(topics.APPROVE)
     assert not answer.success and 'has moved' in answer.message
     assert bench.nothing_was_sent()
@@ -779,10 +779,10 @@ def test_dry_run_and_a_scaling_factor_raised_while_armed(make):
         for value in (0.9, 0.51, 0.0):
             (raised,) = bench.node.set_parameters([Parameter(name, value=value)])
             assert not raised.successful and f'{name} is raised only' in raised.reason
-            assert getattr(bench.node._guard.settings, name) == 0.5
+            assert getattr(bench.node.supervisor.settings, name) == 0.5
         (lowered,) = bench.node.set_parameters([Parameter(name, value=0.2)])
         assert lowered.successful
-        assert getattr(bench.node._guard.settings, name) == 0.2
+        assert getattr(bench.node.supervisor.settings, name) == 0.2
     (dry,) = bench.node.set_parameters([Parameter('dry_run', value=True)])
     assert not dry.successful
 
@@ -805,9 +805,7 @@ def test_home_is_approved_by_the_call_and_previewed(make):
     bench = make({'approve': True}, dry_run=True)
     bench.arm()
     away = bench.slip[0] = 0.3
-    bench.graph.wait_for(
-        lambda: abs(bench.node._joints.positions[0] - ROBOT.home[0] - away) < 1e-6
-    )
+    bench.graph.wait_for(lambda: abs(bench.node.joints.positions[0] - ROBOT.home[0] - away) < 1e-6)
     assert 'nothing is sent' in bench.ask(topics.GO_HOME).message
     (preview,) = bench.graph.wait_for(lambda: bench.previews)
     assert bench.nothing_was_sent()

@@ -107,10 +107,10 @@ def test_estop_publishers_are_counted_by_the_name_that_it_was_remapped_to(graph)
     assert 'Let one node publish' in graph.call(Trigger, name).message
     heard = graph.collect(Bool, 'red_button', qos.REPORT)
     buttons[0].publish(Bool(data=True))
-    graph.wait_for(lambda: node._estop.is_pressed)
+    graph.wait_for(lambda: node.estop.is_pressed)
     buttons[1].publish(Bool(data=False))
     graph.wait_for(lambda: len(heard) == 2)
-    assert node._estop.is_pressed
+    assert node.estop.is_pressed
 
 
 def test_what_is_pressed_while_the_node_is_inactive_is_latched(make):
@@ -119,7 +119,7 @@ def test_what_is_pressed_while_the_node_is_inactive_is_latched(make):
     bench.node.trigger_deactivate()
     for pressed in (True, False):
         estop.publish(Bool(data=pressed))
-        bench.graph.wait_for(lambda pressed=pressed: bench.node._estop.is_pressed == pressed)
+        bench.graph.wait_for(lambda pressed=pressed: bench.node.estop.is_pressed == pressed)
     bench.node.trigger_activate()
     state = bench.wait_for_state(SafetyState.ESTOP)
     assert 'inactive' in state.detail
@@ -137,19 +137,19 @@ def test_an_estop_stays_latched_when_the_node_is_configured_anew(make):
     for step in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure,
                  node.trigger_activate):  # fmt: skip
         step()
-    assert node._guard.machine.state.value == 'ESTOP'
+    assert node.supervisor.machine.state.value == 'ESTOP'
     bench.graph.wait_for(lambda: 'reset it first' in bench.ask(topics.ARM).message)
     bench.graph.wait_for(lambda: bench.ask(topics.RESET_ESTOP).success)
     for step in (node.trigger_deactivate, node.trigger_cleanup, node.trigger_configure,
                  node.trigger_activate):  # fmt: skip
         step()
-    assert node._guard.machine.state.value == 'DISARMED'
+    assert node.supervisor.machine.state.value == 'DISARMED'
 
 
 def test_arms_far_outside_their_limits_are_not_moved_by_disarming(make):
     bench = make()
     bench.slip[1] = -1.0
-    bench.graph.wait_for(lambda: (seen := bench.node._joints.of('left')) and seen[0][1] < -1.85)
+    bench.graph.wait_for(lambda: (seen := bench.node.joints.of('left')) and seen[0][1] < -1.85)
     bench.arm()
     answer = bench.ask(topics.DISARM)
     assert answer.success and 'outside their limits' in answer.message
@@ -162,10 +162,10 @@ def test_what_is_pressed_before_the_node_is_configured_anew_is_latched(make):
     estop = bench.graph.publisher(Bool, topics.ESTOP, qos.REPORT)
     node.trigger_deactivate()
     estop.publish(Bool(data=True))
-    bench.graph.wait_for(lambda: node._estop.is_pressed)
+    bench.graph.wait_for(lambda: node.estop.is_pressed)
     for step in (node.trigger_cleanup, node.trigger_configure, node.trigger_activate):
         step()
-    assert node._guard.machine.state.value == 'ESTOP'
+    assert node.supervisor.machine.state.value == 'ESTOP'
 
 
 def test_a_second_estop_publisher_disarms_where_the_first_must_be_heard(make):

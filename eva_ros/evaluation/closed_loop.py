@@ -1,8 +1,8 @@
 """The closed loop on a simulated robot, without ROS: look, dream, move, until the task is done.
 
-Ingest, decoding and the command gate are the functions that the nodes call. Time is simulated:
-the arms hold for a fixed think time while the model dreams, however long that takes on this
-machine, so an episode is the same everywhere.
+Ingest and decoding are the functions that the nodes call, and the gate is the object that the
+node drives, with the same state. Time is simulated: the arms hold for a fixed think time while
+the model dreams, however long that takes on this machine, so an episode is the same everywhere.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.control.chunk import Chunk
-from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Verdict
-from eva_ros.control.rest import begun_at_rest
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import GateSettings
+from eva_ros.control.state import ArmingFacts
+from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
 from eva_ros.observations.ingest import NotReady
 from eva_ros.observations.ingest import Observation
@@ -119,7 +120,8 @@ def run_episode(
         loop: Time limits of the attempt.
         on_step: Called with every turn, e.g. to keep its images.
     """
-    attempt = _Attempt(sim, robot, ObservationBuilder(robot, view), loop)
+    guard = ArmGuard(robot, gate, dry_run=False, now_ns=sim.time_ns)
+    attempt = _Attempt(sim, guard, ObservationBuilder(robot, view), loop)
     moving_ns, accepted, refused = 0, 0, 0
     while not attempt.over:
         observation = attempt.look()
@@ -130,11 +132,11 @@ def run_episode(
         if attempt.over:
             break
         chunk = make_chunk(robot, instruction, observation, plan, accepted + refused + 1)
-        verdict = attempt.check(chunk, gate)
+        verdict = attempt.check(chunk)
         on_step(Step(observation, plan, chunk, verdict))
         if verdict.accepted:
             accepted += 1
-            moving_ns += attempt.move(verdict)
+            moving_ns += attempt.move(verdict, chunk.rollout_id)
         else:
             refused += 1
     return EpisodeResult(sim.success(), attempt.elapsed_s, moving_ns * 1e-9, accepted, refused)
@@ -157,18 +159,17 @@ def make_chunk(
 
 
 class _Attempt:
-    """The simulated robot with its time limit and judge."""
+    """The simulated robot and its gate, with a time limit and a judge."""
 
     def __init__(
-        self, sim: SimRobot, robot: Robot, builder: ObservationBuilder, loop: LoopSettings
+        self, sim: SimRobot, guard: ArmGuard, builder: ObservationBuilder, loop: LoopSettings
     ) -> None:
         self.sim = sim
-        self.robot = robot
+        self.guard = guard
         self.builder = builder
         self.loop = loop
         self.start_ns = sim.time_ns
-        # Where the last command ends: the controller goes on from there.
-        self.commanded: NDArray[np.float64] | None = None
+        self.has_moved = False
 
     @property
     def elapsed_s(self) -> float:
@@ -185,6 +186,7 @@ class _Attempt:
             left_s = (end_ns - self.sim.time_ns) * 1e-9
             for event in self.sim.advance(min(_SLICE_S, left_s)):
                 self._take_in(event)
+            self.guard.finish(self.sim.time_ns)
 
     def look(self) -> Observation | None:
         """Wait until both arms are at rest and all cameras have seen them at rest.
@@ -197,11 +199,11 @@ class _Attempt:
         rest_ns: int | None = None
         while not self.over:
             if self.sim.time_ns - since_ns > self.loop.rest_timeout_s * 1e9:
-                if self.commanded is not None:
+                if self.has_moved:
                     # An arm pushed against the table or the other arm may tremble.
                     return None
                 raise UserError(
-                    f'The arms of {self.robot.name} did not come to rest within '
+                    f'The arms of {self.guard.robot.name} did not come to rest within '
                     f'{self.loop.rest_timeout_s} s: check rest_velocity in the robot YAML.'
                 )
             self.advance(_SLICE_S)
@@ -216,32 +218,31 @@ class _Attempt:
                 return observation
         return None
 
-    def check(self, chunk: Chunk, gate: GateSettings) -> Verdict:
-        """Check a chunk with the gate, as the publisher node does."""
-        now = self.builder.joints(self.sim.time_ns)
-        verdict = check_chunk(
-            chunk,
-            now.positions,
-            self.robot,
-            gate,
-            self.sim.time_ns,
-            measured_stamp_ns=now.stamp_ns,
-            commanded=self.commanded,
-        )
-        return begun_at_rest(verdict, self.robot, gate)
+    def check(self, chunk: Chunk) -> Verdict:
+        """Check a chunk with the gate; the first one arms it, as an operator arms the node."""
+        now_ns = self.sim.time_ns
+        joints = self.builder.joints(now_ns)
+        if not self.guard.is_armed:
+            facts = ArmingFacts((now_ns - joints.stamp_ns) * 1e-9)
+            armed, reason = self.guard.arm(facts, now_ns)
+            if not armed:
+                raise UserError(reason)
+        return self.guard.judge(chunk, joints.positions, joints.stamp_ns, now_ns)
 
-    def move(self, verdict: Verdict) -> int:
+    def move(self, verdict: Verdict, rollout_id: int) -> int:
         """Send the trajectories of all arms and wait for their end; return the duration in ns."""
         begun_ns = self.sim.time_ns
-        for arm, trajectory in verdict.command.items():
+        measured = self.builder.joints(begun_ns).positions
+        order = self.guard.execute(verdict, rollout_id, measured, begun_ns)
+        assert order is not None
+        for arm, trajectory in order.command.items():
             self._send(arm, trajectory)
-        assert verdict.path is not None
-        self.commanded = verdict.path.positions[-1]
-        ends = [trajectory.time_from_start[-1] for trajectory in verdict.command.values()]
+        self.has_moved = True
+        ends = [trajectory.time_from_start[-1] for trajectory in order.command.values()]
         self.advance(max(ends))
         return self.sim.time_ns - begun_ns
 
-    def _send(self, arm: str, trajectory) -> None:
+    def _send(self, arm: str, trajectory: ArmTrajectory) -> None:
         command = TrajectoryCommand(
             stamp_ns=0,
             joint_names=trajectory.joint_names,

@@ -5,8 +5,8 @@ from trajectory_msgs.msg import JointTrajectory
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
-from eva_ros.control.gate import Verdict
 from eva_ros.control.guard import ArmGuard
+from eva_ros.control.verdict import Verdict
 from eva_ros.nodes.measured_joints import MeasuredJoints
 from eva_ros.ros import qos
 from eva_ros.ros import topics

@@ -123,6 +123,10 @@ class MeasuredJoints:
         own_joints = ~self._robot.gripper_mask[own]
         return self._positions[own].copy(), int(self._stamps_ns[own][own_joints].min())
 
+    def by_arm(self) -> dict[str, tuple[NDArray[np.float64], int] | None]:
+        """Return each arm's joints [K] and their stamp, as `of` does."""
+        return {arm: self.of(arm) for arm in self._robot.arms}
+
     @property
     def stamp_ns(self) -> int | None:
         """Return the stamp of the joint measured longest ago; None while one never was."""

@@ -1,5 +1,7 @@
 """Who publishes on a topic, and whether the time comes from more than one of them."""
 
+from collections.abc import Iterable
+
 from rclpy.node import Node
 
 from eva_ros.ros import topics
@@ -12,6 +14,21 @@ def publisher_names(node: Node, topic: str) -> list[str]:
         f'{info.node_namespace.rstrip("/")}/{info.node_name}'
         for info in node.get_publishers_info_by_topic(topic)
     )
+
+
+def other_publishers(node: Node, command_topics: Iterable[str]) -> list[str]:
+    """Return the nodes that publish on a node's command topics, by full name.
+
+    The node's own name counts where it comes twice: another process has it too.
+    """
+    me = node.get_fully_qualified_name()
+    found = set()
+    for topic in command_topics:
+        speakers = publisher_names(node, topic)
+        if me in speakers:
+            speakers.remove(me)
+        found.update(speakers)
+    return sorted(found)
 
 
 def several_clocks(node: Node) -> str:

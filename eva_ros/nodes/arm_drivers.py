@@ -1,4 +1,4 @@
-"""Where the trajectory controllers begin a new trajectory: asked of them, where they tell."""
+"""What is asked of the arms' controllers and drivers: where they begin, and to be enabled."""
 
 from functools import partial
 import time
@@ -7,6 +7,8 @@ from typing import Any
 from rcl_interfaces.msg import ParameterType
 from rcl_interfaces.srv import GetParameters
 from rclpy.task import Future
+from std_srvs.srv import SetBool
+from std_srvs.srv import Trigger
 
 from eva_ros.control.state import begins_at_measured
 from eva_ros.nodes.arm_outputs import STREAM
@@ -19,6 +21,7 @@ NAMES = ('interpolate_from_desired_state', 'open_loop_control')
 
 # One that died while it was asked never answers: its successor is asked again.
 _PATIENCE_S = 2.0
+_KINDS = {'std_srvs/srv/SetBool': SetBool, 'std_srvs/srv/Trigger': Trigger}
 
 
 class ControllerStarts:
@@ -113,3 +116,42 @@ class ControllerStarts:
         values = answer.result().values
         known = len(values) == 1 and values[0].type == ParameterType.PARAMETER_BOOL
         self._answers[arm][name] = values[0].bool_value if known else None
+
+
+class ArmEnabling:
+    """Calls each arm's enable service, and remembers which driver has said yes.
+
+    Args:
+        node: on which the clients are made.
+        robot: whose arms.
+    """
+
+    def __init__(self, node: EvaNode, robot: Robot) -> None:
+        self._node = node
+        self._enabled: dict[str, bool] = {}
+        self._clients: dict[str, Any] = {}
+        for name, arm in robot.arms.items():
+            service = arm.enable_service
+            if service is not None:
+                client = node.create_client(_KINDS[service.type], service.name)
+                node.own(partial(node.destroy_client, client))
+                self._clients[name] = (client, _KINDS[service.type])
+                self._enabled[name] = False
+
+    def missing(self) -> list[str]:
+        """Return the arms whose driver has not said yes, having asked them."""
+        waiting = [arm for arm, enabled in self._enabled.items() if not enabled]
+        for arm in waiting:
+            client, kind = self._clients[arm]
+            if client.service_is_ready():
+                request = kind.Request(data=True) if kind is SetBool else kind.Request()
+                answer = client.call_async(request)
+                answer.add_done_callback(partial(self._on_answer, arm))
+        return waiting
+
+    def _on_answer(self, arm: str, answer: Future) -> None:
+        response = answer.result()
+        self._enabled[arm] = response.success
+        if not response.success:
+            detail = f'The driver of the {arm} arm does not enable it: {response.message}'
+            self._node.diagnostics.report('enable', 'error', detail)

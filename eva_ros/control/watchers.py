@@ -1,14 +1,10 @@
-"""What must hold while the arms are armed: files, other publishers, the e-stop's heartbeat."""
+"""What must hold while the arms are armed: unchanged files, a steady clock, a live e-stop."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
 import hashlib
 from pathlib import Path
 import time
-
-from rclpy.node import Node
-
-from eva_ros.ros.publishers import publisher_names
 
 
 class FileWatch:
@@ -34,18 +30,6 @@ def _digest(path: Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         return None
-
-
-def other_publishers(node: Node, topics: Iterable[str]) -> list[str]:
-    """Return the nodes that publish on our command topics, by full name; ours twice counts."""
-    me = node.get_fully_qualified_name()
-    found = set()
-    for topic in topics:
-        speakers = publisher_names(node, topic)
-        if me in speakers:
-            speakers.remove(me)
-        found.update(speakers)
-    return sorted(found)
 
 
 class ClockWatch:
