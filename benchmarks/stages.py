@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from eva_ros.control.gate import check_chunk
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.evaluation.closed_loop import make_chunk
 from eva_ros.evaluation.closed_loop import Plan
@@ -58,10 +58,11 @@ def turn(world: World, model, sim: SimRobot, instruction: str, seed: int) -> dic
 
 
 def check(robot: Robot, instruction: str, observation: Observation, plan: Plan) -> None:
-    """Put a plan through the gate."""
+    """Judge a plan as the node does."""
     chunk = make_chunk(robot, instruction, observation, plan, 1)
-    settings = load_gate_settings(robot.name)
-    check_chunk(chunk, observation.joint_positions, robot, settings, observation.stamp_ns)
+    now_ns = observation.stamp_ns
+    guard = ArmGuard(robot, load_gate_settings(robot.name), dry_run=True, now_ns=now_ns)
+    guard.judge(chunk, observation.joint_positions, now_ns, now_ns)
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ from math import comb
 import numpy as np
 from scipy.interpolate import BPoly
 
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
-from eva_ros.control.gate import GateSettings
 from eva_ros.control.motion import Motion
+from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
 from eva_ros.control.stop import standing

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from eva_ros.control import reasons
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
-from eva_ros.control.gate import GateSettings
+from eva_ros.control.settings import GateSettings
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
 from eva_ros.robot.motion import minimum_jerk

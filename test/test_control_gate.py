@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.interpolate import BPoly
 
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
-from eva_ros.control.gate import GateSettings
+from eva_ros.control.settings import GateSettings
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.controller import TrajectoryCommand

@@ -7,15 +7,15 @@ import pytest
 
 from eva_ros.control import gate
 from eva_ros.control.checks import clamp_range
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
-from eva_ros.control.gate import GateSettings
 from eva_ros.control.gate import plan_home
 from eva_ros.control.reasons import RefusedError
-from eva_ros.control.rest import begun_at_rest
+from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import stop_limits
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
+from eva_ros.control.verdict import begun_at_rest
 from eva_ros.control.verdict import check_before
 from eva_ros.control.verdict import check_motion
 from eva_ros.robot.motion import minimum_jerk

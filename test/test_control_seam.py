@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
-from eva_ros.control.gate import GateSettings
 from eva_ros.control.motion import Motion
+from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import committed
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot

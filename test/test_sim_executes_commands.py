@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.gate import Chunk
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot

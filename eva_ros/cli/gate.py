@@ -12,7 +12,7 @@ from eva_ros.errors import UserError
 if TYPE_CHECKING:
     from eva_ros.control.chunk import Array
     from eva_ros.control.chunk import Chunk
-    from eva_ros.control.gate import Verdict
+    from eva_ros.control.verdict import Verdict
 
 HELP = 'ask the command gate about a chunk in a file'
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     settings = load_gate_settings(robot.name, args.gate, simulated=robot.simulated)
     measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
     chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
-    # The node calls the same functions and sends the result.
+    # The node drives the same object and sends the result.
     verdict = ArmGuard(robot, settings, dry_run=True, now_ns=0).judge(chunk, measured, None, 0)
     unchecked = unchecked_space(robot, settings)
     if args.json:

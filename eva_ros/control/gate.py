@@ -34,10 +34,8 @@ from eva_ros.control.seam import Beginning
 from eva_ros.control.seam import in_motion
 from eva_ros.control.seam import steps_to_come
 from eva_ros.control.settings import GateSettings
-from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.space import check_space
 from eva_ros.control.timing import keep_limits
-from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.trajectory import to_command
 from eva_ros.control.verdict import check_before
@@ -50,16 +48,6 @@ from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed
 from eva_ros.robot.violations import count_violations
-
-__all__ = [
-    'ArmTrajectory',
-    'Chunk',
-    'GateSettings',
-    'Verdict',
-    'check_chunk',
-    'load_gate_settings',
-    'plan_home',
-]
 
 Array = NDArray[np.float64]
 
@@ -101,7 +89,7 @@ def check_chunk(
         measured_stamp_ns: when `measured` was; None if its age does not matter.
         commanded: where the last command ended [J], or None: the controllers begin a new
             trajectory at their own last command. For arms at rest.
-        running: the motion under way; None if both arms are at rest. Taken in mode overlap alone.
+        running: Motion under way; None if both arms are at rest. Accepted in mode overlap only.
 
     Raises:
         UserError: The robot's YAML lacks limits, a controller or a home pose.

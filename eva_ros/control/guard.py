@@ -14,11 +14,9 @@ from eva_ros.control import reasons
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
-from eva_ros.control.gate import Verdict
 from eva_ros.control.motion import Motion
 from eva_ros.control.motion import Order
 from eva_ros.control.reasons import RefusedError
-from eva_ros.control.rest import begun_at_rest
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import arming_refusal
 from eva_ros.control.state import ArmingFacts
@@ -28,6 +26,8 @@ from eva_ros.control.state import State
 from eva_ros.control.stop import hold
 from eva_ros.control.stop_watch import StopWatch
 from eva_ros.control.trajectory import check_command
+from eva_ros.control.verdict import begun_at_rest
+from eva_ros.control.verdict import Verdict
 from eva_ros.control.watch import ExecutionWatch
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot

@@ -1,6 +1,7 @@
 """What the gate says about a chunk, and its last look at the motion before it is sent."""
 
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,10 +11,14 @@ from eva_ros.control.motion import Order
 from eva_ros.control.path import leaving_pieces
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
+from eva_ros.control.stop import standing
 from eva_ros.control.stop import stop_limits
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.trajectory import check_command
+from eva_ros.control.trajectory import to_command
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.limits import ROUNDING
+from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.robot.splines import stretch_needed
 
@@ -111,3 +116,35 @@ def check_before(path: HermiteSpline, limits: Limits, settings: GateSettings) ->
     too_fast = stretch_needed(path.bounds, stop_limits(limits, settings, urgent=False))
     if not (too_fast <= 1.0 + _STOP_SLACK).all() or leaving_pieces(path, limits).any():
         raise RefusedError(reasons.LIMIT_VIOLATION, 'The motion before the chunk breaks a limit.')
+
+
+def begun_at_rest(verdict: Verdict, robot: Robot, settings: GateSettings) -> Verdict:
+    """Let an accepted motion begin with one control period of rest.
+
+    A controller that receives its message later within this period still starts together with the
+    other one, and as planned: without it there would be less time to reach the first point.
+
+    Args:
+        verdict: Verdict on a motion for arms at rest; a refusal is returned as it is.
+        robot: Robot that is driven.
+        settings: Settings of the gate, for the control period.
+
+    Returns:
+        The verdict on the longer motion; refused if its messages are not fit to be sent.
+    """
+    if not verdict.accepted or verdict.path is None:
+        return verdict
+    start, limits = verdict.path.positions[0], robot.limits
+    if ((start < limits.min_position) | (start > limits.max_position)).any():
+        # No point outside the limits is sent, not even to stay there: the chunk brings them back.
+        return verdict
+    path = standing(start, settings.control_period_s).then(verdict.path)
+    command = to_command(robot, path)
+    try:
+        check_command(command, robot)
+    except RefusedError as refusal:
+        return replace(
+            verdict, accepted=False, reason=refusal.reason, detail=refusal.detail, command={},
+            path=None, limit_violations_after=0, execute_steps=0, duration_s=0.0,
+        )  # fmt: skip
+    return replace(verdict, command=command, path=path, duration_s=path.duration)

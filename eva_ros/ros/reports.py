@@ -4,9 +4,9 @@ from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
-from eva_ros.control.gate import Verdict
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
+from eva_ros.control.verdict import Verdict
 from eva_ros.robot.spec import Robot
 from eva_ros.ros.stamps import to_time
 
