@@ -407,3 +407,50 @@ def test_a_process_that_is_held_up_is_no_clock_that_is_set():
     clocks.held_up_ns = 0
     clocks.steady_ns += 20_000_000
     assert watch.jumped_ns() == 0
+
+
+# --- what the node may change --------------------------------------------------------------------
+
+
+def test_a_latched_estop_outlives_the_configuration(moving):
+    assert moving.latched() is None
+    # Pressed while the node could not act on it.
+    assert moving.latched('Pressed meanwhile.').detail == 'Pressed meanwhile.'
+    moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', ROBOT.home, STOPPED_NS)
+    again = ArmGuard(
+        ROBOT, GateSettings(), dry_run=False, now_ns=STOPPED_NS, latched=moving.latched()
+    )
+    assert (again.machine.state, again.machine.detail) == (State.ESTOP, moving.machine.detail)
+    later_ns = STOPPED_NS + 10_000_000_000
+    assert not again.arm(ArmingFacts(0.01), later_ns)[0]
+    assert again.reset(later_ns)[0]
+    assert again.latched() is None
+
+
+def test_a_dry_run_begins_and_ends_only_while_disarmed_arms_are_at_rest(moving):
+    with pytest.raises(UserError, match='call ~/disarm first'):
+        moving.set_dry_run(True, STOPPED_NS)
+    stop = moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', ROBOT.home, STOPPED_NS)[2]
+    with pytest.raises(UserError, match='call ~/disarm first'):
+        moving.set_dry_run(True, STOPPED_NS + 1)
+    assert not moving.dry_run
+    moving.set_dry_run(True, STOPPED_NS + round(1e9 * stop.path.duration) + 1)
+    assert moving.dry_run
+
+
+def test_scaling_factors_are_raised_only_while_disarmed(moving):
+    moving.set_scaling('velocity_scaling_factor', 0.5)
+    with pytest.raises(UserError, match='velocity_scaling_factor is raised only while disarmed'):
+        moving.set_scaling('velocity_scaling_factor', 0.6)
+    assert moving.settings.velocity_scaling_factor == 0.5
+    moving.leave(Event.DISARM, 'OPERATOR', 'Stop.', ROBOT.home, STOPPED_NS)
+    moving.set_scaling('velocity_scaling_factor', 0.6)
+    assert moving.settings.velocity_scaling_factor == 0.6
+
+
+def test_a_chunk_that_was_checked_too_late_for_its_switch_is_refused(moving):
+    spare_s = moving.settings.switch_lead_s - moving.settings.control_period_s
+    in_time_ns = STOPPED_NS + round((spare_s - 0.001) * 1e9)
+    assert moving.missed_switch(STOPPED_NS, in_time_ns) is None
+    reason, detail = moving.missed_switch(STOPPED_NS, in_time_ns + 2_000_000)
+    assert (reason, 'the switch to it is past' in detail) == ('STALE_OBSERVATION', True)

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import load_gate_settings
+from eva_ros.control.state import State
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.evaluation import variants
@@ -88,6 +90,31 @@ def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot, turned):
     assert 0 < result.moving_s < result.elapsed_s
     for arm, trajectory in first.verdict.command.items():
         assert trajectory.joint_names == robot.arms[arm].controller.joints
+
+
+def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robot, monkeypatch):
+    seen = []
+
+    def recorded(name):
+        method = getattr(ArmGuard, name)
+
+        def call(guard, *args):
+            result = method(guard, *args)
+            seen.append((guard, name, result, guard.machine.state))
+            return result
+
+        return call
+
+    for name in ('judge', 'execute', 'finish'):
+        monkeypatch.setattr(ArmGuard, name, recorded(name))
+    _, turns = attempt(robot, turn_waists, LoopSettings(time_limit_s=3.0))
+    assert len({guard for guard, *_ in seen}) == 1
+    begun = [(name, result, state) for _, name, result, state in seen if result]
+    assert [state for name, _, state in begun][:3] == [State.ARMED, State.EXECUTING, State.ARMED]
+    judged = [result for name, result, _ in begun if name == 'judge']
+    assert judged == [turn.verdict for turn in turns]
+    orders = [result for name, result, _ in begun if name == 'execute']
+    assert [order.command for order in orders] == [verdict.command for verdict in judged]
 
 
 def test_every_observation_is_newer_than_the_motion_before_it(turned):
