@@ -131,11 +131,11 @@ class ArmGuard:
         return stop is not None and not stop.is_over(now_ns)
 
     def watched_s(self, now_ns: int) -> float:
-        """Return for how long arms that were stopped are still watched: one may have missed it."""
+        """Return for how long stopped arms are still monitored: one may have missed its stop."""
         return self._stops.watched_ns(now_ns) * 1e-9
 
     def clock_jumped(self, by_ns: int) -> None:
-        """Take over what is remembered into a clock that jumped: the arms go on as they were."""
+        """Shift all remembered times after a clock jump: the arms go on as they were."""
         self.entered_ns += by_ns
         is_a_stop = self.motion is self._stops.motion
         self._stops.clock_jumped(by_ns)
@@ -145,7 +145,7 @@ class ArmGuard:
             self.motion = self.motion.shifted(by_ns)
 
     def arm(self, facts: ArmingFacts, now_ns: int) -> tuple[bool, str]:
-        """Arm if nothing speaks against it; return whether, and a sentence."""
+        """Arm if allowed; return (armed, sentence)."""
         refusal = arming_refusal(
             facts,
             simulated=self.robot.simulated,
@@ -155,7 +155,7 @@ class ArmGuard:
         if refusal is not None:
             return False, refusal[1]
         if not self.is_armed:
-            # Whoever had the arms may have moved them.
+            # The arms may have been moved by hand meanwhile.
             self._held = self._commanded if self._commanded is not None else self._held
             self._commanded = None
         return self._go(Event.ARM, reasons.OPERATOR, 'Armed by the operator.', now_ns)
@@ -163,7 +163,7 @@ class ArmGuard:
     def judge(
         self, chunk: Chunk, measured: Array | None, stamp_ns: int | None, now_ns: int
     ) -> Verdict:
-        """Return what the gate says about a chunk; nothing is changed."""
+        """Return the gate's verdict on a chunk; the state stays as it is."""
         running = self._running(now_ns)
         verdict = check_chunk(
             chunk,
@@ -178,7 +178,7 @@ class ArmGuard:
         return verdict if running else begun_at_rest(verdict, self.robot, self.settings)
 
     def judge_home(self, measured: Array | None, stamp_ns: int | None, now_ns: int) -> Verdict:
-        """Return the move to the home pose; nothing is changed."""
+        """Return the verdict on the move to the home pose; the state stays as it is."""
         verdict = plan_home(
             measured,
             self.robot,
@@ -190,7 +190,7 @@ class ArmGuard:
         return begun_at_rest(verdict, self.robot, self.settings)
 
     def refusal(self, now_ns: int) -> Fault | None:
-        """Return why no motion may begin now, as reason and sentence; None if one may."""
+        """Return why no motion may begin now; None if one may."""
         state = self.machine.state
         if state is State.ARMED and (left_s := self.watched_s(now_ns)) > 0.0:
             return reasons.BUSY, f'The arms were stopped just now: wait for {left_s:.1f} s.'
@@ -227,12 +227,12 @@ class ArmGuard:
         return went
 
     def reject(self, reason: str, detail: str, now_ns: int) -> bool:
-        """Give up what waits for approval; return whether anything did."""
+        """Give up the chunk that waits for approval; return whether there was one."""
         self.waiting_id = 0
         return self._go(Event.REJECT, reason, detail, now_ns)[0]
 
     def expired(self, now_ns: int) -> bool:
-        """Return whether what waits has waited too long."""
+        """Return whether a chunk has waited for approval too long."""
         waited_s = (now_ns - self.entered_ns) * 1e-9
         waits = self.machine.state is State.AWAITING_APPROVAL
         return waits and waited_s >= self.settings.approve_timeout_s
@@ -276,9 +276,9 @@ class ArmGuard:
         return None
 
     def watch(self, arm: str, measured: Array, stamp_ns: int) -> Fault | None:
-        """Return what is wrong with an arm in motion, as reason and sentence; None if nothing.
+        """Return the fault of an arm in motion; None if it follows.
 
-        A stop is watched in every state, and a little beyond its end.
+        A stop is monitored in every state, and a little beyond its end.
         """
         motion = self.motion
         if motion is None or motion is self._stops.motion:
@@ -288,7 +288,7 @@ class ArmGuard:
         return motion.watch.fault(arm, measured, motion.elapsed_s(stamp_ns))
 
     def finish(self, now_ns: int) -> bool:
-        """Return whether a motion has just come to its end, and be armed again if so."""
+        """Return to armed if the motion is over; return whether that happened just now."""
         if self.motion is None or not self.motion.is_over(now_ns):
             return False
         self.motion = None
@@ -319,15 +319,15 @@ class ArmGuard:
     def stop_again(
         self, arm: str, fault: Fault, measured: Array | None, now_ns: int
     ) -> Order | None:
-        """Take up a fault of an arm that is to stop and is not armed; return what both arms get.
+        """Handle a fault of an arm that is stopping and not armed; return what to publish.
 
-        An arm that goes on because its stop was lost gets another. What else is wrong is said.
+        An arm that goes on because its stop was lost gets another. Other faults are only noted.
 
         Args:
-            arm: 'left' or 'right'.
-            fault: from `watch`.
-            measured: joints now [J].
-            now_ns: time now.
+            arm: Name of the arm.
+            fault: Fault from `watch`.
+            measured: Joints now [J].
+            now_ns: Time now, in ns.
         """
         unreached, urgent = self._stops.unreached, self.machine.state is State.ESTOP
         self._stops.tell(arm)
@@ -340,7 +340,7 @@ class ArmGuard:
         return order
 
     def stop(self, measured: Array | None, now_ns: int) -> Order | None:
-        """Brake and stay armed; return what brings both arms to rest."""
+        """Brake and stay armed; return what to publish to bring both arms to rest."""
         order = self._rest(self.motion, measured, now_ns, urgent=False)
         if order and order.goes_on:
             self.motion = self._stops.motion
@@ -361,9 +361,9 @@ class ArmGuard:
         return None if motion is None or motion.is_over(now_ns) else motion
 
     def _last_command(self, measured: Array | None) -> Array | None:
-        """Return where the controllers were last sent [J]; the measured joints if unknown.
+        """Return the end of the last command [J]; the measured joints if unknown.
 
-        Grippers that still press on what they closed on before the arms were disarmed go on.
+        Grippers that still press on an object they closed on before disarming keep pressing.
         """
         if self._commanded is not None:
             return self._commanded
@@ -379,10 +379,10 @@ class ArmGuard:
         """Return what brings both arms to rest: a brake in mid-motion, else a hold.
 
         Args:
-            motion: under way; None: a stop, if there is one.
-            measured: joints now [J].
-            now_ns: time now.
-            urgent: an e-stop.
+            motion: Motion under way; None for the last stop, if there is one.
+            measured: Joints now [J].
+            now_ns: Time now, in ns.
+            urgent: Whether it is an e-stop.
         """
         if self.dry_run:
             return None
@@ -409,7 +409,7 @@ class ArmGuard:
         return held
 
     def _add(self, reason: str, sentence: str) -> None:
-        """Say more of the state that was entered; an e-stop keeps its reason."""
+        """Add a sentence to the present state; an e-stop keeps its reason."""
         reason = self.machine.reason if self.machine.state is State.ESTOP else reason
         detail = f'{self.machine.detail} {sentence}'.strip()
         self.machine = replace(self.machine, reason=reason, detail=detail)

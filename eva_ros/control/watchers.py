@@ -8,17 +8,17 @@ import time
 
 
 class FileWatch:
-    """Tells whether files are still those that were read.
+    """Detects that files have changed since they were read.
 
-    By their content: that of kilobytes is hashed in less than 0.1 ms, and size and time of a file
-    may be those of the one before.
+    Compares content, since a new file can have the size and time of the old one; a few kilobytes
+    are hashed in less than 0.1 ms.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._seen = {path: _digest(path) for path in paths}
 
     def changed(self) -> str | None:
-        """Return the name of a file whose content has changed; None if none has."""
+        """Return the name of a file with changed content; None if there is none."""
         for path, digest in self._seen.items():
             if _digest(path) != digest:
                 return str(path)
@@ -33,12 +33,12 @@ def _digest(path: Path) -> str | None:
 
 
 class ClockWatch:
-    """Tells by how much a clock was set since it was last asked, by one that nobody sets.
+    """Detects that a clock was set, by comparing it with a steady one.
 
     Args:
-        now_ns: the clock.
-        allowed_s: what is less is taken for the clock's own correction.
-        steady_ns: the one that nobody sets.
+        now_ns: Clock to watch.
+        allowed_s: Smaller jumps are the clock's own corrections.
+        steady_ns: Clock that cannot be set.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class ClockWatch:
         self._last = self._look()
 
     def jumped_ns(self) -> int:
-        """Return by how much it jumped since the last call; 0 if it did not."""
+        """Return the size of the jump since the last call; 0 if there was none."""
         before, now, after = self._look()
         last_before, last_now, last_after = self._last
         self._last = before, now, after
-        # The steady clock was read before and after: the process may have been held up between.
+        # The steady clock is read before and after: the process may be held up in between.
         went = now - last_now
         jump = went - min(max(went, before - last_after), after - last_before)
         return jump if abs(jump) > self._allowed_ns else 0
@@ -66,10 +66,10 @@ class ClockWatch:
 
 
 class Heartbeat:
-    """Tells whether a publisher that must be heard is heard.
+    """Detects that a publisher has fallen silent.
 
     Args:
-        period_s: it is lost when silent for longer; 0: it may be silent.
+        period_s: Longest silence before it counts as lost; 0: any.
     """
 
     def __init__(self, period_s: float) -> None:
@@ -78,11 +78,11 @@ class Heartbeat:
 
     @property
     def is_needed(self) -> bool:
-        """Return whether it may not be silent."""
+        """Return whether silence counts."""
         return self._period_s > 0.0
 
     def beat(self, now_ns: int) -> None:
-        """Note that it was heard."""
+        """Note a message."""
         self._heard_ns = now_ns
 
     def lost(self, now_ns: int) -> bool:

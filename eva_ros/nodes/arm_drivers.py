@@ -19,7 +19,7 @@ from eva_ros.ros.lifecycle import EvaNode
 # One of them is true in a controller that begins at its own last command; Humble has the second.
 NAMES = ('interpolate_from_desired_state', 'open_loop_control')
 
-# One that died while it was asked never answers: its successor is asked again.
+# A controller that died while asked never answers: its successor is asked again.
 _PATIENCE_S = 2.0
 _KINDS = {'std_srvs/srv/SetBool': SetBool, 'std_srvs/srv/Trigger': Trigger}
 
@@ -29,12 +29,12 @@ class ControllerStarts:
 
     One that begins at the measured joints pulls the arm back by its lag at every message in
     mid-motion. A controller is the node its topic belongs to: `left_arm_controller` for
-    `left_arm_controller/joint_trajectory`. Drivers and bridges that have no such parameter, or
-    no such node, stay unknown.
+    `left_arm_controller/joint_trajectory`. Drivers and bridges without such a parameter or node
+    stay unknown.
 
     Args:
-        node: on which the clients are made.
-        robot: whose arms.
+        node: Node that owns the clients.
+        robot: Robot with the arms.
     """
 
     def __init__(self, node: EvaNode, robot: Robot) -> None:
@@ -56,7 +56,7 @@ class ControllerStarts:
             self._answers[name] = {}
 
     def ask(self) -> None:
-        """Ask those that can be asked; the answers come in later."""
+        """Ask the controllers that can be asked; the answers arrive later."""
         for arm, client in self._clients.items():
             waits = not all(answer.done() for answer in self._asked.get(arm, []))
             patient = time.monotonic() - self._asked_s.get(arm, 0.0) < _PATIENCE_S
@@ -65,7 +65,7 @@ class ControllerStarts:
             for answer in self._asked.get(arm, []):
                 client.remove_pending_request(answer)
             self._asked_s[arm] = time.monotonic()
-            # One by one: asked for one that it has not, a controller may not answer any.
+            # One by one: asked for a parameter it lacks, a controller may answer none.
             self._asked[arm] = [
                 client.call_async(GetParameters.Request(names=[name])) for name in NAMES
             ]
@@ -119,11 +119,11 @@ class ControllerStarts:
 
 
 class ArmEnabling:
-    """Calls each arm's enable service, and remembers which driver has said yes.
+    """Calls each arm's enable service, and remembers which drivers have agreed.
 
     Args:
-        node: on which the clients are made.
-        robot: whose arms.
+        node: Node that owns the clients.
+        robot: Robot with the arms.
     """
 
     def __init__(self, node: EvaNode, robot: Robot) -> None:
@@ -139,7 +139,7 @@ class ArmEnabling:
                 self._enabled[name] = False
 
     def missing(self) -> list[str]:
-        """Return the arms whose driver has not said yes, having asked them."""
+        """Return the arms whose driver has not agreed yet, and ask those."""
         waiting = [arm for arm, enabled in self._enabled.items() if not enabled]
         for arm in waiting:
             client, kind = self._clients[arm]

@@ -17,7 +17,7 @@ from eva_ros.ros.compat import SubscriptionEventCallbacks
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.publishers import publisher_names
 
-# What a latched topic said before is told to the second alone; the third hears best effort too.
+# Only the second receives what a latched topic said earlier; the third hears best effort too.
 _QUALITIES = (qos.REPORT, qos.LATCHED, qos.SENSOR_INPUT)
 _FORWARD_JUMP = Duration(seconds=5)
 _BACKWARD_JUMP = Duration(nanoseconds=-1)
@@ -25,30 +25,30 @@ _SMALLEST_STEP_S = 0.1
 
 
 class EstopTopic:
-    """Hears whoever presses, by whatever quality of service, and while the node is inactive too.
+    """Hears every publisher of the e-stop, of any quality of service, while inactive too.
 
-    What was pressed before this node came is told by a latched topic alone. A message does not
+    Only a latched topic reveals an e-stop pressed before this node started. A message does not
     say who sent it: with several publishers none of them can release what another pressed.
 
     Args:
-        node: on which the subscriptions are made.
-        heartbeat_s: its publisher is lost when silent for longer; 0: it may be silent.
-        on_press: is called at every message that says pressed; what it raises would end the
+        node: Node that subscribes.
+        heartbeat_s: Longest silence of the publisher before it counts as lost; 0: any.
+        on_press: Called at every message that says pressed. It must not raise: that would end the
             node, and the latch with it.
 
     Attributes:
-        is_pressed: what the last message said; stays true while there are several publishers.
-        was_pressed: somebody pressed it; until `forget`.
+        is_pressed: What the last message said; stays true while there are several publishers.
+        was_pressed: Whether it was pressed since the last `forget`.
     """
 
     def __init__(self, node: EvaNode, heartbeat_s: float, on_press: Callable[[], object]) -> None:
         self.is_pressed = self.was_pressed = False
         self._node = node
-        # The graph is asked by the name that it was remapped to.
+        # Graph queries need the remapped name.
         self._topic = node.resolve_topic_name(topics.ESTOP)
         self._heartbeat = Heartbeat(heartbeat_s)
         self._on_press = on_press
-        # That one of them does not fit a publisher is no news: another does.
+        # An incompatible publisher is not worth a warning: another subscription fits it.
         quiet = SubscriptionEventCallbacks(
             incompatible_qos=lambda event: None, use_default_callbacks=False
         )
@@ -60,25 +60,25 @@ class EstopTopic:
 
     @property
     def publishers(self) -> list[str]:
-        """Return who can press, by full name."""
+        """Return the nodes that publish the e-stop, by full name."""
         return publisher_names(self._node, self._topic)
 
     @property
     def must_be_heard(self) -> bool:
-        """Return whether its publisher may not fall silent."""
+        """Return whether a silent publisher counts as lost."""
         return self._heartbeat.is_needed
 
     @property
     def is_lost(self) -> bool:
-        """Return whether its publisher must be heard and is not."""
+        """Return whether the publisher must be heard and is not."""
         return self._heartbeat.lost(time.monotonic_ns())
 
     def forget(self) -> None:
-        """Take what was pressed until now as known."""
+        """Reset `was_pressed` to the present state."""
         self.was_pressed = self.is_pressed
 
     def _on_message(self, message: Bool) -> None:
-        # Not by the node's clock, which somebody may set.
+        # Not by the node's clock, which can be set.
         self._heartbeat.beat(time.monotonic_ns())
         if message.data:
             self.is_pressed = self.was_pressed = True
@@ -88,17 +88,17 @@ class EstopTopic:
 
 
 class ClockJumps:
-    """Tells by how much the node's clock was set.
+    """Detects that the node's clock was set.
 
-    Simulated time says by itself that it was set; the system's clock is looked at.
+    Simulated time announces its jumps; the system's clock has to be polled.
 
     Args:
-        node: whose clock.
-        max_clock_skew_s: what is less is taken for the system clock's own correction.
-        on_jump: is called with by how much it was set, in ns.
+        node: Node whose clock is watched.
+        max_clock_skew_s: Smaller jumps of the system's clock are its own corrections.
+        on_jump: Called with the size of the jump in ns.
 
     Attributes:
-        happened: since the last `forget`.
+        happened: Whether it jumped since the last `forget`.
     """
 
     def __init__(
@@ -122,18 +122,18 @@ class ClockJumps:
         return self._node.param('use_sim_time')
 
     def forget(self) -> None:
-        """Begin anew, by the clock as it is now."""
+        """Start again from the clock as it is now."""
         self.look()
         self.happened = False
 
     def look(self) -> None:
-        """Find out whether the system's clock was set since the last look."""
+        """Check whether the system's clock was set since the last look."""
         by_ns = self._watch.jumped_ns()
         if by_ns and not self.is_simulated:
             self._jumped(by_ns)
 
     def _on_simulated(self, jump: TimeJump) -> None:
-        # The first message on /clock sets the time; that is no jump.
+        # The first message on /clock sets the time; that is not a jump.
         if jump.delta.nanoseconds < self._node.now_ns():
             jumped = self._when_active if self._node.is_active else self._jumped
             jumped(jump.delta.nanoseconds)

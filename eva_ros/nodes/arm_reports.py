@@ -21,12 +21,12 @@ _NO_FAULT = (reasons.OK, reasons.OPERATOR, reasons.DEACTIVATED, reasons.AWAITING
 
 
 class ArmReports:
-    """Says aloud what becomes of chunks, and in which state the arms are.
+    """Publishes what becomes of chunks, the safety state and the previewed path.
 
     Args:
-        node: on which the publishers are made, and on whose /diagnostics it is said too.
-        guard: whose state is told.
-        joints: whose age is told.
+        node: Node that owns the publishers and the diagnostics.
+        guard: Supervisor with the state.
+        joints: Measured joints, for their age.
     """
 
     def __init__(self, node: EvaNode, guard: ArmGuard, joints: MeasuredJoints) -> None:
@@ -44,7 +44,7 @@ class ArmReports:
         self._node.diagnostics.report('chunk', level, report.detail, rollout_id=report.rollout_id)
 
     def preview(self, verdict: Verdict, now_ns: int) -> None:
-        """Publish the path that a verdict came to, if it did, to be looked at."""
+        """Publish the path of a verdict, if it has one, for people to look at."""
         if verdict.path is not None:
             message = path_message(self._guard.robot, verdict.path, now_ns)
             self._preview.publish(message)
