@@ -97,15 +97,6 @@ def move(robot, seconds=1.0):
     return Order(to_command(robot, path), path)
 
 
-def measure(joints, positions, stamp_ns):
-    """Let joint states say that the arms are at these positions [J]."""
-    names, values = ROBOT.to_joint_state(positions)
-    message = JointState(name=names, position=values.tolist())
-    message.header.stamp = to_time(stamp_ns)
-    for topic in ROBOT.joint_state_topics:
-        joints.add(topic, message, stamp_ns)
-
-
 def outputs_of(robot, node, **settings):
     return ArmOutputs(node, robot, GateSettings(**settings), lambda reason, detail: None)
 
@@ -219,7 +210,7 @@ def test_what_is_streamed_when_the_node_ends_comes_to_its_end(use_sim_time):
 class Goals:
     """An action client whose server answers when the test says so."""
 
-    def __init__(self, node, kind, name):
+    def __init__(self):
         self.answers = []
 
     def destroy(self):
@@ -256,13 +247,14 @@ def goals(monkeypatch):
     module.FollowJointTrajectory = action
     monkeypatch.setitem(sys.modules, 'control_msgs', ModuleType('control_msgs'))
     monkeypatch.setitem(sys.modules, 'control_msgs.action', module)
-    monkeypatch.setattr(arm_outputs, 'ActionClient', Goals)
+    client = Goals()
+    monkeypatch.setattr(arm_outputs, 'ActionClient', lambda node, kind, name: client)
     faults = []
     output = ActionOutput(FakeNode(), ROBOT.arms['left'], lambda *fault: faults.append(fault))
     order = move(ROBOT)
     for _ in range(2):
         output.send(output.prepare(order.command['left'], order, 0), 0)
-    old, new = output._client.answers
+    old, new = client.answers
     return SimpleNamespace(old=old, new=new, faults=faults)
 
 
@@ -301,6 +293,18 @@ def test_a_goal_that_is_reached_is_no_fault(goals):
 # --- the command flow ----------------------------------------------------------------------------
 
 
+class AtHome:
+    """Joints that were measured at home at some time; None: never."""
+
+    positions = ROBOT.home
+
+    def __init__(self, stamp_ns):
+        self.stamp_ns = stamp_ns
+
+    def age_s(self, now_ns):
+        return None if self.stamp_ns is None else (now_ns - self.stamp_ns) * 1e-9
+
+
 class Commands:
     """The command flow of armed arms at home; what is sent, reported and previewed is kept."""
 
@@ -312,7 +316,7 @@ class Commands:
             dry_run=False, now_ns=self.node.time_ns,
         )  # fmt: skip
         assert self.guard.arm(ArmingFacts(0.01), self.node.time_ns)[0]
-        self.joints = MeasuredJoints(ROBOT)
+        self.joints = AtHome(self.node.time_ns)
         self.outputs, self.reports = outputs_of(ROBOT, self.node), []
         said = SimpleNamespace(
             publish_report=self.reports.append,
@@ -322,9 +326,6 @@ class Commands:
         self.flow = ArmCommands(
             self.node, self.guard, self.joints, self.jumps, self.outputs, said, stamp_mode
         )
-
-    def measure(self):
-        measure(self.joints, ROBOT.home, self.node.time_ns)
 
     def sent(self):
         """Return the stamps of the messages to both arms."""
@@ -360,7 +361,6 @@ def test_a_stop_tells_its_time_where_it_goes_on_with_a_motion(
     moves, clock_jumped, stamp_mode, is_timed
 ):
     arms = Commands(stamp_mode, approve=False)
-    arms.measure()
     if moves:
         arms.flow.take(arms.chunk())
         assert arms.reports[0].sent, arms.reports[0].detail
@@ -440,7 +440,11 @@ class Watched:
         self.joints = MeasuredJoints(ROBOT)
 
     def measure(self, positions, stamp_ns):
-        measure(self.joints, positions, stamp_ns)
+        names, values = ROBOT.to_joint_state(positions)
+        message = JointState(name=names, position=values.tolist())
+        message.header.stamp = to_time(stamp_ns)
+        for topic in ROBOT.joint_state_topics:
+            self.joints.add(topic, message, stamp_ns)
 
     def astray(self, now_ns):
         return self.guard.astray(self.joints.by_arm(), now_ns)
@@ -493,7 +497,6 @@ def test_joints_stamped_by_reception_are_as_old_after_the_clock_was_set():
 def waiting():
     """A chunk that waits for approval."""
     arms = Commands()
-    arms.measure()
     arms.flow.take(arms.chunk())
     (report,) = arms.reports
     assert (report.accepted, report.sent) == (True, False), report.detail
@@ -507,9 +510,12 @@ def test_nothing_is_approved_on_joints_that_are_not_known_now(waiting):
     waiting.node.time_ns += round((allowed_s + 0.01) * 1e9)
     with pytest.raises(UserError, match='too old to approve'):
         waiting.flow.approve()
+    waiting.joints.stamp_ns = None
+    with pytest.raises(UserError, match='too old to approve'):
+        waiting.flow.approve()
     assert waiting.sent() == [[], []] and waiting.reports == []
     # It still waits, and goes when they are known again.
-    waiting.measure()
+    waiting.joints.stamp_ns = waiting.node.time_ns
     waiting.flow.approve()
     assert waiting.sent() == [[waiting.node.time_ns]] * 2
     assert [report.sent for report in waiting.reports] == [True]
