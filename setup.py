@@ -43,9 +43,12 @@ def shared_files():
 
 
 def node_executables():
-    """Return a console script for each file in eva_ros/nodes that has a main."""
-    nodes = sorted((ROOT / NAME / 'nodes').glob('[!_]*.py'))
-    names = [path.stem for path in nodes if '\ndef main(' in path.read_text(encoding='utf-8')]
+    """Return a console script for each module or package in eva_ros/nodes that has a main."""
+    nodes = ROOT / NAME / 'nodes'
+    files = {path.stem: path for path in nodes.glob('[!_]*.py')}
+    files |= {path.parent.name: path for path in nodes.glob('*/node.py')}
+    text = {name: path.read_text(encoding='utf-8') for name, path in sorted(files.items())}
+    names = [name for name in text if '\ndef main(' in text[name]]
     return [f'{name} = {NAME}.nodes.__main__:main' for name in names]
 
 

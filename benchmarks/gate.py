@@ -21,7 +21,7 @@ from eva_ros.control.path import keep_inside
 from eva_ros.control.path import smooth_path
 from eva_ros.control.path import Start
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.control.timing import keep_limits
+from eva_ros.control.time_scaling import keep_limits
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import stretch_to_limits

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.evaluation.closed_loop import make_chunk
 from eva_ros.evaluation.closed_loop import Plan
@@ -61,7 +61,7 @@ def check(robot: Robot, instruction: str, observation: Observation, plan: Plan) 
     """Judge a plan as the node does."""
     chunk = make_chunk(robot, instruction, observation, plan, 1)
     now_ns = observation.stamp_ns
-    guard = ArmGuard(robot, load_gate_settings(robot.name), dry_run=True, now_ns=now_ns)
+    guard = CommandSupervisor(robot, load_gate_settings(robot.name), dry_run=True, now_ns=now_ns)
     guard.judge(chunk, observation.joint_positions, now_ns, now_ns)
 
 

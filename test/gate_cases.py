@@ -12,12 +12,12 @@ from scipy.interpolate import BPoly
 
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.motion import Motion
+from eva_ros.control.running_motion import Motion
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import hold
 from eva_ros.control.stop import standing
-from eva_ros.control.stop_watch import StopWatch
+from eva_ros.control.stop_monitor import StopMonitor
 from eva_ros.control.trajectory import to_command
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
@@ -207,7 +207,7 @@ def _missed(rng, path, settings, robot):
     settings = settings.model_copy(update={'max_tracking_error': 0.02})
     first_ns, later_ns = (int(part * path.duration * 1e9) for part in rng.uniform(0.0, 0.9, 2))
     arm = str(rng.choice(['left', 'right']))
-    stops, running = StopWatch(robot), Motion(path, 0, 1)
+    stops, running = StopMonitor(robot), Motion(path, 0, 1)
     at = path.sample(path.times[0] + first_ns * 1e-9)[0]
     stop = stops.begin(running, settings, at, first_ns, urgent=bool(rng.random() < 0.5)).path
     then_ns = first_ns + later_ns

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from eva_ros.control import gate
-from eva_ros.control.checks import clamp_range
 from eva_ros.control.chunk import Chunk
+from eva_ros.control.chunk_checks import clamp_range
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
 from eva_ros.control.reasons import RefusedError

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.state import State
 from eva_ros.errors import UserError
@@ -96,7 +96,7 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
     seen = []
 
     def recorded(name):
-        method = getattr(ArmGuard, name)
+        method = getattr(CommandSupervisor, name)
 
         def call(guard, *args):
             result = method(guard, *args)
@@ -106,7 +106,7 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
         return call
 
     for name in ('judge', 'execute', 'finish'):
-        monkeypatch.setattr(ArmGuard, name, recorded(name))
+        monkeypatch.setattr(CommandSupervisor, name, recorded(name))
     _, turns = attempt(robot, turn_waists, LoopSettings(time_limit_s=3.0))
     assert len({guard for guard, *_ in seen}) == 1
     begun = [(name, result, state) for _, name, result, state in seen if result]

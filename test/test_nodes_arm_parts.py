@@ -15,21 +15,21 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
-from eva_ros.control.guard import ArmGuard
-from eva_ros.control.motion import Order
+from eva_ros.control.command_supervisor import CommandSupervisor
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import Event
 from eva_ros.control.trajectory import to_command
 from eva_ros.control.watchers import FileWatch
 from eva_ros.errors import UserError
-from eva_ros.nodes import arm_outputs
-from eva_ros.nodes.arm_commands import ArmCommands
-from eva_ros.nodes.arm_drivers import ControllerStarts
-from eva_ros.nodes.arm_outputs import ActionOutput
-from eva_ros.nodes.arm_outputs import ArmOutputs
-from eva_ros.nodes.arm_outputs import check_listener
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher import outputs as arm_outputs
+from eva_ros.nodes.arm_trajectory_publisher.commands import ArmCommands
+from eva_ros.nodes.arm_trajectory_publisher.drivers import ControllerStarts
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.outputs import ActionOutput
+from eva_ros.nodes.arm_trajectory_publisher.outputs import ArmOutputs
+from eva_ros.nodes.arm_trajectory_publisher.outputs import check_listener
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import HermiteSpline
 from eva_ros.ros.publishers import other_publishers
@@ -311,7 +311,7 @@ class Commands:
     def __init__(self, stamp_mode='common', **settings):
         self.node = FakeNode()
         self.jumps = SimpleNamespace(happened=False, look=lambda: None)
-        self.guard = ArmGuard(
+        self.guard = CommandSupervisor(
             ROBOT, GateSettings(check_collisions=False, **settings),
             dry_run=False, now_ns=self.node.time_ns,
         )  # fmt: skip
@@ -432,7 +432,7 @@ class Watched:
 
     def __init__(self):
         self.begin_ns = 100 * SECOND
-        self.guard = ArmGuard(ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns)
+        self.guard = CommandSupervisor(ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns)
         assert self.guard.arm(ArmingFacts(0.01), self.begin_ns)[0]
         order = move(ROBOT)
         verdict = SimpleNamespace(detail='', order=order)

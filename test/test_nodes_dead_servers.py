@@ -95,7 +95,7 @@ class System:
         given = [f'{name}:={value}' for name, value in self._parameters.items()]
         process = subprocess.Popen(
             [
-                *(sys.executable, '-m', f'eva_ros.nodes.{self.victim}', '--ros-args'),
+                *(sys.executable, '-m', 'eva_ros.nodes', self.victim, '--ros-args'),
                 *(part for text in given for part in ('-p', text)),
             ],
             stdout=subprocess.PIPE,

@@ -7,10 +7,10 @@ import pytest
 from rclpy.task import Future
 
 from eva_msgs.action import GenerateRollout
-from eva_ros.nodes import dream_client
-from eva_ros.nodes.dream_client import DreamClient
-from eva_ros.nodes.task_board import Sighting
-from eva_ros.nodes.task_board import TaskBoard
+from eva_ros.nodes.task_executor import dream_client
+from eva_ros.nodes.task_executor.dream_client import DreamClient
+from eva_ros.nodes.task_executor.task_board import Sighting
+from eva_ros.nodes.task_executor.task_board import TaskBoard
 
 SEEN = Sighting(10**9, 10**9, 1)
 

@@ -361,7 +361,7 @@ def test_an_action_records_until_the_episode_is_judged(graph, tmp_path):
 
 def test_a_recorder_that_is_killed_leaves_a_bag_that_can_be_read(graph, tmp_path):
     drivers = Drivers(graph)
-    command = [sys.executable, '-m', 'eva_ros.nodes.episode_recorder', '--ros-args']
+    command = [sys.executable, '-m', 'eva_ros.nodes', 'episode_recorder', '--ros-args']
     for name, value in {'folder': tmp_path / 'bags', 'stop_free_gb': 0.0}.items():
         command += ['-p', f'{name}:={value}']
     process = subprocess.Popen(

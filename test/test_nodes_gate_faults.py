@@ -840,7 +840,7 @@ def test_a_publisher_that_dies_in_mid_motion(graph: Graph, make, number, monkeyp
 
         def __init__(self, *_args, **parameters):
             given = [f'{key}:={value}' for key, value in parameters.items()]
-            command = [sys.executable, '-m', 'eva_ros.nodes.arm_trajectory_publisher']
+            command = [sys.executable, '-m', 'eva_ros.nodes', 'arm_trajectory_publisher']
             arguments = [part for text in given for part in ('-p', text)]
             self.process = subprocess.Popen(
                 [*command, '--ros-args', *arguments], stdout=subprocess.PIPE, env=os.environ

@@ -11,7 +11,7 @@ import yaml
 
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
 from eva_ros.robot.paths import config_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import topics

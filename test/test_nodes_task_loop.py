@@ -9,13 +9,13 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
-from eva_ros.nodes.task_board import Patience
-from eva_ros.nodes.task_board import Sighting
-from eva_ros.nodes.task_board import Success
-from eva_ros.nodes.task_board import TaskBoard
-from eva_ros.nodes.task_loop import TaskEndedError
-from eva_ros.nodes.task_loop import TaskLoop
-from eva_ros.nodes.task_loop import TaskSettings
+from eva_ros.nodes.task_executor.task_board import Patience
+from eva_ros.nodes.task_executor.task_board import Sighting
+from eva_ros.nodes.task_executor.task_board import Success
+from eva_ros.nodes.task_executor.task_board import TaskBoard
+from eva_ros.nodes.task_executor.task_loop import TaskEndedError
+from eva_ros.nodes.task_executor.task_loop import TaskLoop
+from eva_ros.nodes.task_executor.task_loop import TaskSettings
 from eva_ros.ros.stamps import to_time
 
 Result = ExecuteTask.Result
@@ -404,7 +404,7 @@ def test_a_task_asked_for_before_the_clock_was_heard_has_all_of_its_time():
 
 
 def test_a_task_without_a_clock_says_so(monkeypatch):
-    monkeypatch.setattr('eva_ros.nodes.task_loop._FINDING_PATIENCE_S', 0.05)
+    monkeypatch.setattr('eva_ros.nodes.task_executor.task_loop._FINDING_PATIENCE_S', 0.05)
     world = World()
     world.now_ns = 0
     end, _ = world.run()

@@ -15,9 +15,9 @@ from visualization_msgs.msg import MarkerArray
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Rollout
-from eva_ros.nodes.path_markers import closeness
-from eva_ros.nodes.path_markers import colour
 from eva_ros.nodes.trajectory_inspector import TrajectoryInspector
+from eva_ros.nodes.trajectory_inspector.path_markers import closeness
+from eva_ros.nodes.trajectory_inspector.path_markers import colour
 from eva_ros.robot.kinematics import ForwardKinematics
 from eva_ros.robot.spec import load_robot
 from eva_ros.ros import qos

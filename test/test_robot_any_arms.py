@@ -14,8 +14,8 @@ from robot_files import PAIRS
 from robot_files import write_robot
 
 from eva_ros.control.chunk import Chunk
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.guard import ArmGuard
 from eva_ros.control.settings import GateSettings
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
@@ -142,7 +142,7 @@ def test_what_is_missing_is_said_for_each_purpose_and_nothing_is_driven(tmp_path
         robot.require('recordings')
         robot.require('training')
         with pytest.raises(UserError, match='not complete for driving the arms'):
-            ArmGuard(robot, GateSettings(), dry_run=False, now_ns=0)
+            CommandSupervisor(robot, GateSettings(), dry_run=False, now_ns=0)
         with pytest.raises(UserError, match='not complete for driving the arms'):
             check_chunk(motion(robot), robot.home, robot, GateSettings(), 0)
     else:

@@ -7,7 +7,7 @@ import pytest
 from robot_files import robot_content
 import yaml
 
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import GateSettings
 from eva_ros.errors import UserError
 from eva_ros.robot.limits import Limits
@@ -94,7 +94,7 @@ def test_a_joint_without_limits_is_looked_at_but_never_driven(content, tmp_path,
     with pytest.raises(UserError, match=f'limits of {JOINT}'):
         robot.require('gate')
     with pytest.raises(UserError, match=f'not complete for driving the arms.*{JOINT}'):
-        ArmGuard(robot, GateSettings(), dry_run=True, now_ns=0)
+        CommandSupervisor(robot, GateSettings(), dry_run=True, now_ns=0)
 
 
 def test_flags_follow_from_the_values_that_are_given(content, tmp_path):

@@ -94,7 +94,7 @@ def inspector(tmp_path, sections):
     """Start the trajectory inspector with a parameter file; it is not ready yet."""
     path = tmp_path / 'nodes.yaml'
     path.write_text(sections if isinstance(sections, str) else yaml.safe_dump(sections))
-    command = [sys.executable, '-m', 'eva_ros.nodes.trajectory_inspector']
+    command = [sys.executable, '-m', 'eva_ros.nodes', 'trajectory_inspector']
     return subprocess.Popen(
         [*command, '--ros-args', '--params-file', str(path)],
         stdout=subprocess.PIPE,

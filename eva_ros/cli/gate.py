@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the chunk; return 1 if it is refused."""
-    from eva_ros.control.guard import ArmGuard
+    from eva_ros.control.collision_checks import unchecked_space
+    from eva_ros.control.command_supervisor import CommandSupervisor
     from eva_ros.control.settings import load_gate_settings
-    from eva_ros.control.space import unchecked_space
     from eva_ros.robot.spec import load_robot
 
     robot = load_robot(args.robot)
@@ -46,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     measured = None if args.measured is None else _measured(args.measured, robot.joint_names)
     chunk, measured = _chunk(args.chunk, robot.joint_names, measured)
     # The node drives the same object and sends the result.
-    verdict = ArmGuard(robot, settings, dry_run=True, now_ns=0).judge(chunk, measured, None, 0)
+    verdict = CommandSupervisor(robot, settings, dry_run=True, now_ns=0).judge(
+        chunk, measured, None, 0
+    )
     unchecked = unchecked_space(robot, settings)
     if args.json:
         print(json.dumps(_as_json(verdict, unchecked), allow_nan=False))

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
-from eva_ros.control.motion import Order
 from eva_ros.control.path import leaving_pieces
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.trajectory import to_command
 from eva_ros.robot.limits import Limits

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from eva_ros.control import reasons
-from eva_ros.control.checks import Findings
-from eva_ros.control.motion import Order
+from eva_ros.control.chunk_checks import Findings
 from eva_ros.control.path import leaving_pieces
 from eva_ros.control.reasons import RefusedError
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import standing
 from eva_ros.control.stop import stop_limits

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.control.chunk import Chunk
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.trajectory import ArmTrajectory
@@ -120,7 +120,7 @@ def run_episode(
         loop: Time limits of the attempt.
         on_step: Called with every turn, e.g. to keep its images.
     """
-    guard = ArmGuard(robot, gate, dry_run=False, now_ns=sim.time_ns)
+    guard = CommandSupervisor(robot, gate, dry_run=False, now_ns=sim.time_ns)
     attempt = _Attempt(sim, guard, ObservationBuilder(robot, view), loop)
     moving_ns, accepted, refused = 0, 0, 0
     while not attempt.over:
@@ -162,7 +162,11 @@ class _Attempt:
     """The simulated robot and its gate, with a time limit and a judge."""
 
     def __init__(
-        self, sim: SimRobot, guard: ArmGuard, builder: ObservationBuilder, loop: LoopSettings
+        self,
+        sim: SimRobot,
+        guard: CommandSupervisor,
+        builder: ObservationBuilder,
+        loop: LoopSettings,
     ) -> None:
         self.sim = sim
         self.guard = guard

@@ -1,7 +1,6 @@
 """Reads joint positions out of a rollout, and says how executable they are."""
 
 import math
-import sys
 from typing import Any
 
 from eva_msgs.msg import ActionChunk
@@ -118,7 +117,3 @@ class ActionDecoder(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([ActionDecoder], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

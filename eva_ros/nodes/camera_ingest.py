@@ -5,7 +5,6 @@ Listens to the very streams that are recorded, and makes of them what is made of
 
 from collections import deque
 from functools import partial
-import sys
 from typing import Any
 
 from sensor_msgs.msg import JointState
@@ -201,7 +200,3 @@ def _nothing(topic: str) -> str:
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([CameraIngest], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -37,7 +37,3 @@ def main(args: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return REFUSED
     return run(makers, args=[word for word in argv if word not in names])
-
-
-if __name__ == '__main__':
-    sys.exit(main())

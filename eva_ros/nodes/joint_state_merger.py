@@ -5,7 +5,6 @@ A robot's arms may report on a topic each, under the same names, in degrees.
 
 from collections.abc import Callable
 import math
-import sys
 from typing import Any
 
 from sensor_msgs.msg import JointState
@@ -69,7 +68,3 @@ class JointStateMerger(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([JointStateMerger], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

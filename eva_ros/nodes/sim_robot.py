@@ -6,7 +6,6 @@ The judge's word goes out on `episode`, as an operator's would.
 
 from collections.abc import Callable
 import queue
-import sys
 import threading
 import time
 from typing import Any
@@ -249,7 +248,3 @@ class SimRobotNode(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([SimRobotNode], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -14,9 +14,9 @@ from eva_ros.control import reasons
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
-from eva_ros.control.motion import Motion
-from eva_ros.control.motion import Order
 from eva_ros.control.reasons import RefusedError
+from eva_ros.control.running_motion import Motion
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import arming_refusal
 from eva_ros.control.state import ArmingFacts
@@ -24,11 +24,11 @@ from eva_ros.control.state import Event
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import State
 from eva_ros.control.stop import hold
-from eva_ros.control.stop_watch import StopWatch
+from eva_ros.control.stop_monitor import StopMonitor
+from eva_ros.control.tracking_monitor import TrackingMonitor
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.verdict import begun_at_rest
 from eva_ros.control.verdict import Verdict
-from eva_ros.control.watch import ExecutionWatch
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
 
@@ -37,7 +37,7 @@ Fault = tuple[str, str]
 _OFF = (State.DISARMED, State.ESTOP)
 
 
-class ArmGuard:
+class CommandSupervisor:
     """Decides what both arms get. Its state changes through its methods only.
 
     A fault is a reason (a name in eva_msgs/ChunkReport) and a sentence.
@@ -78,7 +78,7 @@ class ArmGuard:
         self.waiting_id = 0
         self._commanded: Array | None = None
         self._held: Array | None = None
-        self._stops = StopWatch(robot)
+        self._stops = StopMonitor(robot)
 
     @property
     def rollout_id(self) -> int:
@@ -250,9 +250,9 @@ class ArmGuard:
         if not went:
             return None
         self.waiting_id = 0
-        watch = ExecutionWatch(self.robot, self.settings, order.path, measured, moving=moving)
+        watch = TrackingMonitor(self.robot, self.settings, order.path, measured, moving=moving)
         self.motion = Motion(order.path, now_ns, rollout_id, watch)
-        self._stops = StopWatch(self.robot)
+        self._stops = StopMonitor(self.robot)
         self._commanded = order.path.positions[-1]
         return order
 

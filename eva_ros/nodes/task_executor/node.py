@@ -6,7 +6,6 @@ parameters) and `~/cancel_task`. One task at a time.
 
 from functools import partial
 import random
-import sys
 import threading
 from typing import Any
 
@@ -24,14 +23,14 @@ from eva_msgs.msg import Episode
 from eva_msgs.msg import Observation
 from eva_msgs.msg import SafetyState
 from eva_ros.errors import UserError
-from eva_ros.nodes.dream_client import DreamClient
-from eva_ros.nodes.node_watch import NodeWatch
-from eva_ros.nodes.task_board import Sighting
-from eva_ros.nodes.task_board import Success
-from eva_ros.nodes.task_board import TaskBoard
-from eva_ros.nodes.task_loop import TaskEndedError
-from eva_ros.nodes.task_loop import TaskLoop
-from eva_ros.nodes.task_loop import TaskSettings
+from eva_ros.nodes.task_executor.dream_client import DreamClient
+from eva_ros.nodes.task_executor.node_watch import NodeWatch
+from eva_ros.nodes.task_executor.task_board import Sighting
+from eva_ros.nodes.task_executor.task_board import Success
+from eva_ros.nodes.task_executor.task_board import TaskBoard
+from eva_ros.nodes.task_executor.task_loop import TaskEndedError
+from eva_ros.nodes.task_executor.task_loop import TaskLoop
+from eva_ros.nodes.task_executor.task_loop import TaskSettings
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer
@@ -296,7 +295,3 @@ class TaskExecutor(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([TaskExecutor], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

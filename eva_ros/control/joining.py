@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.control.motion import Motion
 from eva_ros.control.path import Start
+from eva_ros.control.running_motion import Motion
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import committed

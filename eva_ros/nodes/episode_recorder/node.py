@@ -5,7 +5,6 @@ A recording begins and ends by ~/start, ~/stop and ~/discard, or by the action r
 
 from pathlib import Path
 import shutil
-import sys
 import threading
 import time
 from typing import Any
@@ -19,9 +18,9 @@ from rclpy.clock import ClockType
 from eva_msgs.action import RecordEpisode
 from eva_msgs.msg import Episode
 from eva_ros.errors import UserError
-from eva_ros.nodes.recording import EPISODE_KIND
-from eva_ros.nodes.recording import EPISODE_TOPIC
-from eva_ros.nodes.recording import Recording
+from eva_ros.nodes.episode_recorder.recording import EPISODE_KIND
+from eva_ros.nodes.episode_recorder.recording import EPISODE_TOPIC
+from eva_ros.nodes.episode_recorder.recording import Recording
 from eva_ros.recordings.recorded_bag import RecordedBag
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -395,7 +394,3 @@ def _name(kind: type) -> str:
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([EpisodeRecorder], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -7,9 +7,9 @@ import pinocchio
 import pytest
 
 from eva_ros.control.chunk import Chunk
+from eva_ros.control.collision_checks import instants
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.settings import GateSettings
-from eva_ros.control.space import instants
 from eva_ros.robot.collision import collision_world
 from eva_ros.robot.collision import CollisionWorld
 from eva_ros.robot.motion import minimum_jerk

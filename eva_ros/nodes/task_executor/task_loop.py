@@ -8,8 +8,8 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
-from eva_ros.nodes.task_board import Sighting
-from eva_ros.nodes.task_board import TaskBoard
+from eva_ros.nodes.task_executor.task_board import Sighting
+from eva_ros.nodes.task_executor.task_board import TaskBoard
 from eva_ros.ros.stamps import to_ns
 
 Feedback = ExecuteTask.Feedback

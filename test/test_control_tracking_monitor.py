@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from eva_ros.control.settings import GateSettings
-from eva_ros.control.watch import ExecutionWatch
+from eva_ros.control.tracking_monitor import TrackingMonitor
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import HermiteSpline
@@ -23,7 +23,7 @@ def path():
 
 def follow(path, place, settings=None, until_s=2.5, moving=False):
     """Return the first fault and when, with arms that are at place(arm, elapsed_s)."""
-    watch = ExecutionWatch(ROBOT, settings or GateSettings(), path, ROBOT.home, moving=moving)
+    watch = TrackingMonitor(ROBOT, settings or GateSettings(), path, ROBOT.home, moving=moving)
     for elapsed_s in np.arange(0.0, until_s, 0.01):
         for arm in ('left', 'right'):
             fault = watch.fault(arm, place(arm, elapsed_s)[ROBOT.arm_indices(arm)], elapsed_s)
@@ -91,7 +91,7 @@ def test_an_arm_that_stands_and_trembles_has_not_begun():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         begin = ROBOT.home + rng.normal(0.0, 1.5e-3, 14)
-        watch = ExecutionWatch(ROBOT, GateSettings(), there, begin)
+        watch = TrackingMonitor(ROBOT, GateSettings(), there, begin)
         for elapsed_s in np.arange(0.0, 2.0, 0.02):
             measured = ROBOT.home[7:] + rng.normal(0.0, 1.5e-3, 7)
             if fault := watch.fault('right', measured, elapsed_s):
@@ -131,7 +131,7 @@ def test_an_arm_that_moves_already_need_not_begin(path):
 
 
 def test_before_a_motion_begins_its_first_point_counts(path):
-    watch = ExecutionWatch(ROBOT, GateSettings(), path, ROBOT.home)
+    watch = TrackingMonitor(ROBOT, GateSettings(), path, ROBOT.home)
     assert watch.fault('left', ROBOT.home[:7], -1.0) is None
     assert watch.fault('left', ROBOT.home[:7] + 0.2, -0.5)[0] == 'TRACKING'
 
@@ -185,6 +185,6 @@ def test_a_gripper_that_holds_something_is_no_fault(path):
 
 def test_grippers_are_watched_where_the_robot_says_so(path):
     strict = replace(ROBOT, max_tracking_error={'left_gripper': 0.2})
-    watch = ExecutionWatch(strict, GateSettings(), path, ROBOT.home)
+    watch = TrackingMonitor(strict, GateSettings(), path, ROBOT.home)
     held = (ROBOT.home + 0.5 * ROBOT.gripper_mask)[:7]
     assert watch.fault('left', held, 0.0)[0] == 'TRACKING'

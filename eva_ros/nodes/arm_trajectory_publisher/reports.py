@@ -5,9 +5,9 @@ from trajectory_msgs.msg import JointTrajectory
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
 from eva_ros.control import reasons
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.verdict import Verdict
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.diagnostics import Health
@@ -29,7 +29,7 @@ class ArmReports:
         joints: Measured joints, for their age.
     """
 
-    def __init__(self, node: EvaNode, guard: ArmGuard, joints: MeasuredJoints) -> None:
+    def __init__(self, node: EvaNode, guard: CommandSupervisor, joints: MeasuredJoints) -> None:
         self._node = node
         self._guard = guard
         self._joints = joints

@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.control import reasons
-from eva_ros.control.checks import tracking_error
-from eva_ros.control.motion import Motion
-from eva_ros.control.motion import Order
+from eva_ros.control.chunk_checks import tracking_error
+from eva_ros.control.running_motion import Motion
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import brake
 from eva_ros.control.stop import side_by_side
 from eva_ros.control.stop import standing
+from eva_ros.control.tracking_monitor import TrackingMonitor
 from eva_ros.control.trajectory import check_command
-from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.spec import Robot
 
 Array = NDArray[np.float64]
@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 _SETTLE_NS = 500_000_000
 
 
-class StopWatch:
+class StopMonitor:
     """Remembers the stop that was sent last, and the motions that it was to end.
 
     An arm that a stop did not reach goes on with what it was sent before: that is seen from its
@@ -109,7 +109,7 @@ class StopWatch:
         self._goes_on, self._told = {}, set()
         watch = None
         if measured is not None:
-            watch = ExecutionWatch(self._robot, settings, stop.path, measured, moving=True)
+            watch = TrackingMonitor(self._robot, settings, stop.path, measured, moving=True)
         self.motion = Motion(stop.path, now_ns, running.rollout_id, watch)
         return stop
 

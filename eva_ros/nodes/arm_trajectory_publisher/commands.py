@@ -7,15 +7,15 @@ neither; a report says what became of it. A stop is sent to every arm that can b
 from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_ros.control import reasons
-from eva_ros.control.guard import ArmGuard
-from eva_ros.control.motion import Order
+from eva_ros.control.command_supervisor import CommandSupervisor
+from eva_ros.control.running_motion import Order
 from eva_ros.control.state import Event
 from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_interrupts import ClockJumps
-from eva_ros.nodes.arm_outputs import ArmOutputs
-from eva_ros.nodes.arm_reports import ArmReports
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.interrupts import ClockJumps
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.outputs import ArmOutputs
+from eva_ros.nodes.arm_trajectory_publisher.reports import ArmReports
 from eva_ros.ros.chunks import received_chunk
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.reports import refusal_report
@@ -38,7 +38,7 @@ class ArmCommands:
     def __init__(
         self,
         node: EvaNode,
-        guard: ArmGuard,
+        guard: CommandSupervisor,
         joints: MeasuredJoints,
         jumps: ClockJumps,
         outputs: ArmOutputs,

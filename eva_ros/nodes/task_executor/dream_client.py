@@ -8,8 +8,8 @@ from typing import Any
 from rclpy.action import ActionClient
 
 from eva_msgs.action import GenerateRollout
-from eva_ros.nodes.task_board import Sighting
-from eva_ros.nodes.task_board import TaskBoard
+from eva_ros.nodes.task_executor.task_board import Sighting
+from eva_ros.nodes.task_executor.task_board import TaskBoard
 from eva_ros.ros.stamps import to_time
 
 _ASK_AGAIN_S = 5.0

@@ -4,7 +4,6 @@ Never touches a command topic.
 """
 
 from dataclasses import dataclass
-import sys
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from eva_ros.control.chunk import Chunk
 from eva_ros.control.chunk import in_robot_order
 from eva_ros.control.reasons import RefusedError
 from eva_ros.errors import UserError
-from eva_ros.nodes.path_markers import path_markers
+from eva_ros.nodes.trajectory_inspector.path_markers import path_markers
 from eva_ros.robot.kinematics import ForwardKinematics
 from eva_ros.robot.urdf import root_link
 from eva_ros.ros import qos
@@ -171,7 +170,3 @@ class TrajectoryInspector(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([TrajectoryInspector], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

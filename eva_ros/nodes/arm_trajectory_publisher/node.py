@@ -6,30 +6,29 @@ motion ends with both arms braking.
 
 from collections.abc import Callable
 from pathlib import Path
-import sys
 from typing import Any
 
 from sensor_msgs.msg import JointState
 
 from eva_msgs.msg import ActionChunk
 from eva_ros.control import reasons
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.collision_checks import unchecked_space
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import load_gate_settings
-from eva_ros.control.space import unchecked_space
 from eva_ros.control.state import Event
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import several_estops
 from eva_ros.control.state import State
 from eva_ros.control.watchers import FileWatch
 from eva_ros.errors import UserError
-from eva_ros.nodes.arm_commands import ArmCommands
-from eva_ros.nodes.arm_interrupts import ClockJumps
-from eva_ros.nodes.arm_interrupts import EstopTopic
-from eva_ros.nodes.arm_monitor import ArmMonitor
-from eva_ros.nodes.arm_outputs import ArmOutputs
-from eva_ros.nodes.arm_outputs import STEADY
-from eva_ros.nodes.arm_reports import ArmReports
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.commands import ArmCommands
+from eva_ros.nodes.arm_trajectory_publisher.interrupts import ClockJumps
+from eva_ros.nodes.arm_trajectory_publisher.interrupts import EstopTopic
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.monitor import ArmMonitor
+from eva_ros.nodes.arm_trajectory_publisher.outputs import ArmOutputs
+from eva_ros.nodes.arm_trajectory_publisher.outputs import STEADY
+from eva_ros.nodes.arm_trajectory_publisher.reports import ArmReports
 from eva_ros.robot.paths import config_dir
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -100,7 +99,7 @@ class ArmTrajectoryPublisher(EvaNode):
         )
         given = {name: self.param(name) for name in _SCALING if self.param(name) > 0.0}
         settings = self._file_settings.model_copy(update=given)
-        self.supervisor = ArmGuard(
+        self.supervisor = CommandSupervisor(
             self.robot,
             settings,
             dry_run=self.param('dry_run'),
@@ -270,7 +269,3 @@ class ArmTrajectoryPublisher(EvaNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([ArmTrajectoryPublisher], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

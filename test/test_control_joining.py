@@ -10,7 +10,7 @@ import pytest
 
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.gate import check_chunk
-from eva_ros.control.motion import Motion
+from eva_ros.control.running_motion import Motion
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import committed
 from eva_ros.robot.motion import minimum_jerk_fraction

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from dataclasses import field
 import random
-import sys
 from typing import Any
 
 from rclpy.action import CancelResponse
@@ -24,7 +23,7 @@ from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.nodes.checkpoints import NONE
-from eva_ros.nodes.recent import RecentObservations
+from eva_ros.nodes.rollout_generator.recent import RecentObservations
 from eva_ros.observations.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -277,7 +276,3 @@ def _seed(asked: int) -> int:
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT."""
     return run([RolloutGenerator], args=args)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

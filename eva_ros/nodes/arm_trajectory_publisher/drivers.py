@@ -11,7 +11,7 @@ from std_srvs.srv import SetBool
 from std_srvs.srv import Trigger
 
 from eva_ros.control.state import begins_at_measured
-from eva_ros.nodes.arm_outputs import STREAM
+from eva_ros.nodes.arm_trajectory_publisher.outputs import STREAM
 from eva_ros.robot.spec import Robot
 from eva_ros.ros.diagnostics import Health
 from eva_ros.ros.lifecycle import EvaNode

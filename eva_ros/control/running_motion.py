@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.control.tracking_monitor import TrackingMonitor
 from eva_ros.control.trajectory import ArmTrajectory
-from eva_ros.control.watch import ExecutionWatch
 from eva_ros.robot.splines import HermiteSpline
 
 
@@ -26,7 +26,7 @@ class Motion:
     path: HermiteSpline
     start_ns: int
     rollout_id: int = 0
-    watch: ExecutionWatch | None = None
+    watch: TrackingMonitor | None = None
 
     @property
     def end_ns(self) -> int:

@@ -8,8 +8,8 @@ import pytest
 
 from eva_ros.control.path import smooth_path
 from eva_ros.control.path import Start
-from eva_ros.control.timing import keep_limits
-from eva_ros.control.timing import with_slowness
+from eva_ros.control.time_scaling import keep_limits
+from eva_ros.control.time_scaling import with_slowness
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.splines import stretch_needed
 from eva_ros.robot.splines import stretch_to_limits

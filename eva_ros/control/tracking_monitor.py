@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.control import reasons
-from eva_ros.control.checks import tracking_error
+from eva_ros.control.chunk_checks import tracking_error
 from eva_ros.control.settings import GateSettings
 from eva_ros.robot.spec import Robot
 from eva_ros.robot.splines import HermiteSpline
@@ -16,7 +16,7 @@ _SENT_RAD = 0.02
 _BEGUN = 0.5
 
 
-class ExecutionWatch:
+class TrackingMonitor:
     """Compares measured joints with a motion that was sent.
 
     Args:

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from eva_ros.control import reasons
-from eva_ros.control.motion import Order
+from eva_ros.control.running_motion import Order
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.errors import UserError

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import JointState
 
 from eva_ros.errors import UserError
-from eva_ros.nodes.joint_claims import JointClaims
+from eva_ros.nodes.arm_trajectory_publisher.joint_claims import JointClaims
 from eva_ros.robot.spec import Robot
 from eva_ros.ros.diagnostics import Health
 from eva_ros.ros.stamps import to_ns

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from eva_ros.control.chunk import Chunk
-from eva_ros.control.guard import ArmGuard
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
@@ -23,7 +23,7 @@ BEGIN_NS = 100_000_000_000
 def moving():
     """A guard whose arms turn their waists by 3 rad from BEGIN_NS on."""
     settings = GateSettings(check_collisions=False, execute_steps=48, max_time_stretch=20.0)
-    guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)
+    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     path = np.tile(ROBOT.home, (49, 1))
     path[:, [0, 7]] += np.linspace(0.0, 3.0, 49)[:, None]
@@ -78,7 +78,7 @@ def test_joints_measured_before_the_motion_began_say_nothing_about_it(moving):
 
 @pytest.mark.parametrize('how', ['disarm', 'fault', 'estop', 'stop'])
 def test_a_dry_run_sends_no_stop_either(how):
-    guard = ArmGuard(ROBOT, GateSettings(check_collisions=False), dry_run=True, now_ns=0)
+    guard = CommandSupervisor(ROBOT, GateSettings(check_collisions=False), dry_run=True, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted
@@ -92,7 +92,7 @@ def test_a_dry_run_sends_no_stop_either(how):
 
 def test_arms_that_a_chunk_joins_in_mid_motion_need_not_begin():
     settings = GateSettings(mode='overlap', check_collisions=False)
-    guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)
+    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
     assert guard.execute(verdict, 1, ROBOT.home, BEGIN_NS)
@@ -267,14 +267,14 @@ def refuse_every_stop(monkeypatch):
     def unfit(*args, **kwargs):
         raise RefusedError('LIMIT_VIOLATION', 'The left arm: a value is not finite.')
 
-    monkeypatch.setattr('eva_ros.control.stop_watch.check_command', unfit)
+    monkeypatch.setattr('eva_ros.control.stop_monitor.check_command', unfit)
 
 
 def test_an_estop_latches_though_its_stop_cannot_be_made(moving, monkeypatch):
     def broken(*args, **kwargs):
         raise FloatingPointError('no such stop')
 
-    monkeypatch.setattr('eva_ros.control.stop_watch.brake', broken)
+    monkeypatch.setattr('eva_ros.control.stop_monitor.brake', broken)
     with pytest.raises(FloatingPointError):
         moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', ROBOT.home, STOPPED_NS)
     assert moving.machine.state is State.ESTOP
@@ -319,7 +319,7 @@ def test_after_a_hold_nothing_is_begun_while_a_lost_one_could_still_show(moving)
     [(0.6, 0.3), (0.58, 0.3), (1.0, 1.0), (0.1, 0.1)],
 )
 def test_a_gripper_that_presses_goes_on_when_the_arms_are_armed_again(measured, begins):
-    guard = ArmGuard(ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0)
+    guard = CommandSupervisor(ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0)
     holding = ROBOT.home.copy()
     holding[6] = 0.6
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
@@ -345,7 +345,7 @@ def test_a_gripper_that_presses_goes_on_when_the_arms_are_armed_again(measured, 
 
 def test_arms_on_their_way_back_into_the_limits_stop_there():
     settings = GateSettings(check_collisions=False, max_start_blend=1.0)
-    guard = ArmGuard(ROBOT, settings, dry_run=False, now_ns=0)
+    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     q = ROBOT.home.copy()
     q[0] = ROBOT.limits.max_position[0] + 0.4
@@ -364,7 +364,7 @@ def test_arms_on_their_way_back_into_the_limits_stop_there():
 
 @pytest.mark.parametrize('outside', [0.5, np.nan])
 def test_arms_that_rest_outside_their_limits_are_not_moved_by_disarming(outside):
-    guard = ArmGuard(ROBOT, GateSettings(), dry_run=False, now_ns=0)
+    guard = CommandSupervisor(ROBOT, GateSettings(), dry_run=False, now_ns=0)
     assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     q = ROBOT.home.copy()
     q[1] = ROBOT.limits.min_position[1] - outside
@@ -417,7 +417,7 @@ def test_a_latched_estop_outlives_the_configuration(moving):
     # Pressed while the node could not act on it.
     assert moving.latched('Pressed meanwhile.').detail == 'Pressed meanwhile.'
     moving.leave(Event.ESTOP, 'ESTOP', 'Pressed.', ROBOT.home, STOPPED_NS)
-    again = ArmGuard(
+    again = CommandSupervisor(
         ROBOT, GateSettings(), dry_run=False, now_ns=STOPPED_NS, latched=moving.latched()
     )
     assert (again.machine.state, again.machine.detail) == (State.ESTOP, moving.machine.detail)

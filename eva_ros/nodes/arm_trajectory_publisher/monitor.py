@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 
 from eva_ros.control import reasons
-from eva_ros.control.guard import ArmGuard
-from eva_ros.control.guard import Fault
+from eva_ros.control.command_supervisor import CommandSupervisor
+from eva_ros.control.command_supervisor import Fault
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.state import begins_at_measured
 from eva_ros.control.state import Event
 from eva_ros.control.state import joint_states_ahead
 from eva_ros.control.state import several_estops
 from eva_ros.control.watchers import FileWatch
-from eva_ros.nodes.arm_drivers import ArmEnabling
-from eva_ros.nodes.arm_drivers import ControllerStarts
-from eva_ros.nodes.arm_interrupts import ClockJumps
-from eva_ros.nodes.arm_interrupts import EstopTopic
-from eva_ros.nodes.measured_joints import MeasuredJoints
+from eva_ros.nodes.arm_trajectory_publisher.drivers import ArmEnabling
+from eva_ros.nodes.arm_trajectory_publisher.drivers import ControllerStarts
+from eva_ros.nodes.arm_trajectory_publisher.interrupts import ClockJumps
+from eva_ros.nodes.arm_trajectory_publisher.interrupts import EstopTopic
+from eva_ros.nodes.arm_trajectory_publisher.measured_joints import MeasuredJoints
 from eva_ros.ros.lifecycle import EvaNode
 from eva_ros.ros.publishers import other_publishers
 
@@ -47,7 +47,7 @@ class ArmMonitor:
     def __init__(
         self,
         node: EvaNode,
-        guard: ArmGuard,
+        guard: CommandSupervisor,
         joints: MeasuredJoints,
         estop: EstopTopic,
         jumps: ClockJumps,
