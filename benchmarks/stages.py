@@ -61,8 +61,10 @@ def check(robot: Robot, instruction: str, observation: Observation, plan: Plan) 
     """Judge a plan as the node does."""
     chunk = make_chunk(robot, instruction, observation, plan, 1)
     now_ns = observation.stamp_ns
-    guard = CommandSupervisor(robot, load_gate_settings(robot.name), dry_run=True, now_ns=now_ns)
-    guard.judge(chunk, observation.joint_positions, now_ns, now_ns)
+    supervisor = CommandSupervisor(
+        robot, load_gate_settings(robot.name), dry_run=True, now_ns=now_ns
+    )
+    supervisor.judge(chunk, observation.joint_positions, now_ns, now_ns)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the guard of the arms remembers, and by which clock; and what watches the clock."""
+"""What the supervisor of the arms remembers, and by which clock; and what watches the clock."""
 
 import numpy as np
 import pytest
@@ -21,21 +21,21 @@ BEGIN_NS = 100_000_000_000
 
 @pytest.fixture
 def moving():
-    """A guard whose arms turn their waists by 3 rad from BEGIN_NS on."""
+    """A supervisor whose arms turn their waists by 3 rad from BEGIN_NS on."""
     settings = GateSettings(check_collisions=False, execute_steps=48, max_time_stretch=20.0)
-    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     path = np.tile(ROBOT.home, (49, 1))
     path[:, [0, 7]] += np.linspace(0.0, 3.0, 49)[:, None]
     chunk = Chunk(BEGIN_NS, 1, ROBOT.joint_names, 0.1, path, ROBOT.home)
-    verdict = guard.judge(chunk, ROBOT.home, BEGIN_NS, BEGIN_NS)
+    verdict = supervisor.judge(chunk, ROBOT.home, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted, verdict.detail
-    assert guard.execute(verdict, 1, ROBOT.home, BEGIN_NS)
-    return guard
+    assert supervisor.execute(verdict, 1, ROBOT.home, BEGIN_NS)
+    return supervisor
 
 
-def place(guard, elapsed_s):
-    return guard.motion.path.sample(guard.motion.path.times[0] + elapsed_s)[0]
+def place(supervisor, elapsed_s):
+    return supervisor.motion.path.sample(supervisor.motion.path.times[0] + elapsed_s)[0]
 
 
 def test_arms_at_rest_are_sent_the_rest_that_is_committed_first(moving):
@@ -78,34 +78,36 @@ def test_joints_measured_before_the_motion_began_say_nothing_about_it(moving):
 
 @pytest.mark.parametrize('how', ['disarm', 'fault', 'estop', 'stop'])
 def test_a_dry_run_sends_no_stop_either(how):
-    guard = CommandSupervisor(ROBOT, GateSettings(check_collisions=False), dry_run=True, now_ns=0)
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
-    verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
+    supervisor = CommandSupervisor(
+        ROBOT, GateSettings(check_collisions=False), dry_run=True, now_ns=0
+    )
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    verdict = supervisor.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted
-    assert not guard.execute(verdict, 2, ROBOT.home, BEGIN_NS)
+    assert not supervisor.execute(verdict, 2, ROBOT.home, BEGIN_NS)
     if how == 'stop':
-        assert not guard.stop(ROBOT.home, BEGIN_NS)
+        assert not supervisor.stop(ROBOT.home, BEGIN_NS)
     else:
-        went, _, order = guard.leave(Event(how), 'OPERATOR', 'Left.', ROBOT.home, BEGIN_NS)
+        went, _, order = supervisor.leave(Event(how), 'OPERATOR', 'Left.', ROBOT.home, BEGIN_NS)
         assert went and not order
 
 
 def test_arms_that_a_chunk_joins_in_mid_motion_need_not_begin():
     settings = GateSettings(mode='overlap', check_collisions=False)
-    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
-    verdict = guard.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
-    assert guard.execute(verdict, 1, ROBOT.home, BEGIN_NS)
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    verdict = supervisor.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
+    assert supervisor.execute(verdict, 1, ROBOT.home, BEGIN_NS)
     now_ns = BEGIN_NS + 800_000_000
-    on = place(guard, 0.8)
-    joined = guard.judge(chunk_from(on, now_ns), on, now_ns, now_ns)
+    on = place(supervisor, 0.8)
+    joined = supervisor.judge(chunk_from(on, now_ns), on, now_ns, now_ns)
     assert joined.accepted, joined.detail
-    assert guard.execute(joined, 2, on, now_ns)
+    assert supervisor.execute(joined, 2, on, now_ns)
     # Behind by less than is allowed: the arms that are to begin are refused it.
     later_ns = now_ns + 600_000_000
-    assert np.abs(place(guard, 0.6) - on).max() < settings.max_tracking_error
-    assert np.abs(place(guard, 0.4) - on).max() > 0.02
-    assert guard.watch('left', on[:7], later_ns) is None
+    assert np.abs(place(supervisor, 0.6) - on).max() < settings.max_tracking_error
+    assert np.abs(place(supervisor, 0.4) - on).max() > 0.02
+    assert supervisor.watch('left', on[:7], later_ns) is None
 
 
 @pytest.mark.parametrize('by_s', [-80.0, -1.0, 0.5, 400.0])
@@ -158,9 +160,11 @@ def test_a_stop_stays_at_its_end_so_that_it_is_not_refused_as_past(moving):
         np.testing.assert_array_equal(trajectory.positions[-1], trajectory.positions[-2])
 
 
-def look(guard, measured, now_ns):
-    """Return what the guard says of each arm at these joints [14]."""
-    return {arm: guard.watch(arm, measured[ROBOT.arm_indices(arm)], now_ns) for arm in ROBOT.arms}
+def look(supervisor, measured, now_ns):
+    """Return what the supervisor says of each arm at these joints [14]."""
+    return {
+        arm: supervisor.watch(arm, measured[ROBOT.arm_indices(arm)], now_ns) for arm in ROBOT.arms
+    }
 
 
 def joints(motion, now_ns, unreached=None, before=None):
@@ -319,42 +323,46 @@ def test_after_a_hold_nothing_is_begun_while_a_lost_one_could_still_show(moving)
     [(0.6, 0.3), (0.58, 0.3), (1.0, 1.0), (0.1, 0.1)],
 )
 def test_a_gripper_that_presses_goes_on_when_the_arms_are_armed_again(measured, begins):
-    guard = CommandSupervisor(ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0)
+    supervisor = CommandSupervisor(
+        ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0
+    )
     holding = ROBOT.home.copy()
     holding[6] = 0.6
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     steps = chunk_from(holding, BEGIN_NS)
     steps.positions[:, 6] = 0.3
-    verdict = guard.judge(steps, holding, BEGIN_NS, BEGIN_NS)
+    verdict = supervisor.judge(steps, holding, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted, verdict.detail
-    assert guard.execute(verdict, 2, holding, BEGIN_NS)
+    assert supervisor.execute(verdict, 2, holding, BEGIN_NS)
     end_ns = BEGIN_NS + 5_000_000_000
     now = verdict.path.positions[-1].copy()
     assert now[6] == pytest.approx(0.3, abs=2e-3)
-    assert guard.finish(end_ns)
+    assert supervisor.finish(end_ns)
     now[6] = measured
     for _ in range(2):
-        assert guard.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', now, end_ns)[0]
-        assert guard.arm(ArmingFacts(0.01), end_ns)[0]
-    again = guard.judge(chunk_from(now, end_ns), now, end_ns, end_ns)
+        assert supervisor.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', now, end_ns)[0]
+        assert supervisor.arm(ArmingFacts(0.01), end_ns)[0]
+    again = supervisor.judge(chunk_from(now, end_ns), now, end_ns, end_ns)
     assert again.accepted, again.detail
     assert again.path.positions[0, 6] == pytest.approx(begins, abs=2e-3)
-    order = guard.leave(Event.ESTOP, 'ESTOP', 'Pressed.', now, end_ns)[2]
+    order = supervisor.leave(Event.ESTOP, 'ESTOP', 'Pressed.', now, end_ns)[2]
     assert order.path.positions[-1, 6] == pytest.approx(begins, abs=2e-3)
 
 
 def test_arms_on_their_way_back_into_the_limits_stop_there():
     settings = GateSettings(check_collisions=False, max_start_blend=1.0)
-    guard = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     q = ROBOT.home.copy()
     q[0] = ROBOT.limits.max_position[0] + 0.4
     steps = np.tile(q, (17, 1)) - np.linspace(0.0, 1.0, 17)[:, None] * (np.arange(14) == 0)
     chunk = Chunk(BEGIN_NS, 1, ROBOT.joint_names, 0.1, steps, q)
-    verdict = guard.judge(chunk, q, BEGIN_NS, BEGIN_NS)
-    assert verdict.accepted and guard.execute(verdict, 1, q, BEGIN_NS)
+    verdict = supervisor.judge(chunk, q, BEGIN_NS, BEGIN_NS)
+    assert verdict.accepted and supervisor.execute(verdict, 1, q, BEGIN_NS)
     now_ns = BEGIN_NS + 30_000_000
-    order = guard.leave(Event.ESTOP, 'ESTOP', 'Pressed.', joints(guard.motion, now_ns), now_ns)[2]
+    order = supervisor.leave(
+        Event.ESTOP, 'ESTOP', 'Pressed.', joints(supervisor.motion, now_ns), now_ns
+    )[2]
     assert set(order.command) == {'left', 'right'}
     # Where it is by then, not after the rest of the way.
     assert order.path.positions[0, 0] > ROBOT.limits.max_position[0] + 0.3
@@ -364,11 +372,11 @@ def test_arms_on_their_way_back_into_the_limits_stop_there():
 
 @pytest.mark.parametrize('outside', [0.5, np.nan])
 def test_arms_that_rest_outside_their_limits_are_not_moved_by_disarming(outside):
-    guard = CommandSupervisor(ROBOT, GateSettings(), dry_run=False, now_ns=0)
-    assert guard.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    supervisor = CommandSupervisor(ROBOT, GateSettings(), dry_run=False, now_ns=0)
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     q = ROBOT.home.copy()
     q[1] = ROBOT.limits.min_position[1] - outside
-    went, sentence, order = guard.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', q, BEGIN_NS)
+    went, sentence, order = supervisor.leave(Event.DISARM, 'OPERATOR', 'Disarmed.', q, BEGIN_NS)
     assert went and not order
     assert 'outside their limits' in sentence
 

@@ -98,9 +98,9 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
     def recorded(name):
         method = getattr(CommandSupervisor, name)
 
-        def call(guard, *args):
-            result = method(guard, *args)
-            seen.append((guard, name, result, guard.machine.state))
+        def call(supervisor, *args):
+            result = method(supervisor, *args)
+            seen.append((supervisor, name, result, supervisor.machine.state))
             return result
 
         return call
@@ -108,7 +108,7 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
     for name in ('judge', 'execute', 'finish'):
         monkeypatch.setattr(CommandSupervisor, name, recorded(name))
     _, turns = attempt(robot, turn_waists, LoopSettings(time_limit_s=3.0))
-    assert len({guard for guard, *_ in seen}) == 1
+    assert len({supervisor for supervisor, *_ in seen}) == 1
     begun = [(name, result, state) for _, name, result, state in seen if result]
     assert [state for name, _, state in begun][:3] == [State.ARMED, State.EXECUTING, State.ARMED]
     judged = [result for name, result, _ in begun if name == 'judge']

@@ -311,11 +311,11 @@ class Commands:
     def __init__(self, stamp_mode='common', **settings):
         self.node = FakeNode()
         self.jumps = SimpleNamespace(happened=False, look=lambda: None)
-        self.guard = CommandSupervisor(
+        self.supervisor = CommandSupervisor(
             ROBOT, GateSettings(check_collisions=False, **settings),
             dry_run=False, now_ns=self.node.time_ns,
         )  # fmt: skip
-        assert self.guard.arm(ArmingFacts(0.01), self.node.time_ns)[0]
+        assert self.supervisor.arm(ArmingFacts(0.01), self.node.time_ns)[0]
         self.joints = AtHome(self.node.time_ns)
         self.outputs, self.reports = outputs_of(ROBOT, self.node), []
         said = SimpleNamespace(
@@ -324,7 +324,7 @@ class Commands:
             preview=lambda verdict, now_ns: None,
         )
         self.flow = ArmCommands(
-            self.node, self.guard, self.joints, self.jumps, self.outputs, said, stamp_mode
+            self.node, self.supervisor, self.joints, self.jumps, self.outputs, said, stamp_mode
         )
 
     def sent(self):
@@ -432,11 +432,13 @@ class Watched:
 
     def __init__(self):
         self.begin_ns = 100 * SECOND
-        self.guard = CommandSupervisor(ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns)
-        assert self.guard.arm(ArmingFacts(0.01), self.begin_ns)[0]
+        self.supervisor = CommandSupervisor(
+            ROBOT, GateSettings(), dry_run=False, now_ns=self.begin_ns
+        )
+        assert self.supervisor.arm(ArmingFacts(0.01), self.begin_ns)[0]
         order = move(ROBOT)
         verdict = SimpleNamespace(detail='', order=order)
-        assert self.guard.execute(verdict, 1, ROBOT.home, self.begin_ns)
+        assert self.supervisor.execute(verdict, 1, ROBOT.home, self.begin_ns)
         self.joints = MeasuredJoints(ROBOT)
 
     def measure(self, positions, stamp_ns):
@@ -447,14 +449,14 @@ class Watched:
             self.joints.add(topic, message, stamp_ns)
 
     def astray(self, now_ns):
-        return self.guard.astray(self.joints.by_arm(), now_ns)
+        return self.supervisor.astray(self.joints.by_arm(), now_ns)
 
     def jump_and_brake(self, now_ns, by_ns):
         """Let the clock jump, as the node does, and return the time and the stop."""
-        self.guard.clock_jumped(by_ns)
+        self.supervisor.clock_jumped(by_ns)
         self.joints.clock_jumped(by_ns)
         now_ns += by_ns
-        order = self.guard.leave(
+        order = self.supervisor.leave(
             Event.FAULT, 'CLOCK_JUMP', 'It jumped.', self.joints.positions, now_ns
         )[2]
         return now_ns, order.path
@@ -464,7 +466,7 @@ class Watched:
 def test_joints_measured_by_the_clock_before_are_not_compared_with_a_stop_by_the_new_one(by_s):
     watched = Watched()
     now_ns, by_ns = watched.begin_ns + SECOND // 2, round(by_s * 1e9)
-    there = watched.guard.motion.place(now_ns)
+    there = watched.supervisor.motion.place(now_ns)
     watched.measure(there, now_ns)
     assert watched.astray(now_ns) is None
     now_ns, stop = watched.jump_and_brake(now_ns, by_ns)
@@ -506,7 +508,7 @@ def waiting():
 
 
 def test_nothing_is_approved_on_joints_that_are_not_known_now(waiting):
-    allowed_s = waiting.guard.settings.max_joint_state_age_s
+    allowed_s = waiting.supervisor.settings.max_joint_state_age_s
     waiting.node.time_ns += round((allowed_s + 0.01) * 1e9)
     with pytest.raises(UserError, match='too old to approve'):
         waiting.flow.approve()

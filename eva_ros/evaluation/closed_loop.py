@@ -120,8 +120,8 @@ def run_episode(
         loop: Time limits of the attempt.
         on_step: Called with every turn, e.g. to keep its images.
     """
-    guard = CommandSupervisor(robot, gate, dry_run=False, now_ns=sim.time_ns)
-    attempt = _Attempt(sim, guard, ObservationBuilder(robot, view), loop)
+    supervisor = CommandSupervisor(robot, gate, dry_run=False, now_ns=sim.time_ns)
+    attempt = _Attempt(sim, supervisor, ObservationBuilder(robot, view), loop)
     moving_ns, accepted, refused = 0, 0, 0
     while not attempt.over:
         observation = attempt.look()
@@ -164,12 +164,12 @@ class _Attempt:
     def __init__(
         self,
         sim: SimRobot,
-        guard: CommandSupervisor,
+        supervisor: CommandSupervisor,
         builder: ObservationBuilder,
         loop: LoopSettings,
     ) -> None:
         self.sim = sim
-        self.guard = guard
+        self.supervisor = supervisor
         self.builder = builder
         self.loop = loop
         self.start_ns = sim.time_ns
@@ -190,7 +190,7 @@ class _Attempt:
             left_s = (end_ns - self.sim.time_ns) * 1e-9
             for event in self.sim.advance(min(_SLICE_S, left_s)):
                 self._take_in(event)
-            self.guard.finish(self.sim.time_ns)
+            self.supervisor.finish(self.sim.time_ns)
 
     def look(self) -> Observation | None:
         """Wait until both arms are at rest and all cameras have seen them at rest.
@@ -207,7 +207,7 @@ class _Attempt:
                     # An arm pushed against the table or the other arm may tremble.
                     return None
                 raise UserError(
-                    f'The arms of {self.guard.robot.name} did not come to rest within '
+                    f'The arms of {self.supervisor.robot.name} did not come to rest within '
                     f'{self.loop.rest_timeout_s} s: check rest_velocity in the robot YAML.'
                 )
             self.advance(_SLICE_S)
@@ -226,18 +226,18 @@ class _Attempt:
         """Check a chunk with the gate; the first one arms it, as an operator arms the node."""
         now_ns = self.sim.time_ns
         joints = self.builder.joints(now_ns)
-        if not self.guard.is_armed:
+        if not self.supervisor.is_armed:
             facts = ArmingFacts((now_ns - joints.stamp_ns) * 1e-9)
-            armed, reason = self.guard.arm(facts, now_ns)
+            armed, reason = self.supervisor.arm(facts, now_ns)
             if not armed:
                 raise UserError(reason)
-        return self.guard.judge(chunk, joints.positions, joints.stamp_ns, now_ns)
+        return self.supervisor.judge(chunk, joints.positions, joints.stamp_ns, now_ns)
 
     def move(self, verdict: Verdict, rollout_id: int) -> int:
         """Send the trajectories of all arms and wait for their end; return the duration in ns."""
         begun_ns = self.sim.time_ns
         measured = self.builder.joints(begun_ns).positions
-        order = self.guard.execute(verdict, rollout_id, measured, begun_ns)
+        order = self.supervisor.execute(verdict, rollout_id, measured, begun_ns)
         assert order is not None
         for arm, trajectory in order.command.items():
             self._send(arm, trajectory)

@@ -27,7 +27,7 @@ class ArmCommands:
 
     Args:
         node: Node whose time it is.
-        guard: Supervisor that judges, and keeps the state.
+        supervisor: Supervisor that judges, and keeps the state.
         joints: Measured joints.
         jumps: Watch on the node's clock; is asked before any time is used.
         outputs: Ways out to both arms.
@@ -38,7 +38,7 @@ class ArmCommands:
     def __init__(
         self,
         node: EvaNode,
-        guard: CommandSupervisor,
+        supervisor: CommandSupervisor,
         joints: MeasuredJoints,
         jumps: ClockJumps,
         outputs: ArmOutputs,
@@ -46,7 +46,7 @@ class ArmCommands:
         stamp_mode: str,
     ) -> None:
         self._node = node
-        self._guard = guard
+        self._supervisor = supervisor
         self._joints = joints
         self._jumps = jumps
         self._outputs = outputs
@@ -67,29 +67,29 @@ class ArmCommands:
 
     def _judged(self, chunk: ActionChunk, now_ns: int) -> ChunkReport:
         self._jumps.look()
-        guard = self._guard
-        if chunk.robot != guard.robot.name:
-            detail = f"The chunk is for robot '{chunk.robot}', not for '{guard.robot.name}'."
+        supervisor = self._supervisor
+        if chunk.robot != supervisor.robot.name:
+            detail = f"The chunk is for robot '{chunk.robot}', not for '{supervisor.robot.name}'."
             return refusal_report(chunk, reasons.ROBOT_MISMATCH, detail, now_ns)
-        if refusal := guard.refusal(now_ns):
+        if refusal := supervisor.refusal(now_ns):
             return refusal_report(chunk, *refusal, now_ns)
-        verdict = guard.judge(
+        verdict = supervisor.judge(
             received_chunk(chunk), self._joints.positions, self._joints.stamp_ns, now_ns
         )
-        if guard.motion is not None:
+        if supervisor.motion is not None:
             # It joins the motion under way at the instant it was planned for.
-            late = guard.missed_switch(now_ns, self._node.now_ns())
+            late = supervisor.missed_switch(now_ns, self._node.now_ns())
             if verdict.accepted and late:
                 return refusal_report(chunk, *late, now_ns)
             return self._execute(chunk, verdict, now_ns)
         # Judging takes a while, and the motion begins when it is sent.
         now_ns = self._node.now_ns()
-        if not guard.propose(verdict, chunk.rollout_id, now_ns):
+        if not supervisor.propose(verdict, chunk.rollout_id, now_ns):
             return self._execute(chunk, verdict, now_ns)
         self._waiting = chunk
         self._reports.publish_state()
         self._reports.preview(verdict, now_ns)
-        return verdict_report(chunk, verdict, guard.robot, now_ns, sent=False, waits=True)
+        return verdict_report(chunk, verdict, supervisor.robot, now_ns, sent=False, waits=True)
 
     def _execute(self, chunk: ActionChunk, verdict: Verdict, now_ns: int) -> ChunkReport:
         """Send a chunk's motion, if it was accepted, and return the report on it."""
@@ -98,7 +98,7 @@ class ArmCommands:
         except UserError as error:
             return refusal_report(chunk, reasons.CONTROLLER_REJECTED, str(error), now_ns)
         self._reports.preview(verdict, now_ns)
-        return verdict_report(chunk, verdict, self._guard.robot, now_ns, sent=sent)
+        return verdict_report(chunk, verdict, self._supervisor.robot, now_ns, sent=sent)
 
     def _send(self, verdict: Verdict, rollout_id: int, now_ns: int) -> bool:
         """Send an accepted motion to both arms or to neither; return whether it was sent.
@@ -107,10 +107,10 @@ class ArmCommands:
             UserError: One arm cannot be reached.
         """
         order = verdict.order
-        if self._guard.dry_run or order is None:
+        if self._supervisor.dry_run or order is None:
             return False
         prepared = self._outputs.prepare(order, self._stamp_ns(now_ns))
-        if not self._guard.execute(verdict, rollout_id, self._joints.positions, now_ns):
+        if not self._supervisor.execute(verdict, rollout_id, self._joints.positions, now_ns):
             return False
         self._outputs.send(prepared, now_ns)
         self._reports.publish_state()
@@ -126,12 +126,12 @@ class ArmCommands:
         Raises:
             UserError: No chunk waits, or it is no longer accepted.
         """
-        now_ns, guard, chunk = self._look(), self._guard, self._waiting_chunk()
+        now_ns, supervisor, chunk = self._look(), self._supervisor, self._waiting_chunk()
         age_s = self._joints.age_s(now_ns)
-        if age_s is None or age_s > guard.settings.max_joint_state_age_s:
+        if age_s is None or age_s > supervisor.settings.max_joint_state_age_s:
             raise UserError('The joint states are too old to approve anything.')
-        verdict = guard.judge(
-            received_chunk(chunk), self._joints.positions, None, guard.entered_ns
+        verdict = supervisor.judge(
+            received_chunk(chunk), self._joints.positions, None, supervisor.entered_ns
         )
         if not verdict.accepted:
             self._give_up(verdict.reason, verdict.detail)
@@ -140,7 +140,7 @@ class ArmCommands:
         self._waiting, now_ns = None, self._node.now_ns()
         report = self._execute(chunk, verdict, now_ns)
         if not report.sent:
-            guard.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
+            supervisor.reject(reasons.CONTROLLER_REJECTED, report.detail, now_ns)
             self._reports.publish_state()
         self._reports.publish_report(report)
         return report.detail
@@ -153,17 +153,17 @@ class ArmCommands:
 
     def expire(self, now_ns: int) -> None:
         """Refuse a chunk that has waited for too long."""
-        if self._guard.expired(now_ns):
+        if self._supervisor.expired(now_ns):
             self._give_up(reasons.APPROVAL_EXPIRED, 'Nobody approved the chunk in time.')
 
     def _waiting_chunk(self) -> ActionChunk:
-        if self._waiting is None or not self._guard.waiting_id:
+        if self._waiting is None or not self._supervisor.waiting_id:
             raise UserError('No chunk waits for approval.')
         return self._waiting
 
     def _give_up(self, reason: str, detail: str) -> None:
         now_ns = self._node.now_ns()
-        self._guard.reject(reason, detail, now_ns)
+        self._supervisor.reject(reason, detail, now_ns)
         self._reports.publish_state()
         self._withdraw(reason, detail, now_ns)
 
@@ -177,11 +177,11 @@ class ArmCommands:
 
     def go_home(self) -> str:
         """Move both arms to their home pose; UserError if they may not."""
-        now_ns, guard = self._look(), self._guard
-        refusal = guard.refusal(now_ns)
-        if refusal is not None or guard.motion is not None:
+        now_ns, supervisor = self._look(), self._supervisor
+        refusal = supervisor.refusal(now_ns)
+        if refusal is not None or supervisor.motion is not None:
             raise UserError(refusal[1] if refusal else 'The arms are moving.')
-        verdict = guard.judge_home(self._joints.positions, self._joints.stamp_ns, now_ns)
+        verdict = supervisor.judge_home(self._joints.positions, self._joints.stamp_ns, now_ns)
         if not verdict.accepted:
             raise UserError(verdict.detail)
         now_ns = self._node.now_ns()
@@ -200,7 +200,7 @@ class ArmCommands:
         """
         now_ns = self._look()
         try:
-            went, sentence, order = self._guard.leave(
+            went, sentence, order = self._supervisor.leave(
                 event, reason, detail, self._joints.positions, now_ns
             )
             self._stop(order, now_ns)
@@ -214,10 +214,10 @@ class ArmCommands:
     def hold(self) -> str:
         """Brake and stay armed; return a sentence."""
         now_ns = self._look()
-        if self._guard.motion is None:
+        if self._supervisor.motion is None:
             return 'The arms are not moving.'
         try:
-            self._stop(self._guard.stop(self._joints.positions, now_ns), now_ns)
+            self._stop(self._supervisor.stop(self._joints.positions, now_ns), now_ns)
         finally:
             self._reports.publish_state()
         return 'The arms brake; they stay armed.'
@@ -231,7 +231,7 @@ class ArmCommands:
         """
         now_ns = self._node.now_ns()
         try:
-            order = self._guard.stop_again(arm, fault, self._joints.positions, now_ns)
+            order = self._supervisor.stop_again(arm, fault, self._joints.positions, now_ns)
             self._stop(order, now_ns)
         finally:
             self._reports.publish_state()

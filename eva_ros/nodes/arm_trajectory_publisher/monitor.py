@@ -33,7 +33,7 @@ class ArmMonitor:
 
     Args:
         node: Node from which the graph is looked at.
-        guard: Supervisor, which knows where the arms should be.
+        supervisor: Supervisor, which knows where the arms should be.
         joints: Measured joints.
         estop: E-stop topic.
         jumps: Watch on the node's clock.
@@ -47,7 +47,7 @@ class ArmMonitor:
     def __init__(
         self,
         node: EvaNode,
-        guard: CommandSupervisor,
+        supervisor: CommandSupervisor,
         joints: MeasuredJoints,
         estop: EstopTopic,
         jumps: ClockJumps,
@@ -55,14 +55,14 @@ class ArmMonitor:
         files: FileWatch,
     ) -> None:
         self._node = node
-        self._guard = guard
+        self._supervisor = supervisor
         self._joints = joints
         self._estop = estop
         self._jumps = jumps
         self._command_topics = command_topics
         self._files = files
-        self._enabling = ArmEnabling(node, guard.robot)
-        self.starts = ControllerStarts(node, guard.robot)
+        self._enabling = ArmEnabling(node, supervisor.robot)
+        self.starts = ControllerStarts(node, supervisor.robot)
         self._looks = self._looks_lost = 0
 
     def facts(self, now_ns: int) -> ArmingFacts:
@@ -75,13 +75,13 @@ class ArmMonitor:
             other_publishers=other_publishers(self._node, self._command_topics),
             clock_jumped=self._jumps.happened,
             use_sim_time=self._jumps.is_simulated,
-            stopping_s=self._guard.watched_s(now_ns),
+            stopping_s=self._supervisor.watched_s(now_ns),
             limits_changed=self._files.changed() is not None,
             heartbeat_lost=self._estop.is_lost,
             estop_publishers=self._estop.publishers,
             joint_state_ahead_s=self._joints.ahead_s(now_ns),
             at_measured_joints=self._at_measured_joints(),
-            disabled_arms=[] if self._guard.dry_run else self._enabling.missing(),
+            disabled_arms=[] if self._supervisor.dry_run else self._enabling.missing(),
             contradiction=self._joints.contradiction(),
         )
 
@@ -108,7 +108,7 @@ class ArmMonitor:
 
     def astray(self, now_ns: int) -> tuple[str, Fault] | None:
         """Return an arm that does not do what it was sent, and its fault; None if none."""
-        return self._guard.astray(self._joints.by_arm(), now_ns)
+        return self._supervisor.astray(self._joints.by_arm(), now_ns)
 
     def _fault(self, now_ns: int) -> Fault | None:
         self._looks += 1
@@ -122,7 +122,7 @@ class ArmMonitor:
         return fault
 
     def _lost(self, now_ns: int) -> Fault | None:
-        settings = self._guard.settings
+        settings = self._supervisor.settings
         age_s = self._joints.age_s(now_ns)
         fresh = age_s is not None and age_s <= settings.max_joint_state_age_s
         ahead_s = self._joints.ahead_s(now_ns)
@@ -147,4 +147,4 @@ class ArmMonitor:
         return (reasons.ESTOP, detail) if detail else None
 
     def _at_measured_joints(self) -> list[str]:
-        return [] if self._guard.dry_run else self.starts.at_measured_joints()
+        return [] if self._supervisor.dry_run else self.starts.at_measured_joints()

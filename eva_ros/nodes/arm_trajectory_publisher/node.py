@@ -130,16 +130,16 @@ class ArmTrajectoryPublisher(EvaNode):
             self.diagnostics.report('collision', 'warn', unchecked)
 
     def _compose(self, files: FileWatch) -> None:
-        guard, settings = self.supervisor, self.supervisor.settings
+        supervisor, settings = self.supervisor, self.supervisor.settings
         self.joints = MeasuredJoints(self.robot, self._joint_publishers)
         self._jumps = ClockJumps(self, settings.max_clock_skew_s, self._on_jump)
         self.outputs = ArmOutputs(
             self, self.robot, settings, self.guarded('outputs', self._on_fault)
         )
-        self._reports = ArmReports(self, guard, self.joints)
+        self._reports = ArmReports(self, supervisor, self.joints)
         self._commands = ArmCommands(
             self,
-            guard,
+            supervisor,
             self.joints,
             self._jumps,
             self.outputs,
@@ -150,7 +150,7 @@ class ArmTrajectoryPublisher(EvaNode):
             self, settings.estop_heartbeat_s, self.guarded(topics.ESTOP, self._on_estop)
         )
         self._monitor = ArmMonitor(
-            self, guard, self.joints, self.estop, self._jumps, self.outputs.topics, files
+            self, supervisor, self.joints, self.estop, self._jumps, self.outputs.topics, files
         )
 
     def _listen(self) -> None:

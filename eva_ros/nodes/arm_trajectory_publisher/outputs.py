@@ -222,7 +222,7 @@ class ArmOutputs:
         """Return what both arms are to be sent; nothing is sent yet.
 
         Args:
-            order: of the guard.
+            order: of the supervisor.
             stamp_ns: of both messages; 0: at receipt.
 
         Raises:
@@ -250,7 +250,7 @@ class ArmOutputs:
         """Send a stop to each arm that can be reached, whatever becomes of the other.
 
         Args:
-            order: of the guard.
+            order: of the supervisor.
             stamp_ns: of both messages; 0: at receipt.
             planned_ns: ROS time at which the stop begins; streams catch up with it.
         """

@@ -25,13 +25,15 @@ class ArmReports:
 
     Args:
         node: Node that owns the publishers and the diagnostics.
-        guard: Supervisor with the state.
+        supervisor: Supervisor with the state.
         joints: Measured joints, for their age.
     """
 
-    def __init__(self, node: EvaNode, guard: CommandSupervisor, joints: MeasuredJoints) -> None:
+    def __init__(
+        self, node: EvaNode, supervisor: CommandSupervisor, joints: MeasuredJoints
+    ) -> None:
         self._node = node
-        self._guard = guard
+        self._supervisor = supervisor
         self._joints = joints
         self._preview = node.publish_on(JointTrajectory, topics.PREVIEW, qos.LATCHED)
         self._chunks = node.publish_on(ChunkReport, topics.CHUNK_REPORT, qos.REPORT)
@@ -46,20 +48,20 @@ class ArmReports:
     def preview(self, verdict: Verdict, now_ns: int) -> None:
         """Publish the path of a verdict, if it has one, for people to look at."""
         if verdict.path is not None:
-            message = path_message(self._guard.robot, verdict.path, now_ns)
+            message = path_message(self._supervisor.robot, verdict.path, now_ns)
             self._preview.publish(message)
 
     def publish_state(self) -> None:
         """Publish the state as it is now."""
-        guard = self._guard
+        supervisor = self._supervisor
         self._safety.publish(
             safety_message(
-                guard.machine,
-                guard.robot,
-                guard.entered_ns,
-                dry_run=guard.dry_run,
-                rollout_id=guard.rollout_id,
-                mode=guard.settings.mode,
+                supervisor.machine,
+                supervisor.robot,
+                supervisor.entered_ns,
+                dry_run=supervisor.dry_run,
+                rollout_id=supervisor.rollout_id,
+                mode=supervisor.settings.mode,
             )
         )
         self._node.diagnostics.publish()
@@ -70,11 +72,11 @@ class ArmReports:
 
     def health(self) -> Health:
         """Return how the arms are, for the diagnostics."""
-        machine = self._guard.machine
+        machine = self._supervisor.machine
         level = 'ok' if machine.reason in _NO_FAULT else 'error'
         age_s = self._joints.age_s(self._node.now_ns())
         return Health(
             level,
             f'{machine.state.value}: {machine.detail}',
-            {'dry_run': self._guard.dry_run, 'joint_state_age_s': age_s},
+            {'dry_run': self._supervisor.dry_run, 'joint_state_age_s': age_s},
         )
