@@ -135,22 +135,9 @@ def limits_of(names, **values):
     return Limits(tuple(names), **{k: np.full(len(names), v) for k, v in arrays.items()})
 
 
-def test_intersect_only_tightens():
-    base = limits_of('ab')
-    loose = limits_of('b', min_position=-2.0, max_position=5.0, max_velocity=9.0, max_jerk=70.0)
-    tight = limits_of('ba', min_position=-0.5, max_velocity=1.0)
-    assert base.intersect(loose).max_velocity.tolist() == [2.0, 2.0]
-    assert base.intersect(loose).max_position.tolist() == [1.0, 1.0]
-    assert base.intersect(loose).max_jerk.tolist() == [np.inf, 70.0]
-    assert base.intersect(tight).min_position.tolist() == [-0.5, -0.5]
-    assert base.intersect(tight).max_velocity.tolist() == [1.0, 1.0]
-
-
-def test_intersect_refuses_unknown_joints_and_empty_ranges():
-    with pytest.raises(UserError, match='unknown joints: c'):
-        limits_of('ab').intersect(limits_of('c'))
+def test_limits_leave_each_joint_a_position():
     with pytest.raises(UserError, match='No position is left for joint b'):
-        limits_of('ab').intersect(limits_of('b', min_position=3.0, max_position=4.0))
+        limits_of('b', min_position=3.0)
 
 
 def test_limits_cannot_be_changed_in_place():

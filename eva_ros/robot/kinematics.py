@@ -69,25 +69,6 @@ class ForwardKinematics:
         pose = self.data.oMf[frame]
         return pose.rotation.copy(), pose.translation.copy()
 
-    def jacobian(self, q: ArrayLike) -> dict[str, Array]:
-        """Return how each end effector moves with the joints [J]: [3, J] in m per rad.
-
-        A gripper's column is in m per its 0 to 1.
-        """
-        configuration = self.configurations(np.atleast_2d(q))[0]
-        pinocchio.computeJointJacobians(self.model, self.data, configuration)
-        pinocchio.updateFramePlacements(self.model, self.data)
-        world_aligned = pinocchio.ReferenceFrame.LOCAL_WORLD_ALIGNED
-        scale = np.ones(len(self._columns))
-        scale[self.robot.gripper_mask] = self.strokes
-        return {
-            arm: pinocchio.getFrameJacobian(self.model, self.data, frame, world_aligned)[
-                :3, self._columns
-            ]
-            * scale
-            for arm, frame in self._frames.items()
-        }
-
     def configurations(self, q: Array) -> Array:
         """Return the model's configurations [N, nq] for joints inside [N, J]."""
         values = self.to_urdf(q)

@@ -172,25 +172,6 @@ class Limits:
             if not low < high:
                 raise UserError(f'No position is left for joint {name}: {low:g} to {high:g}.')
 
-    def intersect(self, other: 'Limits') -> 'Limits':
-        """Return the tighter of both limits for each joint, matched by name.
-
-        Args:
-            other: limits of some or all of these joints, in any order.
-
-        Raises:
-            UserError: `other` names a joint that is not here, or leaves a joint no position.
-        """
-        unknown = [name for name in other.joint_names if name not in self.joint_names]
-        if unknown:
-            raise UserError(f'Limits are given for unknown joints: {", ".join(unknown)}.')
-        tightened = {field.name: np.array(getattr(self, field.name)) for field in fields(self)[1:]}
-        index = [self.joint_names.index(name) for name in other.joint_names]
-        for name, values in tightened.items():
-            tighter = np.maximum if name == 'min_position' else np.minimum
-            values[index] = tighter(values[index], getattr(other, name))
-        return Limits(self.joint_names, **tightened)
-
     def scaled(self, *, velocity: float, acceleration: float) -> 'Limits':
         """Return these limits with a part of them only, as MoveIt's scaling factors do.
 

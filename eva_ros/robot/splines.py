@@ -232,8 +232,3 @@ def stretch_of_pieces(bounds: MotionBounds, limits: Limits) -> Array:
         bounds.velocities / limits.max_velocity, np.sqrt(bounds.accelerations / acceleration)
     )
     return np.maximum(needed, np.cbrt(bounds.jerks / limits.max_jerk))
-
-
-def stretch_to_limits(spline: HermiteSpline, limits: Limits) -> float:
-    """Return the smallest stretch, at least 1, with which a motion from rest keeps the limits."""
-    return max(1.0, float(stretch_needed(spline.bounds, limits).max()))
