@@ -8,6 +8,7 @@ Pure torch, any leading dimensions, differentiable.
 """
 
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from typing import NamedTuple
 
@@ -15,6 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eva_ros.errors import UserError
+
+PRESETS = ('robot', 'paper')
+# Largest velocities of AgileX's PiPER, joints 1 to 6, rad/s, as the published code has them.
+_PIPER = (3.1416, 3.4034, 3.1416, 3.9270, 3.9270, 3.9270)
 # Beyond every limit's reach: stands for "no limit" where a joint has none.
 _NO_LIMIT = 1e9
 
@@ -92,14 +98,57 @@ class MotionLimits:
         )
 
     @classmethod
-    def paper(cls) -> 'MotionLimits':
-        """Return those of the authors' code: two PiPER arms with grippers, no position limits."""
-        arm = [3.1416, 3.4034, 3.1416, 3.9270, 3.9270, 3.9270]
-        # The code scales the arms' limits by 0.85 but takes the grippers' 2.0 as it is.
-        velocity = torch.tensor([*arm, 2.0 / 0.85] * 2, dtype=torch.float64)
-        acceleration = torch.tensor(([5.0] * 6 + [10.0]) * 2, dtype=torch.float64)
-        far = torch.full((14,), _NO_LIMIT, dtype=torch.float64)
-        return cls(velocity, acceleration, -far, far, torch.tensor(([False] * 6 + [True]) * 2))
+    def paper(cls, robot: Any = None) -> 'MotionLimits':
+        """Return the published limits: 5 rad/s^2, grippers 2/s and 10/s^2, no position limits.
+
+        Args:
+            robot: Robot whose velocity limits are used; two PiPER arms with grippers where it is
+                one of them, or None.
+        """
+        if robot is None or robot.name.startswith('piper'):
+            count = 14 if robot is None else len(robot.joint_names)
+            grippers = np.tile([False] * 6 + [True], count // 7)
+            velocity = np.tile([*_PIPER, np.inf], count // 7)
+        else:
+            grippers, velocity = np.array(robot.gripper_mask), np.array(robot.limits.max_velocity)
+        # The published code scales the arms' velocities by 0.85 but takes the grippers' 2.0 as is.
+        velocity = np.where(grippers, 2.0 / RewardSettings.velocity_share, velocity)
+        far = torch.full((len(grippers),), _NO_LIMIT, dtype=torch.float64)
+        return cls(
+            velocity=torch.from_numpy(velocity.astype(np.float64)),
+            acceleration=torch.from_numpy(np.where(grippers, 10.0, 5.0)),
+            low=-far,
+            high=far,
+            grippers=torch.from_numpy(grippers),
+        )
+
+
+def preset(name: str, robot: Any) -> tuple[MotionLimits, RewardSettings]:
+    """Return limits and settings of the executability reward by the name of a preset.
+
+    Args:
+        name: `robot`: the robot's own limits; `paper`: the published constants, which have no
+            position limits and know only the velocity limits of the robot's arms.
+        robot: Robot with name, joint_names, limits and gripper_mask.
+
+    Raises:
+        UserError: The robot lacks a limit that the preset needs.
+    """
+    needed: dict[str, tuple[Any, ...]] = {'velocity': (robot.limits.max_velocity,)}
+    if name == 'robot':
+        needed['acceleration'] = (robot.limits.max_acceleration,)
+        needed['position'] = (robot.limits.min_position, robot.limits.max_position)
+    for kind, arrays in needed.items():
+        known = np.isfinite(np.stack(arrays)).all(0) | ((name == 'paper') & robot.gripper_mask)
+        lacking = [joint for joint, has in zip(robot.joint_names, known) if not has]
+        if lacking:
+            raise UserError(
+                f"Robot '{robot.name}' gives no {kind} limit for {', '.join(lacking)}, which "
+                f"preset '{name}' needs: add it under joint_limits in the robot's YAML."
+            )
+    if name == 'robot':
+        return MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings()
+    return MotionLimits.paper(robot), replace(RewardSettings(), position_weight=0.0)
 
 
 class Executability(NamedTuple):
@@ -151,6 +200,28 @@ def executability(
     if positions.shape[-2] < 4:
         nothing = positions.new_full(positions.shape[:-2], torch.nan)
         return Executability(*[nothing] * len(Executability._fields))
+    weights = {
+        'jerk': settings.jerk_weight,
+        'acceleration': settings.acceleration_weight,
+        'velocity': settings.velocity_weight,
+        'acceleration_excess': settings.acceleration_excess_weight,
+        'position': settings.position_weight,
+    }
+    plain = penalty_terms(positions, dt, limits, settings)
+    terms = {name: weight * plain[name] for name, weight in weights.items()}
+    penalty = torch.stack(list(terms.values())).sum(0)
+    return Executability(
+        score=score_of(penalty, settings),
+        penalty=penalty,
+        motion=(positions.diff(dim=-2) / dt)[..., ~limits.grippers].abs().mean((-2, -1)),
+        **terms,
+    )
+
+
+def penalty_terms(
+    positions: Tensor, dt: float, limits: MotionLimits, settings: RewardSettings
+) -> dict[str, Tensor]:
+    """Return the terms of the penalty, unweighted, each [...]; arguments as `executability`."""
     v_max = settings.velocity_share * limits.velocity.to(positions)
     a_max, low, high = (
         value.to(positions) for value in (limits.acceleration, limits.low, limits.high)
@@ -164,22 +235,13 @@ def executability(
     def mean(term: Tensor) -> Tensor:
         return (weights * term).mean((-2, -1))
 
-    terms = {
-        'jerk': settings.jerk_weight * mean(_huber(jerk, bend / dt)),
-        'acceleration': settings.acceleration_weight * mean(_huber(acceleration, bend)),
-        'velocity': settings.velocity_weight * mean((velocity.abs() - v_max).relu().square()),
-        'acceleration_excess': settings.acceleration_excess_weight
-        * mean((acceleration.abs() - a_max).relu().square()),
-        'position': settings.position_weight
-        * mean(((low - positions).relu() + (positions - high).relu()).square()),
+    return {
+        'jerk': mean(_huber(jerk, bend / dt)),
+        'acceleration': mean(_huber(acceleration, bend)),
+        'velocity': mean((velocity.abs() - v_max).relu().square()),
+        'acceleration_excess': mean((acceleration.abs() - a_max).relu().square()),
+        'position': mean(((low - positions).relu() + (positions - high).relu()).square()),
     }
-    penalty = torch.stack(list(terms.values())).sum(0)
-    return Executability(
-        score=score_of(penalty, settings),
-        penalty=penalty,
-        motion=velocity[..., ~limits.grippers].abs().mean((-2, -1)),
-        **terms,
-    )
 
 
 def score_of(penalty: Tensor, settings: RewardSettings) -> Tensor:

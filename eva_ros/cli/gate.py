@@ -65,7 +65,7 @@ def _chunk(
 
     from eva_ros.control.chunk import Chunk
 
-    content = _arrays(path)
+    content = read_npz(path)
     for name in ('positions', 'dt'):
         if name not in content:
             raise UserError(f'{path} holds no {name}: positions [T, J] and dt are needed.')
@@ -96,7 +96,7 @@ def _measured(path: Path, joint_names: tuple[str, ...]) -> 'Array':
     """Return the joints in a file [J], in the robot's order."""
     import numpy as np
 
-    content = _arrays(path)
+    content = read_npz(path)
     if 'positions' not in content:
         raise UserError(f'{path} holds no positions: positions [J] are needed.')
     values = content['positions'].reshape(-1)
@@ -113,7 +113,12 @@ def _measured(path: Path, joint_names: tuple[str, ...]) -> 'Array':
     return values
 
 
-def _arrays(path: Path) -> dict[str, Any]:
+def read_npz(path: Path) -> dict[str, Any]:
+    """Return the arrays in an npz file; positions and dt as float64.
+
+    Raises:
+        UserError: It cannot be read, or one of them does not hold real numbers.
+    """
     import zipfile
     import zlib
 
