@@ -61,7 +61,7 @@ class BrightnessJudge(Judge):
     def fingerprint(self):
         return 'brightness'
 
-    def __call__(self, frames, demonstrated):
+    def __call__(self, frames, demonstrated, prompts=()):
         reward = 100 * frames[:, 1:].mean((1, 2, 3, 4))
         nothing = torch.zeros_like(reward)
         terms = Executability(reward, nothing + 1, *[nothing] * 6)

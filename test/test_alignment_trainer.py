@@ -164,7 +164,7 @@ def test_training_asks_for_the_motion_that_was_recorded_or_dreamed_before(settin
     asked = []
 
     class Spy(alignment_world.BrightnessJudge):
-        def __call__(self, frames, demonstrated):
+        def __call__(self, frames, demonstrated, prompts=()):
             asked.append((self.floor_share, self.floor_weight, demonstrated))
             seen = super().__call__(frames, demonstrated)
             return seen._replace(travelled=torch.full((len(frames),), 0.2))

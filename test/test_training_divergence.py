@@ -137,7 +137,7 @@ class NanJudge(alignment_world.BrightnessJudge):
 
     left = 3
 
-    def __call__(self, frames, demonstrated):
+    def __call__(self, frames, demonstrated, prompts=()):
         NanJudge.left -= 1
         judged = super().__call__(frames, demonstrated)
         return judged if NanJudge.left > 0 else judged._replace(reward=judged.reward * math.nan)

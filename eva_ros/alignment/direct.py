@@ -74,7 +74,7 @@ class DirectTask(AlignTask):
             x = model.sample(
                 condition, noise, steps=settings.steps, gradient_steps=settings.gradient_steps
             )
-            judged = self.judge(model.decode(x, condition), needed)
+            judged = self.judge(model.decode(x, condition), needed, prompts)
             return -judged.reward.mean(), figures_of(judged)
 
         return loop.update(loss, *self.anchor(rng))

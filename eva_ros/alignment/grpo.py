@@ -271,7 +271,9 @@ class GrpoTask(AlignTask):
         groups = sample_groups(policy, condition, noise, self.levels, settings, generators)
         needed = self.needed(prompts, policy.condition(views, instructions, 1), noise)
         frames = policy.model.decode(groups.samples, condition)
-        return _Batch(groups, self.judge(frames, needed.repeat_interleave(settings.group_size)))
+        size = settings.group_size
+        repeated = [prompt for prompt in prompts for _ in range(size)]
+        return _Batch(groups, self.judge(frames, needed.repeat_interleave(size), repeated))
 
     def _loss(
         self, groups: Groups, advantage: Tensor, step: WindowStep, share: float

@@ -125,14 +125,18 @@ def dream_and_judge(
         condition = model.condition(views, [prompt.instruction for prompt in batch])
         frames = model.decode(model.sample(condition, noise, steps=steps), condition)
         needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
-        parts.append(judge(frames, torch.tensor(needed)))
+        parts.append(judge(frames, torch.tensor(needed), batch))
     return joined(parts)
 
 
 def joined(parts: Sequence[Judgement]) -> Judgement:
     """Return the judgements of several batches of dreams as one."""
-    rewards, judged, travelled, positions = zip(*parts, strict=True)
-    terms = [torch.cat(values) for values in zip(*judged, strict=True)]
+    rewards, judged, travelled, positions, terms = zip(*parts, strict=True)
+    executability = [torch.cat(values) for values in zip(*judged, strict=True)]
     return Judgement(
-        torch.cat(rewards), Executability(*terms), torch.cat(travelled), torch.cat(positions)
+        torch.cat(rewards),
+        Executability(*executability),
+        torch.cat(travelled),
+        torch.cat(positions),
+        {name: torch.cat([part[name] for part in terms]) for name in terms[0]},
     )

@@ -26,12 +26,16 @@ class Prompt:
         joints: recorded joints [T, J], rad; grippers 0 to 1.
         instruction: what the robot was told.
         task: short name of the task.
+        success: of the recorded attempt; None where nobody judged.
+        episode: number of that attempt among the recordings.
     """
 
     frames: NDArray[np.uint8]
     joints: NDArray[np.float64]
     instruction: str
     task: str
+    success: bool | None = None
+    episode: int = 0
 
     def identity(self) -> tuple[str, NDArray, NDArray]:
         """Return what tells this prompt from another: instruction, initial view and joints."""
@@ -70,7 +74,14 @@ def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[P
         episode = episodes[clip.episode]
         joints = np.asarray(episode.joints)[clip.frames]
         found.append(
-            Prompt(episode.frames[clip.frames], joints, episode.instruction, episode.task)
+            Prompt(
+                episode.frames[clip.frames],
+                joints,
+                episode.instruction,
+                episode.task,
+                episode.success,
+                clip.episode,
+            )
         )
     if not found:
         raise UserError('In these recordings no resting arm begins to move: record more.')

@@ -1,4 +1,4 @@
-"""How well a joint path fits the robot: the executability reward.
+"""What a dream is worth: executability, similarity, outcome, progress, and their weighted sum.
 
 EVA (arXiv 2603.17808, section 4): finite differences of the decoded joints, Huber terms on jerk
 and acceleration, squared hinges beyond the robot's limits, a bounded map to a score. Constants
@@ -7,6 +7,7 @@ hinge beyond the position limits, and a motion floor (motion.py), since a still 
 Pure torch, any leading dimensions, differentiable.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import replace
 from typing import Any
@@ -268,3 +269,53 @@ def _weights(grippers: Tensor, settings: RewardSettings) -> Tensor:
 def _huber(x: Tensor, threshold: Tensor) -> Tensor:
     size = x.abs()
     return torch.where(size <= threshold, x.square() / 2, threshold * (size - threshold / 2))
+
+
+def similarity(positions: Tensor, recorded: Tensor, spread: Tensor, tau: float = 2.0) -> Tensor:
+    """Return how close joint paths are to recorded ones, 0 to 1 [...].
+
+    r = exp(-mean(((q - q_recorded) / s)^2) / tau), the mean over steps and joints; after the
+    action similarity reward of RLinf. Neither a still nor a misplaced path can win it.
+
+    Args:
+        positions: Joint paths [..., T, J].
+        recorded: Paths recorded from the same view [..., T, J].
+        spread: s, standard deviation of each joint over the recordings [J].
+        tau: Mean squared deviation, in units of s, at which r is 1/e.
+    """
+    deviation = (positions - recorded.to(positions)) / spread.to(positions)
+    return (-deviation.square().mean((-2, -1)) / tau).exp()
+
+
+@dataclass(frozen=True)
+class RewardWeights:
+    """Weight of each term in the reward; a term of weight 0 is only watched.
+
+    Attributes:
+        executability: Of the executability score, 0 to 10.
+        motion: Of the motion floor, 0 or less (judge.MotionFloor).
+        similarity: Of the similarity to the recorded joints, 0 to 1.
+        outcome: Of the success of the recorded attempt that a dream belongs to, 0 or 1.
+        progress: Of the critic's progress from first to last frame, -1 to 1.
+    """
+
+    executability: float = 1.0
+    motion: float = 1.0
+    similarity: float = 0.0
+    outcome: float = 0.0
+    progress: float = 0.0
+
+    def used(self) -> dict[str, float]:
+        """Return the terms in the reward and their weights."""
+        return {name: weight for name, weight in vars(self).items() if weight}
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """Return the weighted sum of terms, each [...].
+
+        Raises:
+            UserError: A term of the reward is missing.
+        """
+        missing = [name for name in self.used() if name not in terms]
+        if missing:
+            raise UserError(f'The reward holds {missing[0]}, which nothing here can judge.')
+        return torch.stack([weight * terms[name] for name, weight in self.used().items()]).sum(0)

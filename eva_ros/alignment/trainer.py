@@ -153,7 +153,7 @@ class AlignTask(Task):
         recorded = torch.tensor([p.demonstrated(judge.dt, judge.limits.grippers) for p in prompts])
         with self.policy.reference():
             unaligned = model.sample(condition, noise, steps=self.settings.steps)
-        before = judge(model.decode(unaligned, condition), recorded)
+        before = judge(model.decode(unaligned, condition), recorded, prompts)
         return torch.minimum(recorded, before.travelled.to(recorded))
 
     def anchor(self, rng: np.random.Generator) -> list[Loss]:
@@ -243,6 +243,7 @@ def align(
         'algorithm': settings.ALGORITHM,
         'settings': asdict(settings),
         'reward': asdict(task.judge.reward),
+        'weights': asdict(task.judge.weights),
         'iterations': loop.step,
         'seconds': round(loop.spent_s),
         'prompts': len(prompts),

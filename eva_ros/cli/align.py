@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from eva_ros.cli import align_reward
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
 
@@ -44,9 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     ):
         parser.add_argument(f'--{name}', type=kind, help=text, metavar='X')
+    align_reward.add_reward(parser)
+    align_reward.add_accept_blind(parser)
     parser.set_defaults(action=_align)
-    commands = parser.add_subparsers(metavar='evaluate')
+    commands = parser.add_subparsers(metavar='evaluate | probe | critic')
     _add_evaluate(commands.add_parser('evaluate', help=_evaluate.__doc__))
+    align_reward.add_probe(commands.add_parser('probe', help=align_reward.probe.__doc__))
+    align_reward.add_critic(commands.add_parser('critic', help=align_reward.critic.__doc__))
 
 
 def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -86,6 +91,9 @@ def _align(args: argparse.Namespace) -> int:
             '--iterations (see eva align --help).'
         )
     _settings(args)
+    align_reward.accepted(args)
+    robot, _, judge, prompts = _judge_and_prompts(args)
+    align_reward.require(args, judge, prompts, robot)
     launch(args.processes, _align_member, args)
     return 0
 
@@ -103,7 +111,8 @@ def _align_member(args: argparse.Namespace) -> None:
     device = training_device()
     judge.idm.to(device)
     policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
-    facts = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
+    facts: dict[str, Any] = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
+    facts |= {'preset': args.preset, 'critic': args.critic and args.critic.name}
     loop = align(policy, prompts, judge, args.out, settings, facts)
     if loop.is_main:
         print(f'{loop.step} iterations, written to {args.out}')
@@ -142,7 +151,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.world_model.checkpoint import load_adapter
 
     model, judge, (_, prompts) = _load(args)
-    judge = _with_reward_of(args.lora, judge)
+    judge = _with_reward_of(args, judge)
     load_adapter(model, args.lora)
     chosen = {'views': args.views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
     summary = figures(compare(model, prompts, judge, **chosen), args.seed)
@@ -155,23 +164,28 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
     """Return the world model, the judge, and prompts to train on and held out."""
-    from eva_ros.alignment.judge import Judge
-    from eva_ros.alignment.prompts import find_prompts
-    from eva_ros.alignment.reward import MotionLimits
-    from eva_ros.alignment.reward import RewardSettings
-    from eva_ros.episodes.dataset import split_episodes
     from eva_ros.world_model.checkpoint import load_world_model
 
     robot, view = loading.robot_and_view(args)
     model = load_world_model(args.world_model, robot=robot, view=view)
-    idm = _load_idm(args, args.idm)
-    judge = Judge(idm, MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings())
-    _, _, episodes = loading.recordings(args)
-    parts = split_episodes(episodes, args.held_out, args.split_seed)
-    prompts = [find_prompts(part, model.settings.frames, view.rate_hz) for part in parts]
+    _, _, judge, prompts = _judge_and_prompts(args, model.settings.frames)
     print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
           file=sys.stderr)  # fmt: skip
-    return model, judge, (prompts[0], prompts[1])
+    return model, judge, prompts
+
+
+def _judge_and_prompts(
+    args: argparse.Namespace, frames: int | None = None
+) -> tuple[Any, Any, Any, tuple[list, list]]:
+    """Return robot, view, judge, and prompts of so many frames (the view's)."""
+    from eva_ros.alignment.prompts import find_prompts
+    from eva_ros.episodes.dataset import split_episodes
+
+    robot, view, episodes = loading.recordings(args)
+    parts = split_episodes(episodes, args.held_out, args.split_seed)
+    judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
+    train, held_out = (find_prompts(p, frames or view.frames, view.rate_hz) for p in parts)
+    return robot, view, judge, (train, held_out)
 
 
 def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
@@ -180,18 +194,25 @@ def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
     return load_idm(folder, *loading.robot_and_view(args))
 
 
-def _with_reward_of(lora: Path, judge: Any) -> Any:
+def _with_reward_of(args: argparse.Namespace, judge: Any) -> Any:
     """Return the judge with the reward that the adapter was trained on."""
+    from eva_ros.alignment.reward import preset
     from eva_ros.alignment.reward import RewardSettings
     from eva_ros.errors import UserError
+    from eva_ros.robot.spec import load_robot
     from eva_ros.training.manifest import read_manifest
     from eva_ros.world_model.checkpoint import ADAPTER
 
+    lora = args.lora
     try:
         training = read_manifest(lora, ADAPTER).training
         settings = training['settings']
+        limits = judge.limits
+        if training.get('preset') is not None:
+            limits = preset(training['preset'], load_robot(args.robot))[0]
         return replace(
             judge,
+            limits=limits,
             reward=RewardSettings(**training['reward']),
             floor_share=settings['floor_share'],
             floor_weight=settings['floor_weight'],

@@ -35,13 +35,17 @@ def add_noise(clips: Tensor, scale: float = 0.02) -> Tensor:
 
 def blur(clips: Tensor, largest: float = 1.2) -> Tensor:
     """Blur each clip by a Gaussian of up to `largest` pixels."""
-    sigma = torch.rand(len(clips)).clamp_min(0.05) * largest
-    taps = torch.arange(-3, 4, dtype=torch.float32)
+    return gaussian_blur(clips, torch.rand(len(clips)).clamp_min(0.05) * largest, radius=3)
+
+
+def gaussian_blur(clips: Tensor, sigma: Tensor, radius: int) -> Tensor:
+    """Blur clips [B, T, 3, H, W] by Gaussians of sigma [B], cut off at the radius, pixels."""
+    taps = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (taps / sigma[:, None]).square())
     kernels = (kernels / kernels.sum(1, keepdim=True)).to(clips)
     count, steps, channels, height, width = clips.shape
     one = clips.permute(1, 2, 0, 3, 4).reshape(steps * channels, count, height, width)
-    one = functional.pad(one, (3, 3, 3, 3), mode='replicate')
+    one = functional.pad(one, (radius, radius, radius, radius), mode='replicate')
     one = functional.conv2d(one, kernels[:, None, None, :], groups=count)
     one = functional.conv2d(one, kernels[:, None, :, None], groups=count)
     return one.unflatten(0, (steps, channels)).permute(2, 0, 1, 3, 4)

@@ -19,6 +19,7 @@ KINDS = {
     'world_model': 'a world model',
     'adapter': 'an adapter',
     'controls': 'controls',
+    'critic': 'a progress critic',
 }
 _KNOWN = ('format', 'kind', 'robot', 'joint_names', 'view', 'training')
 
