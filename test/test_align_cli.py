@@ -74,3 +74,66 @@ def test_a_folder_that_is_no_adapter_is_refused(bags, tmp_path, capsys):
     lora = ('--lora', str(tmp_path), '--views', '1')
     assert main(['align', 'evaluate', *bags, *MODELS, *lora]) == 2
     assert f'{tmp_path} does not hold an adapter' in capsys.readouterr().err
+
+
+PROBED = ('--idm', str(checkpoint_dir() / 'idm'), '--clips', '6', '--json')
+NAMES = [
+    *('jumped', 'shuffled', 'noise', 'still', 'reversed', 'wrong_arm', 'swapped_instruction'),
+    *('blur', 'wrong_place'),
+]
+
+
+def test_probes_are_printed_as_json_with_every_term_and_the_sum(bags, capsys):
+    given = [*bags, '--reward', 'executability=1', 'similarity=10']
+    given[given.index('--held-out') + 1] = '0.67'
+    assert main(['align', 'probe', *given, *PROBED, '--attempts', bags[1]]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert list(told) == ['probes', 'attempts']
+    assert list(told['probes']) == NAMES
+    terms = {'executability', 'motion', 'similarity', 'outcome', 'sum'}
+    assert all(set(aucs) == terms for aucs in told['probes'].values())
+    assert told['probes']['still']['similarity'] > 0.8
+    assert told['probes']['still']['executability'] < 0.2
+    # There is no other task in these recordings.
+    assert set(told['probes']['swapped_instruction'].values()) == {None}
+    found = told['attempts']['reach_left']
+    assert (found['episodes'], set(found['auc'])) == (3, terms)
+    assert 'an AUC needs two of each' in said.err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--preset', 'paper'), ('blind to', 'still', '--accept-blind')),
+        (('--reward', 'executability'), ('blind to', 'still', '--accept-blind')),
+        (('--preset', 'paper', '--accept-blind', 'wrong_arm'), ('blind to', 'still')),
+        (('--accept-blind', 'stil'), ("no probe 'stil'",)),
+        (('--reward', 'beauty=2'), ("no term 'beauty'",)),
+        (('--reward', 'similarity=0'), ('every weight is zero',)),
+        (('--reward', 'similarity=-1'), ('negative',)),
+        (('--reward', 'progress'), ('--critic',)),
+        (('--reward', 'progress', '--critic', 'none'), ('does not hold a progress critic',)),
+        (('--reward', 'outcome'), ('two successes and two failures',)),
+    ],
+)
+def test_a_reward_that_cannot_be_trained_on_is_refused_before_training(
+    bags, tmp_path, capsys, arguments, words
+):
+    given = [*bags, *MODELS, '--out', str(tmp_path / 'lora'), '--iterations', '1', *arguments]
+    assert main(['align', *given]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith('eva: ')
+    for word in words:
+        assert word in said
+    assert not (tmp_path / 'lora').exists()
+
+
+def test_a_critic_is_trained_from_recordings_and_becomes_a_term(bags, tmp_path, capsys):
+    critic = str(tmp_path / 'critic')
+    assert main(['align', 'critic', *bags, '--out', critic, '--steps', '2']) == 0
+    assert 'held-out pairs in the right order' in capsys.readouterr().out
+    given = [*bags, *PROBED, '--critic', critic, '--reward', 'progress']
+    assert main(['align', 'probe', *given]) == 0
+    told = json.loads(capsys.readouterr().out)['probes']
+    assert all(aucs['progress'] == aucs['sum'] for aucs in told.values())
