@@ -110,6 +110,8 @@ def _align_member(args: argparse.Namespace) -> None:
         settings = replace(settings, steps=model.settings.steps)
     device = training_device()
     judge.idm.to(device)
+    if judge.critic is not None:
+        judge.critic.to(device)
     policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
     facts: dict[str, Any] = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     facts |= {'preset': args.preset, 'critic': args.critic and args.critic.name}
