@@ -106,12 +106,13 @@ class MotionLimits:
             robot: Robot whose velocity limits are used; two PiPER arms with grippers where it is
                 one of them, or None.
         """
-        if robot is None or robot.name.startswith('piper'):
-            count = 14 if robot is None else len(robot.joint_names)
-            grippers = np.tile([False] * 6 + [True], count // 7)
-            velocity = np.tile([*_PIPER, np.inf], count // 7)
+        one = [False] * 6 + [True]
+        grippers = np.array(one * 2 if robot is None else robot.gripper_mask)
+        arms = len(grippers) // len(one)
+        if robot is None or (robot.name.startswith('piper') and grippers.tolist() == one * arms):
+            velocity = np.array([*_PIPER, np.inf] * arms)
         else:
-            grippers, velocity = np.array(robot.gripper_mask), np.array(robot.limits.max_velocity)
+            velocity = np.array(robot.limits.max_velocity)
         # The published code scales the arms' velocities by 0.85 but takes the grippers' 2.0 as is.
         velocity = np.where(grippers, 2.0 / RewardSettings.velocity_share, velocity)
         far = torch.full((len(grippers),), _NO_LIMIT, dtype=torch.float64)
@@ -143,9 +144,10 @@ def preset(name: str, robot: Any) -> tuple[MotionLimits, RewardSettings]:
         known = np.isfinite(np.stack(arrays)).all(0) | ((name == 'paper') & robot.gripper_mask)
         lacking = [joint for joint, has in zip(robot.joint_names, known) if not has]
         if lacking:
+            other = ", or use preset 'paper'" if name == 'robot' else ''
             raise UserError(
                 f"Robot '{robot.name}' gives no {kind} limit for {', '.join(lacking)}, which "
-                f"preset '{name}' needs: add it under joint_limits in the robot's YAML."
+                f"preset '{name}' needs: add it under joint_limits in the robot's YAML{other}."
             )
     if name == 'robot':
         return MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings()

@@ -90,9 +90,11 @@ def _align(args: argparse.Namespace) -> int:
             'eva align needs --bags, --world-model, --idm, --out and either --minutes or '
             '--iterations (see eva align --help).'
         )
-    _settings(args)
+    settings = _settings(args)
     align_reward.accepted(args)
     robot, _, judge, prompts = _judge_and_prompts(args)
+    floor = {'floor_share': settings.floor_share, 'floor_weight': settings.floor_weight}
+    judge = replace(judge, **floor)
     align_reward.require(args, judge, prompts, robot)
     launch(args.processes, _align_member, args)
     return 0
