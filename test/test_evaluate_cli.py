@@ -36,7 +36,7 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         'variants': {'still': {'tasks': {'reach_left': nothing, 'reach_right': nothing}}},
     }
     assert done.stdout.count('\n') == 1
-    assert '4/4 attempts' in done.stderr
+    assert 'attempts: 4/4  100%' in done.stderr
     attempts = [json.loads(line) for line in out.read_text().splitlines()]
     assert {attempt['scene'] for attempt in attempts} == {5, 6}
     told = {attempt['instruction'] for attempt in attempts}
