@@ -87,7 +87,7 @@ def record(job: Job, driver: Driver, world: World, path: Path) -> bool:
 
 def main() -> int:
     """Record all attempts that are asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument('--out', type=Path, required=True, help='folder of the bags')
     parser.add_argument('--tasks', nargs='+', required=True)
     parser.add_argument('--episodes', type=int, required=True, help='scenes per task')
