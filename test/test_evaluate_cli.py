@@ -30,15 +30,23 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     nothing = {'episodes': 2, 'successes': 0}
+    tasks = ('reach_left', 'reach_right')
     assert json.loads(done.stdout) == {
         'robot': 'aloha_sim',
         'seed': 5,
-        'variants': {'still': {'tasks': {'reach_left': nothing, 'reach_right': nothing}}},
+        'strict': True,
+        'variants': {
+            'still': {
+                'tasks': dict.fromkeys(tasks, nothing),
+                'confusion': dict.fromkeys(tasks, {'nothing': 2}),
+            }
+        },
     }
     assert done.stdout.count('\n') == 1
     assert 'attempts: 4/4  100%' in done.stderr
     attempts = [json.loads(line) for line in out.read_text().splitlines()]
     assert {attempt['scene'] for attempt in attempts} == {5, 6}
+    assert all(attempt['strict'] and attempt['tasks_done'] == [] for attempt in attempts)
     told = {attempt['instruction'] for attempt in attempts}
     for task in ('reach_left', 'reach_right'):
         held_out = set(find_task(task).held_out_phrasings)

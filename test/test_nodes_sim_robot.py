@@ -26,9 +26,15 @@ from eva_ros.ros import topics
 from eva_ros.ros.stamps import to_duration
 from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
+from eva_ros.sim.experts import expert_stretches
+from eva_ros.sim.experts import ExpertSettings
+from eva_ros.sim.tasks import draw_scene
+from eva_ros.sim.tasks import find_task
 
 ROBOT = load_robot('aloha_sim')
 MS = 1_000_000
+# A scene of a transfer whose cube the left arm reaches too.
+LEFT_IN_REACH = 3
 
 
 class Listener:
@@ -159,6 +165,30 @@ def test_the_judges_word_is_said_once_when_the_task_is_done(listener: Listener):
     assert [(end.task, end.success) for end in ends] == [('reach_left', Episode.SUCCESS)]
     late = listener.graph.collect(Episode, topics.EPISODE, qos.LATCHED)
     assert listener.graph.wait_for(lambda: late)[0].phase == Episode.END
+
+
+def test_a_left_arm_that_lifts_the_cube_itself_ends_no_transfer(graph: Graph):
+    listener = Listener(graph)
+    scene = draw_scene(find_task('transfer_cube'), LEFT_IN_REACH)
+    lift = expert_stretches(
+        find_task('lift_left'), scene, np.random.default_rng(0), ExpertSettings(pause_chance=0.0)
+    )
+    path = np.concatenate(lift)[::10]
+    thread = graph.start(SimRobotNode, task='transfer_cube', seed=LEFT_IN_REACH)
+    graph.wait_for(lambda: listener.states)
+    names, values = ROBOT.arm_command('left', path)
+    message = JointTrajectory(joint_names=list(names))
+    for i, positions in enumerate(values):
+        point = JointTrajectoryPoint(positions=positions.tolist())
+        point.time_from_start = to_duration(0.2 * (i + 1))
+        message.points.append(point)
+    controller = ROBOT.arms['left'].controller
+    graph.publisher(JointTrajectory, controller.topic, qos.COMMAND).publish(message)
+    # What gym-aloha would have called a transfer.
+    graph.wait_for(thread.node._sim.gym_aloha_success, timeout_s=30)
+    count = len(listener.states)
+    graph.wait_for(lambda: len(listener.states) > count + 100)
+    assert all(episode.phase == Episode.START for episode in listener.episodes)
 
 
 def test_a_robot_that_gives_no_time_follows_that_of_another_and_moves_by_it(graph: Graph):

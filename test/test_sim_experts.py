@@ -158,11 +158,11 @@ def test_a_start_astray_is_beside_the_cube_not_at_it(world):
     for seed in range(20):
         scene = draw_scene(TASKS['reach_right'], seed)
         start = astray(TASKS['reach_right'], scene, rng, RECORDED)
-        np.testing.assert_array_equal(start.cube, scene.cube)
+        np.testing.assert_array_equal(start.target, scene.target)
         np.testing.assert_array_equal(start.joints[:7], scene.joints[:7])
         world.data.qpos[8:14] = start.joints[7:13]
         mujoco.mj_kinematics(world.model, world.data)
-        offset = world.fingertips('right') - scene.cube
+        offset = world.fingertips('right') - scene.target
         assert (np.abs(offset) < [0.12, 0.12, 0.2]).all()
         assert offset[2] > 0.0
 

@@ -17,7 +17,7 @@ from eva_ros.sim.experts import ExpertSettings
 from eva_ros.sim.tasks import TASKS
 from eva_ros.sim.world import CAMERAS
 
-QUICK = ExpertSettings(pause_chance=0.0, hold_s=0.4)
+QUICK = ExpertSettings(pause_chance=0.0, hold_s=1.5)
 
 
 def job(folder, index):

@@ -41,7 +41,7 @@ def move(sim, arm, q, seconds=1.0, **fields):
 def at_the_cube(sim, side='left'):
     q = sim.world.joints
     place = slice(0, 6) if side == 'left' else slice(7, 13)
-    q[place] = inverse_kinematics(side, sim.world.cube, 1.1)
+    q[place] = inverse_kinematics(side, sim.world.target, 1.1)
     return q
 
 

@@ -69,9 +69,9 @@ def test_a_reset_puts_everything_where_the_scene_says_and_forgets_the_rest(world
     scene = draw_scene(TASKS['reach_left'], 5)
     states = []
     for _ in range(2):
-        world.reset(scene.joints, scene.cube)
+        world.reset(scene.joints, scene.target)
         np.testing.assert_allclose(world.joints, scene.joints, atol=0.02)
-        np.testing.assert_allclose(world.cube, scene.cube, atol=0.002)
+        np.testing.assert_allclose(world.target, scene.target, atol=0.002)
         assert world.time_ns == 0
         world.command(HALF_OPEN)
         world.step(100)
@@ -84,23 +84,23 @@ def test_the_cube_rests_on_the_table_until_fingers_close_on_it(world):
     joints = HALF_OPEN.copy()
     joints[:7] = [*inverse_kinematics('left', cube, 1.1), 1.0]
     world.reset(joints, cube)
-    assert world.touching_cube() == {'table'}
-    assert np.linalg.norm(world.fingertips('left') - world.cube) < 0.015
+    assert world.touching_target() == {'table'}
+    assert np.linalg.norm(world.fingertips('left') - world.target) < 0.015
     joints[6] = 0.0
     world.command(joints)
     world.step(300)
-    assert world.touching_cube() >= {'left/left', 'left/right'}
+    assert world.touching_target() >= {'left/left', 'left/right'}
 
 
 @pytest.mark.parametrize('seed', range(4))
 def test_the_top_camera_sees_the_cube_at_the_start_where_it_lies(world, seed):
     scene = draw_scene(TASKS['lift_right'], seed)
-    world.reset(scene.joints, scene.cube)
+    world.reset(scene.joints, scene.target)
     seen = red(world.render('top'))
     assert len(seen) >= 8
     # the camera looks along -z from (0, 0.6, 0.8) with 78 degrees from top to bottom
     focal = 60 / np.tan(np.deg2rad(39))
-    x, y = scene.cube[:2] - [0, 0.6]
+    x, y = scene.target[:2] - [0, 0.6]
     expected = [60 - focal * y / 0.78, 80 + focal * x / 0.78]
     np.testing.assert_allclose(seen.mean(0), expected, atol=2.5)
 

@@ -89,6 +89,9 @@ class EpisodeResult:
         moving_s: Simulated time during which a trajectory was executed.
         accepted: Number of chunks sent to the arms.
         refused: Number of chunks refused by the gate.
+        tasks_done: Names of all tasks done, asked for or not, first to last.
+        gym_aloha_success: Whether a transfer met the criterion of gym-aloha, which also counts a
+            left hand that lifts the cube by itself; None for other tasks.
     """
 
     success: bool
@@ -96,6 +99,8 @@ class EpisodeResult:
     moving_s: float
     accepted: int
     refused: int
+    tasks_done: tuple[str, ...]
+    gym_aloha_success: bool | None
 
 
 def run_episode(
@@ -139,7 +144,15 @@ def run_episode(
             moving_ns += attempt.move(verdict, chunk.rollout_id)
         else:
             refused += 1
-    return EpisodeResult(sim.success(), attempt.elapsed_s, moving_ns * 1e-9, accepted, refused)
+    return EpisodeResult(
+        success=sim.success(),
+        elapsed_s=attempt.elapsed_s,
+        moving_s=moving_ns * 1e-9,
+        accepted=accepted,
+        refused=refused,
+        tasks_done=sim.tasks_done(),
+        gym_aloha_success=sim.gym_aloha_success(),
+    )
 
 
 def make_chunk(

@@ -1,5 +1,6 @@
 """Success of several variants on the same scenes, by task."""
 
+from collections import Counter
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import find_task
 from eva_ros.workers import spread
 
+NOTHING = 'nothing'
 # Dreams of one scene are numbered from its seed times this.
 _DREAMS_PER_SCENE = 1000
 
@@ -75,6 +77,16 @@ class Outcome:
     moving_s: float
     accepted: int
     refused: int
+    tasks_done: tuple[str, ...]
+    gym_aloha_success: bool | None
+    strict: bool = True
+
+    @property
+    def done(self) -> str:
+        """Return the task that was done: the one asked for, or the last one done, or nothing."""
+        if self.success or not self.tasks_done:
+            return self.task if self.success else NOTHING
+        return self.tasks_done[-1]
 
 
 def jobs(comparison: Comparison) -> Iterator[Job]:
@@ -114,11 +126,27 @@ def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
 def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
     """Return episodes and successes as `eva evaluate --json` prints them."""
     variants = {
-        variant: {'tasks': {task: _count(outcomes, variant, task) for task in comparison.tasks}}
+        variant: {
+            'tasks': {task: _count(outcomes, variant, task) for task in comparison.tasks},
+            'confusion': confusion(outcomes, variant),
+        }
         for variant in comparison.variants
     }
-    robot = load_robot(comparison.robot).name
-    return {'robot': robot, 'seed': comparison.seed, 'variants': variants}
+    return {
+        'robot': load_robot(comparison.robot).name,
+        'seed': comparison.seed,
+        'strict': True,
+        'variants': variants,
+    }
+
+
+def confusion(outcomes: Sequence[Outcome], variant: str) -> dict[str, dict[str, int]]:
+    """Return how often each task was done, by the task asked for."""
+    table: dict[str, Counter[str]] = {}
+    for outcome in outcomes:
+        if outcome.variant == variant:
+            table.setdefault(outcome.task, Counter())[outcome.done] += 1
+    return {task: dict(done) for task, done in table.items()}
 
 
 def successes(
@@ -129,9 +157,17 @@ def successes(
     return sorted((o.task, o.scene, o.success) for o in found)
 
 
+def gym_aloha_successes(outcomes: Sequence[Outcome], variant: str, task: str) -> int | None:
+    """Return how often a transfer met the criterion of gym-aloha; None for other tasks."""
+    met = [o.gym_aloha_success for o in outcomes if (o.variant, o.task) == (variant, task)]
+    return None if None in met else sum(map(bool, met))
+
+
 def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, int]:
     found = successes(outcomes, variant, (task,))
-    return {'episodes': len(found), 'successes': sum(success for *_, success in found)}
+    count = {'episodes': len(found), 'successes': sum(success for *_, success in found)}
+    by_gym_aloha = gym_aloha_successes(outcomes, variant, task)
+    return count if by_gym_aloha is None else {**count, 'gym_aloha_successes': by_gym_aloha}
 
 
 def _check(comparison: Comparison) -> None:

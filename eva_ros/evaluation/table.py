@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 
 from eva_ros.evaluation.comparison import Comparison
+from eva_ros.evaluation.comparison import confusion
+from eva_ros.evaluation.comparison import gym_aloha_successes
+from eva_ros.evaluation.comparison import NOTHING
 from eva_ros.evaluation.comparison import Outcome
 from eva_ros.evaluation.comparison import successes
 from eva_ros.evaluation.statistics import paired_difference
@@ -19,8 +22,9 @@ def text(comparison: Comparison, outcomes: Sequence[Outcome]) -> str:
     for variant in comparison.variants:
         cells = [_cell(outcomes, variant, _tasks(comparison, column)) for column in columns]
         rows.append([variant, *cells])
-    lines = _align(rows)
-    lines.append('')
+    lines = [*_align(rows), *_by_gym_aloha(comparison, outcomes), '']
+    for variant in comparison.variants:
+        lines += [*_confusion(outcomes, variant), '']
     lines.append(_setting(comparison))
     lines.extend(_gains(comparison, outcomes))
     return '\n'.join(lines)
@@ -34,6 +38,29 @@ def _cell(outcomes: Sequence[Outcome], variant: str, tasks: Sequence[str]) -> st
     won = [success for *_, success in successes(outcomes, variant, tasks)]
     low, high = wilson_interval(sum(won), len(won))
     return f'{sum(won)}/{len(won)} = {sum(won) / len(won):.0%} [{low:.0%}, {high:.0%}]'
+
+
+def _by_gym_aloha(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the transfers that gym-aloha's weaker criterion counts."""
+    lines = []
+    for variant in comparison.variants:
+        for task in comparison.tasks:
+            met = gym_aloha_successes(outcomes, variant, task)
+            if met is not None:
+                trials = len(successes(outcomes, variant, (task,)))
+                lines.append(f'gym_aloha_success of {variant}, {task}: {met}/{trials}')
+    return lines
+
+
+def _confusion(outcomes: Sequence[Outcome], variant: str) -> list[str]:
+    """Return a table of the task asked for (rows) and the task done (columns)."""
+    table = confusion(outcomes, variant)
+    done = sorted({name for row in table.values() for name in row} - {*table, NOTHING})
+    columns = [*table, *done, NOTHING]
+    rows = [[f'{variant}: asked \\ done', *columns]]
+    for task, row in table.items():
+        rows.append([task, *(str(row.get(column, 0)) for column in columns)])
+    return _align(rows)
 
 
 def _align(rows: list[list[str]]) -> list[str]:

@@ -47,7 +47,7 @@ class ExpertSettings:
     speed_rad_s: float = 0.9
     pause_chance: float = 0.3
     pause_s: tuple[float, float] = (0.2, 1.0)
-    hold_s: float = 0.8
+    hold_s: float = 1.5
     astray_chance: float = 0.0
     astray_m: tuple[float, float, float] = (0.08, 0.08, 0.07)
 
@@ -133,9 +133,9 @@ def astray(task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertS
     """Return the scene with the working arm at a wrong position near the cube."""
     size = np.asarray(settings.astray_m)
     offset = rng.uniform(-size, size) + [0, 0, size[2] + 0.02]
-    arm = inverse_kinematics(task.side, scene.cube + offset, PITCH + 0.1 * rng.normal())
+    arm = inverse_kinematics(task.side, scene.target + offset, PITCH + 0.1 * rng.normal())
     arm[[3, 5]] += 0.05 * rng.normal(size=2)
-    return Scene(_put(scene.joints, task.side, arm, rng.uniform(0.6, 1.0)), scene.cube)
+    return Scene(_put(scene.joints, task.side, arm, rng.uniform(0.6, 1.0)), scene.target)
 
 
 def _put(joints: NDArray, side: str, arm: NDArray, opening: float) -> NDArray:
@@ -145,23 +145,23 @@ def _put(joints: NDArray, side: str, arm: NDArray, opening: float) -> NDArray:
 
 
 def _reach(side: str, scene: Scene):
-    goal = inverse_kinematics(side, scene.cube, PITCH)
-    above = inverse_kinematics(side, scene.cube + _ABOVE, PITCH)
+    goal = inverse_kinematics(side, scene.target, PITCH)
+    above = inverse_kinematics(side, scene.target + _ABOVE, PITCH)
     yield lambda q: _put(q, side, goal, 1.0), lambda q: _put(q, side, above, 1.0)
 
 
 def _lift(side: str, scene: Scene):
     yield from _reach(side, scene)
-    goal = inverse_kinematics(side, scene.cube, PITCH)
+    goal = inverse_kinematics(side, scene.target, PITCH)
     yield lambda q: _put(q, side, goal, _GRASP), None
     yield _SQUEEZE
-    high = inverse_kinematics(side, scene.cube + _RAISE, PITCH)
+    high = inverse_kinematics(side, scene.target + _RAISE, PITCH)
     yield lambda q: _put(q, side, high, _GRASP), None
 
 
 def _transfer(side: str, scene: Scene):
     yield from _reach('right', scene)
-    goal = inverse_kinematics('right', scene.cube, PITCH)
+    goal = inverse_kinematics('right', scene.target, PITCH)
     yield lambda q: _put(q, 'right', goal, _GRASP), None
     yield _SQUEEZE
     meet = inverse_kinematics('right', _MEETING, 0.3)
@@ -170,7 +170,7 @@ def _transfer(side: str, scene: Scene):
     take = inverse_kinematics('left', _MEETING - [0.005, 0, 0], 0.0, np.pi / 2)
     yield lambda q: _put(q, 'left', take, 1.0), None
     yield lambda q: _put(q, 'left', take, _GRASP), None
-    yield _SQUEEZE
+    # The left fingers press before this ends; a wait would leave too little time to hold.
     yield lambda q: _put(q, 'right', meet, 1.0), None
 
 

@@ -15,10 +15,12 @@ from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.controller import TrajectoryCommand as TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
+from eva_ros.sim.judge import Judge
+from eva_ros.sim.judge import Sight
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
-from eva_ros.sim.tasks import Judge
 from eva_ros.sim.tasks import Scene
+from eva_ros.sim.tasks import TASKS
 from eva_ros.sim.tasks import TIME_LIMIT_S
 from eva_ros.sim.world import AlohaWorld
 from eva_ros.sim.world import CAMERAS
@@ -106,8 +108,8 @@ class SimRobot:
         self.task = task
         self._base_ns = self.time_ns
         self._scene = scene or draw_scene(chosen, seed)
-        self._world.reset(self._scene.joints, self._scene.cube)
-        self._judge = Judge(chosen)
+        self._world.reset(self._scene.joints, self._scene.target)
+        self._judges = {known.name: Judge(known) for known in (*TASKS.values(), chosen)}
         self._controllers = {
             arm: TrajectoryController(
                 self._robot.arms[arm].controller.joints,
@@ -124,12 +126,23 @@ class SimRobot:
 
     def success(self) -> bool:
         """Return whether the task has been done since the reset."""
-        return self._judge.success
+        return self._judges[self.task].success
 
     def in_time(self) -> bool:
         """Return whether the task was done within its time limit."""
-        done_ns = self._judge.done_ns
+        done_ns = self._judges[self.task].done_ns
         return done_ns is not None and done_ns <= TIME_LIMIT_S * 1e9
+
+    def tasks_done(self) -> tuple[str, ...]:
+        """Return the names of all tasks done since the reset, asked for or not, in that order."""
+        done = [(judge.done_ns, name) for name, judge in self._judges.items() if judge.success]
+        return tuple(name for _, name in sorted(done))
+
+    def gym_aloha_success(self) -> bool | None:
+        """Return whether a transfer was done by gym-aloha's criterion; None for other tasks."""
+        if self.task != 'transfer_cube':
+            return None
+        return self._judges[self.task].gym_aloha_done_ns is not None
 
     def restart_clock(self) -> None:
         """Reset the clock to one second, for a recorder that starts a new bag."""
@@ -156,7 +169,9 @@ class SimRobot:
         for _ in range(max(1, int(np.ceil(duration_s * 1e9 / CONTROL_NS - 1e-6)))):
             self._world.command(self.commanded())
             self._world.step(CONTROL_NS // STEP_NS)
-            self._judge.watch(self._world)
+            sight = Sight.of(self._world)
+            for judge in self._judges.values():
+                judge.watch(sight)
             events.extend(self._publish())
         return events
 

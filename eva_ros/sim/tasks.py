@@ -1,4 +1,4 @@
-"""The tasks: instructions, start scenes and success criteria."""
+"""The tasks: instructions and start scenes."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
-from eva_ros.sim.world import AlohaWorld
 from eva_ros.sim.world import CUBE_HALF
 
 TIME_LIMIT_S = 10.0
-REACH_M, REACH_S = 0.03, 0.3
-LIFT_M, LIFT_S = 0.05, 0.5
 
 HOME_ARM = (0.0, -1.5, 1.5, 0.0, 0.3, 0.0)
 _START_SPREAD_RAD = 0.12
@@ -127,7 +124,7 @@ class Scene:
     """Start of an episode: joints [14] and the cube's centre [3]."""
 
     joints: NDArray[np.float64]
-    cube: NDArray[np.float64]
+    target: NDArray[np.float64]
 
 
 def draw_scene(task: Task, seed: int) -> Scene:
@@ -144,46 +141,3 @@ def draw_scene(task: Task, seed: int) -> Scene:
     arms[:, ELBOW] = np.minimum(arms[:, ELBOW], ELBOW_HIGHEST)
     opening = rng.uniform(0.3, 1.0, (2, 1))
     return Scene(np.concatenate((arms, opening), 1).ravel(), cube)
-
-
-class Judge:
-    """Detects when a task is done; the only reader of privileged state.
-
-    Attributes:
-        done_ns: World time at which the task was first done, or None.
-    """
-
-    def __init__(self, task: Task):
-        """Start with nothing done."""
-        self._task = task
-        self._since_ns: int | None = None
-        self.done_ns: int | None = None
-
-    @property
-    def success(self) -> bool:
-        """Return whether the task has been done since the start."""
-        return self.done_ns is not None
-
-    def watch(self, world: AlohaWorld) -> None:
-        """Check the world once; call this every few milliseconds."""
-        held_s = {'reach': REACH_S, 'lift': LIFT_S}.get(self._task.kind, 0.0)
-        if not self._holds(world):
-            self._since_ns = None
-            return
-        if self._since_ns is None:
-            self._since_ns = world.time_ns
-        if self.done_ns is None and world.time_ns - self._since_ns >= held_s * 1e9:
-            self.done_ns = world.time_ns
-
-    def _holds(self, world: AlohaWorld) -> bool:
-        side = self._task.side
-        if self._task.kind == 'explore':
-            return False
-        if self._task.kind == 'reach':
-            return bool(np.linalg.norm(world.fingertips(side) - world.cube) < REACH_M)
-        touching = world.touching_cube()
-        if self._task.kind == 'lift':
-            high = world.cube[2] - CUBE_HALF > LIFT_M
-            return bool(high and touching >= {f'{side}/left', f'{side}/right'})
-        # gym-aloha's reward 4: the left gripper's left finger touches, the table does not
-        return 'left/left' in touching and 'table' not in touching

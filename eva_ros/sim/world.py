@@ -52,12 +52,8 @@ class AlohaWorld:
             mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_GEOM, i) or ''
             for i in range(self.model.ngeom)
         ]
-        self._box, self._table = names.index('red_box'), names.index('table')
-        self._fingers = {
-            f'{s}/{f}': names.index(f'vx300s_{s}/10_{f}_gripper_finger')
-            for s in SIDES
-            for f in SIDES
-        }
+        self._box = names.index('red_box')
+        self._names = [_touching_name(name) for name in names]
 
     @property
     def time_ns(self) -> int:
@@ -98,9 +94,14 @@ class AlohaWorld:
         return np.c_[raw[:, :6], raw[:, 6] / (_FINGER_OPEN - _FINGER_CLOSED)].ravel()
 
     @property
-    def cube(self) -> NDArray[np.float64]:
+    def target(self) -> NDArray[np.float64]:
         """Return the cube's centre [3] (for judges only)."""
         return self.data.geom_xpos[self._box].copy()
+
+    @property
+    def height(self) -> float:
+        """Return the height of the cube above the table, in m (for judges only)."""
+        return float(self.data.geom_xpos[self._box][2]) - CUBE_HALF
 
     def fingertips(self, side: str) -> NDArray[np.float64]:
         """Return the midpoint of an arm's fingertips [3]."""
@@ -108,17 +109,11 @@ class AlohaWorld:
         rotation = self.data.xmat[body].reshape(3, 3)
         return self.data.xpos[body] + rotation @ FINGERTIPS
 
-    def touching_cube(self) -> set[str]:
-        """Return what touches the cube: 'table', 'left/left', ... (arm/finger)."""
-        found = set()
-        for contact in self.data.contact[: self.data.ncon]:
-            pair = {int(contact.geom1), int(contact.geom2)}
-            if self._box in pair:
-                other = (pair - {self._box}).pop()
-                found |= {name for name, geom in self._fingers.items() if geom == other}
-                if other == self._table:
-                    found.add('table')
-        return found
+    def touching_target(self) -> set[str]:
+        """Return what touches the cube: 'table', 'left/left' (arm/finger), 'left/arm', ..."""
+        pairs = self.data.contact.geom[: self.data.ncon]
+        mine = pairs[(pairs == self._box).any(axis=1)]
+        return {self._names[int(geom)] for geom in mine.ravel() if geom != self._box}
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Return the current image of a camera [height, width, 3], RGB.
@@ -150,6 +145,15 @@ class AlohaWorld:
             atexit.unregister(self._renderer.close)
             self._renderer.close()
             self._renderer = None
+
+
+def _touching_name(geom: str) -> str:
+    """Return what a geom is called among what touches: arm/finger, arm/arm, or its own name."""
+    arm, _, part = geom.removeprefix('vx300s_').partition('/')
+    finger = part.removeprefix('10_').removesuffix('_gripper_finger')
+    if not part:
+        return geom
+    return f'{arm}/{finger}' if finger in SIDES else f'{arm}/arm'
 
 
 def _import_mujoco() -> ModuleType:
