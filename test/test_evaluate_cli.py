@@ -35,10 +35,11 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         'robot': 'aloha_sim',
         'seed': 5,
         'strict': True,
+        'scenes': 'clean',
         'variants': {
             'still': {
                 'tasks': dict.fromkeys(tasks, nothing),
-                'confusion': dict.fromkeys(tasks, {'nothing': 2}),
+                'confusion': {task: {'nothing': 2} for task in tasks},
             }
         },
     }

@@ -150,6 +150,20 @@ def test_an_unknown_task_is_refused_with_those_there_are(listener: Listener):
     assert 'reach_left' in result.reason
 
 
+def test_a_reset_draws_randomised_scenes_if_they_are_asked_for(listener: Listener):
+    def picture():
+        count = len(listener.images['top'])
+        listener.graph.wait_for(lambda: len(listener.images['top']) > count + 2)
+        return decode_image(listener.images['top'][-1]).astype(float)
+
+    (refused,) = listener.node.set_parameters([Parameter('scenes', value='dirty')])
+    assert not refused.successful and "no scenes 'dirty'" in refused.reason
+    clean = picture()
+    assert listener.node.set_parameters([Parameter('scenes', value='randomised')])[0].successful
+    listener.graph.call(Trigger, topics.of(topics.SIM_ROBOT, topics.RESET))
+    listener.graph.wait_for(lambda: np.abs(picture() - clean).mean() > 10)
+
+
 def test_a_robot_that_is_not_simulated_is_refused(graph: Graph):
     thread = graph.start(SimRobotNode, robot='piper_dual')
     assert "'piper_dual' is not a simulated one" in thread.refusal

@@ -6,9 +6,13 @@ import math
 import os
 from pathlib import Path
 
+from eva_ros.errors import UserError
 from eva_ros.interchange.rates import is_rate
 from eva_ros.interchange.rates import NO_RATE
 from eva_ros.robot.paths import SIM_ROBOT
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import parse_scenes
+from eva_ros.sim.looks import Scenes
 
 
 def add_robot(parser: ArgumentParser, *, view: bool = True) -> None:
@@ -65,6 +69,26 @@ def seed(text: str) -> int:
     if number >= 2**32:
         raise ArgumentTypeError(f"'{text}' is too large for a seed: give one below 2**32")
     return number
+
+
+def scenes(text: str) -> Scenes:
+    """Return scenes: clean, randomised or randomised:LEVEL."""
+    try:
+        return parse_scenes(text)
+    except UserError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def add_scenes(parser: ArgumentParser) -> None:
+    """Add the choice of scenes of the simulated robot."""
+    parser.add_argument(
+        '--scenes',
+        type=scenes,
+        default=CLEAN,
+        metavar='clean|randomised[:LEVEL]',
+        help='clean scenes, or light, colours, distractor objects, camera poses and start poses '
+        'drawn at random, up to LEVEL 1 (clean)',
+    )
 
 
 def above_zero(text: str) -> float:

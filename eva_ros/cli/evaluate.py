@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=100,
         help='seed of the first scene; each further one adds 1 (%(default)s)',
     )
+    arguments.add_scenes(parser)
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
     parser.add_argument(
         '--think-time',
@@ -104,6 +105,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         episodes=args.episodes,
         seed=args.seed,
         loop=LoopSettings(think_time_s=args.think_time),
+        scenes=args.scenes,
     )
     print(
         f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr

@@ -37,6 +37,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         default=0,
         help='seed of scenes, instructions and pauses (0)',
     )
+    arguments.add_scenes(parser)
     parser.add_argument('--workers', type=arguments.count, default=2, help='processes (2)')
     parser.add_argument(
         '--astray',
@@ -69,9 +70,9 @@ def _record(args: argparse.Namespace) -> int:
     paths = [args.out / f'{args.task}-{args.seed}-{i:05d}' for i in range(args.episodes)]
     settings = _settings(args)
     jobs = [
-        Job(args.task, args.seed, index, path, version, settings)
+        Job(args.task, args.seed, index, path, version, settings, args.scenes)
         for index, path in enumerate(paths)
-        if not is_recorded(path, settings)
+        if not is_recorded(path, settings, args.scenes)
     ]
     print(f'{args.episodes - len(jobs)} of {args.episodes} already exist', file=sys.stderr)
     done, seconds = 0, 0.0
@@ -97,7 +98,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     names = [find_task(name).name for name in args.tasks or TASKS]
     settings = _settings(args)
     attempts = [
-        Attempt(name, args.seed, i, settings) for name in names for i in range(args.episodes)
+        Attempt(name, args.seed, i, settings, args.scenes)
+        for name in names
+        for i in range(args.episodes)
     ]
     successes = dict.fromkeys(names, 0)
     for name, success in spread(judge, attempts, args.workers, what='episodes', report=sys.stderr):
@@ -119,7 +122,8 @@ def _print_rates(successes: dict[str, int], args: argparse.Namespace) -> None:
             }
             for name, count in successes.items()
         }
-        print(json.dumps({'robot': SIM_ROBOT, 'seed': args.seed, 'tasks': tasks}))
+        made = {'robot': SIM_ROBOT, 'seed': args.seed, 'scenes': str(args.scenes)}
+        print(json.dumps({**made, 'strict': True, 'tasks': tasks}))
         return
     for name, count in successes.items():
         low, high = intervals[name]

@@ -16,6 +16,8 @@ from eva_ros.robot.spec import Robot
 from eva_ros.sim.experts import DT
 from eva_ros.sim.experts import ExpertSettings
 from eva_ros.sim.experts import plan_episode
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
@@ -35,6 +37,7 @@ class Job:
         path: Folder of the bag.
         version: Version of this package.
         settings: Settings of the expert.
+        scenes: Whether scenes are clean or randomised.
     """
 
     task: str
@@ -43,6 +46,7 @@ class Job:
     path: Path
     version: str
     settings: ExpertSettings
+    scenes: Scenes = CLEAN
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Attempt:
     seed: int
     index: int
     settings: ExpertSettings
+    scenes: Scenes = CLEAN
 
 
 def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
@@ -60,21 +65,22 @@ def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, *task.encode()])
 
 
-def is_recorded(path: Path, settings: ExpertSettings) -> bool:
+def is_recorded(path: Path, settings: ExpertSettings, scenes: Scenes) -> bool:
     """Return whether a complete bag already exists.
 
     Raises:
-        UserError: It was made by an expert with other settings.
+        UserError: It was made by an expert with other settings, or in other scenes.
     """
     if not (path / METADATA).is_file():
         return False
     about, fault = read_metadata(path)
     if fault:
         raise UserError(f'{fault}: remove {path}, or give another --out.')
-    if (about.get('custom_data') or {}).get('eva.settings') != repr(settings):
+    facts = about.get('custom_data') or {}
+    if (facts.get('eva.settings'), facts.get('eva.scenes')) != (repr(settings), str(scenes)):
         raise UserError(
-            f'{path} was recorded with other settings (--astray, --pauses): give those, or '
-            'another --out.'
+            f'{path} was recorded with other settings (--astray, --pauses, --scenes): give those, '
+            'or another --out.'
         )
     return True
 
@@ -91,15 +97,15 @@ def record(job: Job) -> tuple[bool, float]:
         'eva.episode': str(job.index),
         'eva.version': job.version,
         'eva.settings': repr(job.settings),
+        'eva.scenes': str(job.scenes),
     }
     # Earlier episodes of this process must not affect the bag.
     sim.restart_clock()
     begin_ns = sim.time_ns
     writer = EpisodeBagWriter(job.path, SIM_ROBOT, facts, job.index)
     try:
-        success = run_expert(
-            sim, job.task, episode_rng(job.task, job.seed, job.index), job.settings, writer
-        )
+        rng = episode_rng(job.task, job.seed, job.index)
+        success = run_expert(sim, job.task, rng, job.settings, job.scenes, writer)
     except BaseException:
         writer.abort()
         raise
@@ -110,7 +116,8 @@ def record(job: Job) -> tuple[bool, float]:
 def judge(attempt: Attempt) -> tuple[str, bool]:
     """Run one episode; return the task's name and its success."""
     rng = episode_rng(attempt.task, attempt.seed, attempt.index)
-    return attempt.task, run_expert(_simulator(attempt.task), attempt.task, rng, attempt.settings)
+    sim = _simulator(attempt.task)
+    return attempt.task, run_expert(sim, attempt.task, rng, attempt.settings, attempt.scenes)
 
 
 def run_expert(
@@ -118,6 +125,7 @@ def run_expert(
     task_name: str,
     rng: np.random.Generator,
     settings: ExpertSettings,
+    scenes: Scenes = CLEAN,
     writer: EpisodeBagWriter | None = None,
 ) -> bool:
     """Run the expert in a sampled scene, and record it if a writer is given.
@@ -126,7 +134,7 @@ def run_expert(
         Whether the task was done in time.
     """
     robot = load_robot(SIM_ROBOT)
-    plan = plan_episode(find_task(task_name), rng, settings)
+    plan = plan_episode(find_task(task_name), rng, settings, scenes)
     sim.reset(task_name, 0, plan.scene)
     sim.cameras_on = writer is not None
     if writer is not None:

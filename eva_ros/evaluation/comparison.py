@@ -20,6 +20,8 @@ from eva_ros.evaluation.variants import World
 from eva_ros.observations.views import view_of
 from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import find_task
 from eva_ros.workers import spread
@@ -42,6 +44,7 @@ class Comparison:
         episodes: Number of scenes per task, the same for every variant.
         seed: Seed of the first scene; each further one adds 1.
         loop: Time limits of an attempt.
+        scenes: Whether scenes are clean or randomised.
     """
 
     robot: str
@@ -52,6 +55,7 @@ class Comparison:
     episodes: int
     seed: int
     loop: LoopSettings
+    scenes: Scenes = CLEAN
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Outcome:
     task: str
     scene: int
     instruction: str
+    scenes: str
     success: bool
     elapsed_s: float
     moving_s: float
@@ -136,6 +141,7 @@ def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
         'robot': load_robot(comparison.robot).name,
         'seed': comparison.seed,
         'strict': True,
+        'scenes': str(comparison.scenes),
         'variants': variants,
     }
 
@@ -192,7 +198,7 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
     world = _world(comparison)
     attempt = Attempt(job.task, job.instruction, job.scene * _DREAMS_PER_SCENE)
     planner = _driver(comparison, job.variant)(attempt)
-    sim = SimRobot(job.task, job.scene)
+    sim = SimRobot(job.task, job.scene, scenes=comparison.scenes)
     try:
         result = run_episode(
             sim,
@@ -205,7 +211,7 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
         )
     finally:
         sim.close()
-    return Outcome(**vars(job), **vars(result))
+    return Outcome(**vars(job), scenes=str(comparison.scenes), **vars(result))
 
 
 @lru_cache(maxsize=1)

@@ -71,8 +71,8 @@ def _align(rows: list[list[str]]) -> list[str]:
 def _setting(comparison: Comparison) -> str:
     last = comparison.seed + comparison.episodes - 1
     return (
-        f'Scenes {comparison.seed} to {last}, the same for every row, held-out phrasings, '
-        f'{comparison.loop.time_limit_s:g} s of simulated time each, of which a dream takes '
+        f'Scenes {comparison.seed} to {last} ({comparison.scenes}), the same for every row, '
+        f'held-out phrasings, {comparison.loop.time_limit_s:g} s of simulated time each, of which a dream takes '
         f'{comparison.loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
     )
 

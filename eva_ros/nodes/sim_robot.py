@@ -27,8 +27,11 @@ from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 from eva_ros.ros.trajectories import received_points
 from eva_ros.sim import robot as sim
+from eva_ros.sim.looks import parse_scenes
+from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import EXPLORE
 from eva_ros.sim.tasks import find_task
+from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import TASKS
 
 # A multiple of the physics step, and the period of the joint states and of /clock.
@@ -51,6 +54,12 @@ class SimRobotNode(EvaNode):
             constraint=f'Must be one of {", ".join((*TASKS, EXPLORE.name))}.',
         ),
         Param('seed', 0, 'Seed of that scene.', low=0, high=MAX_SEED, live=True),
+        Param(
+            'scenes',
+            'clean',
+            'Scenes that ~/reset draws: clean, randomised or randomised:LEVEL, LEVEL up to 1.',
+            live=True,
+        ),
         Param(
             'real_time_factor',
             1.0,
@@ -75,6 +84,7 @@ class SimRobotNode(EvaNode):
         if not self.robot.simulated:
             raise UserError(f"Robot '{self.robot.name}' is not a simulated one: choose another.")
         find_task(self.param('task'))
+        parse_scenes(self.param('scenes'))
         self._gives_time = self.param('publish_clock')
         self._offset_ns = 0
         if self._gives_time:
@@ -122,6 +132,8 @@ class SimRobotNode(EvaNode):
         """Take what the next reset draws; the pace changes at once."""
         if name == 'task':
             find_task(value)
+        if name == 'scenes':
+            parse_scenes(value)
 
     # In the executor's thread.
 
@@ -135,7 +147,8 @@ class SimRobotNode(EvaNode):
 
     def _reset(self) -> str:
         task, seed = self.param('task'), self.param('seed')
-        self._todo.put(lambda: self._draw(task, seed))
+        scene = draw_scene(find_task(task), seed, parse_scenes(self.param('scenes')))
+        self._todo.put(lambda: self._draw(task, seed, scene))
         return f'drawing {task} with seed {seed}'
 
     # In the physics' thread: everything that touches the simulation, and its GL context.
@@ -145,6 +158,7 @@ class SimRobotNode(EvaNode):
             self._sim = sim.SimRobot(
                 self.param('task'),
                 self.param('seed'),
+                scenes=parse_scenes(self.param('scenes')),
                 height=self.param('image_height'),
                 width=self.param('image_width'),
             )
@@ -224,8 +238,8 @@ class SimRobotNode(EvaNode):
 
     # Episodes.
 
-    def _draw(self, task: str, seed: int) -> None:
-        self._sim.reset(task, seed)
+    def _draw(self, task: str, seed: int, scene: Scene) -> None:
+        self._sim.reset(task, seed, scene)
         self._announce_start()
 
     def _announce_start(self) -> None:

@@ -5,12 +5,15 @@ images and measured joints, not the plan.
 """
 
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.sim.geometry import inverse_kinematics
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import Scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import Task
@@ -67,9 +70,11 @@ class Plan:
     stretches: list[NDArray]
 
 
-def plan_episode(task: Task, rng: np.random.Generator, settings: ExpertSettings) -> Plan:
+def plan_episode(
+    task: Task, rng: np.random.Generator, settings: ExpertSettings, scenes: Scenes = CLEAN
+) -> Plan:
     """Sample a scene and an instruction, and plan the expert's motion."""
-    scene = draw_scene(task, int(rng.integers(2**31)))
+    scene = draw_scene(task, int(rng.integers(2**31)), scenes)
     if task.kind in ('reach', 'lift') and rng.random() < settings.astray_chance:
         scene = astray(task, scene, rng, settings)
     instruction = str(rng.choice(task.training_phrasings))
@@ -135,7 +140,7 @@ def astray(task: Task, scene: Scene, rng: np.random.Generator, settings: ExpertS
     offset = rng.uniform(-size, size) + [0, 0, size[2] + 0.02]
     arm = inverse_kinematics(task.side, scene.target + offset, PITCH + 0.1 * rng.normal())
     arm[[3, 5]] += 0.05 * rng.normal(size=2)
-    return Scene(_put(scene.joints, task.side, arm, rng.uniform(0.6, 1.0)), scene.target)
+    return replace(scene, joints=_put(scene.joints, task.side, arm, rng.uniform(0.6, 1.0)))
 
 
 def _put(joints: NDArray, side: str, arm: NDArray, opening: float) -> NDArray:

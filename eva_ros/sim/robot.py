@@ -17,6 +17,8 @@ from eva_ros.sim.controller import TrajectoryCommand as TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 from eva_ros.sim.judge import Judge
 from eva_ros.sim.judge import Sight
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import Scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import Scene
@@ -63,6 +65,7 @@ class SimRobot:
     Args:
         task: Name of the task whose scene is sampled.
         seed: Random seed of the scene.
+        scenes: Whether scenes are clean or randomised.
         height: Image height in pixels.
         width: Image width in pixels.
         splice: Whether trajectories are replaced as in rolling instead of Jazzy.
@@ -73,6 +76,7 @@ class SimRobot:
         task: str,
         seed: int,
         *,
+        scenes: Scenes = CLEAN,
         height: int = IMAGE_SIZE[0],
         width: int = IMAGE_SIZE[1],
         splice: bool = False,
@@ -81,6 +85,7 @@ class SimRobot:
         self._size = (height, width)
         self._splice = splice
         self._robot = load_robot(SIM_ROBOT)
+        self._scenes = scenes
         self._world = AlohaWorld(height, width)
         self._base_ns = FIRST_NS
         self.cameras_on = True
@@ -107,8 +112,9 @@ class SimRobot:
         chosen = find_task(task)
         self.task = task
         self._base_ns = self.time_ns
-        self._scene = scene or draw_scene(chosen, seed)
-        self._world.reset(self._scene.joints, self._scene.target)
+        self._scene = scene or draw_scene(chosen, seed, self._scenes)
+        self._load_world(chosen.target, self._scene.look is not None)
+        self._world.reset(self._scene.joints, self._scene.target, self._scene.look)
         self._judges = {known.name: Judge(known) for known in (*TASKS.values(), chosen)}
         self._controllers = {
             arm: TrajectoryController(
@@ -118,6 +124,11 @@ class SimRobot:
             )
             for arm in SIDES
         }
+
+    def _load_world(self, target: str, cluttered: bool) -> None:
+        if self._world.kind != (target, cluttered):
+            self._world.close()
+            self._world = AlohaWorld(*self._size, target, cluttered)
 
     @property
     def scene(self) -> Scene:

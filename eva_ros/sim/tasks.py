@@ -6,7 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
-from eva_ros.sim.world import CUBE_HALF
+from eva_ros.sim.looks import CLEAN
+from eva_ros.sim.looks import draw_look
+from eva_ros.sim.looks import Look
+from eva_ros.sim.looks import Scenes
+from eva_ros.sim.world import TARGETS
 
 TIME_LIMIT_S = 10.0
 
@@ -14,8 +18,11 @@ HOME_ARM = (0.0, -1.5, 1.5, 0.0, 0.3, 0.0)
 _START_SPREAD_RAD = 0.12
 # the elbow's range ends at 1.6057
 ELBOW, ELBOW_HIGHEST = 2, 1.6
-_CUBE_LOW, _CUBE_HIGH = (-0.10, 0.40), (0.10, 0.60)
-_TRANSFER_LOW, _TRANSFER_HIGH = (0.0, 0.40), (0.20, 0.60)
+# Where the target's centre lies: lowest and highest (x, y).
+_AREAS = {
+    'lift': ((-0.10, 0.40), (0.10, 0.60)),
+    'transfer': ((0.0, 0.40), (0.20, 0.60)),
+}
 
 _REACH = (
     'reach the red cube with the {side} arm',
@@ -74,6 +81,7 @@ class Task:
         side: Arm that does the task.
         training_phrasings: Instructions used in recordings.
         held_out_phrasings: Instructions for evaluation only.
+        target: What the task is about, cube or bar.
     """
 
     name: str
@@ -81,6 +89,7 @@ class Task:
     side: str
     training_phrasings: tuple[str, ...]
     held_out_phrasings: tuple[str, ...]
+    target: str = 'cube'
 
 
 def _sided(kind: str, training: tuple, held_out: tuple) -> dict[str, Task]:
@@ -121,23 +130,34 @@ def find_task(name: str) -> Task:
 
 @dataclass(frozen=True)
 class Scene:
-    """Start of an episode: joints [14] and the cube's centre [3]."""
+    """Start of an episode.
+
+    Attributes:
+        joints: Joint positions [14].
+        target: Centre of the cube or bar [3].
+        look: How the scene looks; None for the clean look.
+    """
 
     joints: NDArray[np.float64]
     target: NDArray[np.float64]
+    look: Look | None = None
 
 
-def draw_scene(task: Task, seed: int) -> Scene:
+def draw_scene(task: Task, seed: int, scenes: Scenes = CLEAN) -> Scene:
     """Sample a scene; reaches and lifts share one distribution for all tasks and sides.
 
-    The cube of transfer_cube is placed as in gym-aloha.
+    The cube of transfer_cube is placed as in gym-aloha. Randomised scenes have the same places
+    of cube and bar as the clean ones of the same seed, and start poses up to half as wide again.
     """
     rng = np.random.default_rng((seed, 20))
-    low, high = (
-        (_TRANSFER_LOW, _TRANSFER_HIGH) if task.kind == 'transfer' else (_CUBE_LOW, _CUBE_HIGH)
-    )
-    cube = np.append(rng.uniform(low, high), CUBE_HALF)
-    arms = np.tile(HOME_ARM, (2, 1)) + rng.uniform(-1, 1, (2, 6)) * _START_SPREAD_RAD
+    half_length, _, half_height = TARGETS[task.target]
+    target = np.append(rng.uniform(*_AREAS.get(task.kind, _AREAS['lift'])), half_height)
+    spread = _START_SPREAD_RAD * (1 + 0.5 * scenes.level)
+    arms = np.tile(HOME_ARM, (2, 1)) + rng.uniform(-1, 1, (2, 6)) * spread
     arms[:, ELBOW] = np.minimum(arms[:, ELBOW], ELBOW_HIGHEST)
     opening = rng.uniform(0.3, 1.0, (2, 1))
-    return Scene(np.concatenate((arms, opening), 1).ravel(), cube)
+    joints = np.concatenate((arms, opening), 1).ravel()
+    if scenes == CLEAN:
+        return Scene(joints, target)
+    look = draw_look(np.random.default_rng((seed, 21)), scenes.level, target, half_length)
+    return Scene(joints, target, look)

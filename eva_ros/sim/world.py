@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
+from eva_ros.sim.dressing import add_distractors
+from eva_ros.sim.dressing import Dresser
+from eva_ros.sim.looks import Look
 
 os.environ.setdefault('MUJOCO_GL', 'egl')
 
@@ -19,6 +22,8 @@ CAMERAS = ('top', 'left_wrist', 'right_wrist')
 IMAGE_SIZE = (240, 320)
 STEP_NS = 2_000_000
 CUBE_HALF = 0.02
+# Half sizes of what the tasks are about, m; the bar lies along x.
+TARGETS = {'cube': (CUBE_HALF,) * 3, 'bar': (0.16, 0.015, 0.015)}
 # between the fingertips, in the gripper's frame
 FINGERTIPS = np.array([0.15, 0.0, 0.0])
 _FINGER_CLOSED, _FINGER_OPEN = 0.021, 0.057
@@ -30,20 +35,31 @@ _NO_GL = (
 
 
 class AlohaWorld:
-    """Two ViperX arms, a table and a red cube, stepped by 2 ms.
+    """Two ViperX arms, a table and a red cube or bar, stepped by 2 ms.
 
     Joint positions are in the robot's order [14]: six joints and a gripper (0 closed, 1 open) of
     the left arm, then of the right.
+
+    Args:
+        height: Image height in pixels.
+        width: Image width in pixels.
+        target: What lies on the table, cube or bar.
+        cluttered: Whether the world has distractor objects, which reset() puts into place.
     """
 
-    def __init__(self, height: int = IMAGE_SIZE[0], width: int = IMAGE_SIZE[1]):
+    def __init__(
+        self,
+        height: int = IMAGE_SIZE[0],
+        width: int = IMAGE_SIZE[1],
+        target: str = 'cube',
+        cluttered: bool = False,
+    ):
         """Load the model; nothing is rendered yet."""
         self._mujoco = mujoco = _import_mujoco()
-        import gym_aloha
-
         self._size = (height, width)
-        path = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
-        self.model = mujoco.MjModel.from_xml_path(str(path))
+        self.kind = (target, cluttered)
+        self._half_height = TARGETS[target][2]
+        self.model = _load_model(mujoco, target, cluttered)
         self.data = mujoco.MjData(self.model)
         self._renderer: Any = None
         self._steps = 0
@@ -54,19 +70,27 @@ class AlohaWorld:
         ]
         self._box = names.index('red_box')
         self._names = [_touching_name(name) for name in names]
+        self._dresser = Dresser(mujoco, self.model, CAMERAS)
 
     @property
     def time_ns(self) -> int:
         """Return the simulated time since the reset."""
         return self._steps * STEP_NS
 
-    def reset(self, joints: ArrayLike, cube: ArrayLike) -> None:
-        """Place the arms [14] and the cube's centre [3] and let them settle."""
+    def reset(self, joints: ArrayLike, target: ArrayLike, look: Look | None = None) -> None:
+        """Place the arms [14] and the target's centre [3] and let them settle.
+
+        Args:
+            joints: Joint positions [14].
+            target: Centre of the cube or bar [3].
+            look: How the scene looks; None for the clean look.
+        """
+        self._dresser.dress(look)
         data = self.data
         self._mujoco.mj_resetData(self.model, data)
         raw = _to_model(np.asarray(joints, float))
         data.qpos[:16] = raw
-        data.qpos[16:19] = cube
+        data.qpos[16:19] = target
         data.qpos[19:23] = [1, 0, 0, 0]
         data.ctrl[:] = raw
         self._mujoco.mj_step(self.model, data, _SETTLE_STEPS)
@@ -95,13 +119,18 @@ class AlohaWorld:
 
     @property
     def target(self) -> NDArray[np.float64]:
-        """Return the cube's centre [3] (for judges only)."""
+        """Return the centre of the cube or bar [3] (for judges only)."""
         return self.data.geom_xpos[self._box].copy()
 
     @property
     def height(self) -> float:
-        """Return the height of the cube above the table, in m (for judges only)."""
-        return float(self.data.geom_xpos[self._box][2]) - CUBE_HALF
+        """Return the height of the target above where it lay, in m (for judges only)."""
+        return float(self.data.geom_xpos[self._box][2]) - self._half_height
+
+    @property
+    def tilt(self) -> float:
+        """Return the angle of the target's x axis to the table, in rad (for judges only)."""
+        return float(np.arcsin(np.clip(abs(self.data.geom_xmat[self._box][6]), 0, 1)))
 
     def fingertips(self, side: str) -> NDArray[np.float64]:
         """Return the midpoint of an arm's fingertips [3]."""
@@ -110,7 +139,7 @@ class AlohaWorld:
         return self.data.xpos[body] + rotation @ FINGERTIPS
 
     def touching_target(self) -> set[str]:
-        """Return what touches the cube: 'table', 'left/left' (arm/finger), 'left/arm', ..."""
+        """Return what touches the target: 'table', 'left/left' (arm/finger), 'left/arm', ..."""
         pairs = self.data.contact.geom[: self.data.ncon]
         mine = pairs[(pairs == self._box).any(axis=1)]
         return {self._names[int(geom)] for geom in mine.ravel() if geom != self._box}
@@ -145,6 +174,23 @@ class AlohaWorld:
             atexit.unregister(self._renderer.close)
             self._renderer.close()
             self._renderer = None
+
+
+def _load_model(mujoco: ModuleType, target: str, cluttered: bool) -> Any:
+    """Return gym-aloha's world with its cube, or with a bar or distractors added to it."""
+    import gym_aloha
+
+    path = Path(gym_aloha.__file__).parent / 'assets' / 'bimanual_viperx_transfer_cube.xml'
+    clean = mujoco.MjModel.from_xml_path(str(path))
+    if target == 'cube' and not cluttered:
+        return clean
+    spec = mujoco.MjSpec.from_file(str(path))
+    spec.geom('red_box').size = TARGETS[target]
+    if cluttered:
+        add_distractors(spec, mujoco)
+    # Clipping planes and fog depend on the extent, which what is added would change.
+    spec.stat.extent, spec.stat.center = clean.stat.extent, clean.stat.center
+    return spec.compile()
 
 
 def _touching_name(geom: str) -> str:
