@@ -32,7 +32,7 @@ class Watch:
         self.judge = Judge(TASKS[task])
         self.now_ns = 0
 
-    def show(self, ms, *, touching=TABLE, height=0.0, away=AWAY, opening=1.0):
+    def show(self, ms, *, touching=TABLE, height=0.0, tilt=0.0, away=AWAY, opening=1.0):
         """Show the same for a while; `away` is each hand's distance from the object."""
         for _ in range(ms // 10):
             target = np.array([0.0, 0.5, 0.02 + height])
@@ -40,6 +40,7 @@ class Watch:
                 time_ns=self.now_ns,
                 target=target,
                 height=height,
+                tilt=np.deg2rad(tilt),
                 fingertips={
                     'left': target - [away['left'], 0, 0],
                     'right': target + [away['right'], 0, 0],
@@ -194,6 +195,54 @@ def test_the_second_figure_is_gym_alohas_own_reward():
         judge.watch(Sight.of(world))
         assert (judge.gym_aloha_done_ns is not None) == (rewards[-1] == 4)
     assert {0, 1, 2, 4} <= set(rewards)
+
+
+# --- the bar ----------------------------------------------------------------------------------
+
+
+def test_a_bar_is_lifted_level_by_both_hands_for_half_a_second():
+    up = {'touching': LEFT | RIGHT, 'height': 0.051, 'tilt': 9}
+    assert Watch('lift_bar').show(520, **up).success
+    assert not Watch('lift_bar').show(500, **up).success
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'touching': LEFT},
+        {'touching': RIGHT},
+        {'touching': LEFT | {'right/left'}},
+        {'touching': LEFT | RIGHT | TABLE},
+        {'touching': LEFT | RIGHT | {'distractor_0'}},
+        {'height': 0.049},
+        {'tilt': 11},
+    ],
+    ids=[
+        'the left hand alone', 'the right hand alone', 'one finger', 'one end on the table',
+        'a bar that rests on something', 'too low', 'tilted',
+    ],
+)  # fmt: skip
+def test_a_bar_lift_does_not_count(wrong):
+    up = {'touching': LEFT | RIGHT, 'height': 0.1}
+    assert not Watch('lift_bar').show(2000, **{**up, **wrong}).success
+
+
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_one_hand_that_lifts_the_bar_in_the_simulator_does_not_do_the_task(side):
+    task = TASKS['lift_bar']
+    plan = plan_episode(task, episode_rng('lift_bar', 0, 0), ExpertSettings(pause_chance=0.0))
+    world, judge = AlohaWorld(target='bar'), Judge(task)
+    world.reset(plan.scene.joints, plan.scene.target)
+    idle = slice(7, 14) if side == 'left' else slice(0, 7)
+    highest = 0.0
+    for joints in np.concatenate(plan.stretches):
+        joints[idle] = plan.scene.joints[idle]
+        world.command(joints)
+        world.step(10)
+        judge.watch(Sight.of(world))
+        highest = max(highest, world.height)
+    assert highest > 0.01
+    assert not judge.success
 
 
 # --- experts ----------------------------------------------------------------------------------

@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
+from eva_ros.cli.sim_recording import episode_rng
 from eva_ros.errors import UserError
+from eva_ros.robot.paths import checkpoint_dir
+from eva_ros.sim.experts import ExpertSettings
+from eva_ros.sim.experts import plan_episode
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import TASKS
+from eva_ros.world_model.text import WordEncoder
 
 SHARED = ('reach_left', 'reach_right', 'lift_left', 'lift_right')
 
@@ -14,29 +19,68 @@ SHARED = ('reach_left', 'reach_right', 'lift_left', 'lift_right')
 # --- words ------------------------------------------------------------------------------------
 
 
-def test_every_task_has_words_for_training_and_others_for_evaluation():
-    for task in TASKS.values():
-        assert len(set(task.training_phrasings)) >= 8
-        assert len(set(task.held_out_phrasings)) == 3
-        assert not set(task.training_phrasings) & set(task.held_out_phrasings)
+def all_phrasings(task):
+    return task.training_phrasings + task.held_out_phrasings + task.shipped_phrasings
 
 
-def test_every_word_of_a_held_out_phrasing_occurs_in_training():
+def word_edits(one, other):
+    """Return how many words must be put in, taken out or exchanged (Levenshtein)."""
+    a, b = one.split(), other.split()
+    row = list(range(len(b) + 1))
+    for i, word in enumerate(a, 1):
+        corner, row[0] = row[0], i
+        for j, opposite in enumerate(b, 1):
+            least = min(row[j] + 1, row[j - 1] + 1, corner + (word != opposite))
+            corner, row[j] = row[j], least
+    return row[-1]
+
+
+@pytest.mark.parametrize('task', TASKS.values(), ids=TASKS)
+def test_a_task_has_sixty_phrasings_for_training_and_twenty_of_other_kinds_held_out(task):
+    assert len(set(task.training_phrasings)) >= 60
+    assert len(set(task.held_out_phrasings)) >= 20
+    for held_out in task.held_out_phrasings:
+        assert min(word_edits(held_out, known) for known in task.training_phrasings) >= 3
+    # None is in the training data, whichever group is evaluated.
+    assert not set(task.training_phrasings) & {*task.held_out_phrasings, *task.shipped_phrasings}
+
+
+def test_every_word_held_out_occurs_in_the_training_phrasings_of_some_task():
     known = {word for t in TASKS.values() for p in t.training_phrasings for word in p.split()}
     for task in TASKS.values():
-        for phrasing in task.held_out_phrasings:
+        for phrasing in all_phrasings(task):
             assert set(phrasing.split()) <= known
+            assert len(phrasing.split()) <= 16
+
+
+def test_the_shipped_models_can_read_the_shipped_phrasings_of_all_tasks_but_the_newest():
+    encoder = WordEncoder.load(checkpoint_dir() / 'world_model' / 'text')
+    for task in TASKS.values():
+        for phrasing in task.shipped_phrasings:
+            encoder.tokenize(phrasing)
+    assert [task.name for task in TASKS.values() if not task.shipped_phrasings] == ['lift_bar']
 
 
 def test_no_instruction_means_two_tasks():
-    phrasings = [p for t in TASKS.values() for p in t.training_phrasings + t.held_out_phrasings]
+    phrasings = [phrasing for task in TASKS.values() for phrasing in all_phrasings(task)]
     assert len(phrasings) == len(set(phrasings))
     for name in SHARED:
         task = TASKS[name]
         other = {'left': 'right', 'right': 'left'}[task.side]
-        for phrasing in task.training_phrasings + task.held_out_phrasings:
+        for phrasing in all_phrasings(task):
             assert task.side in phrasing.split()
             assert other not in phrasing.split()
+
+
+def test_recordings_draw_their_instruction_from_the_training_phrasings_by_seed():
+    task = TASKS['lift_left']
+    told = [
+        plan_episode(task, episode_rng(task.name, 0, index), ExpertSettings()).instruction
+        for index in (*range(30), *range(30))
+    ]
+    assert set(told) <= set(task.training_phrasings)
+    assert len(set(told)) > 20
+    assert told[:30] == told[30:]
 
 
 def test_an_unknown_task_is_refused_with_the_list():

@@ -182,7 +182,7 @@ def _attempt(client, task: str, seed: int, max_duration_s: float, console) -> di
     from eva_ros.ros.demo_client import task_goal
     from eva_ros.sim.tasks import find_task
 
-    phrasings = find_task(task).held_out_phrasings
+    phrasings = find_task(task).told('shipped')
     instruction = phrasings[seed % len(phrasings)]
     goal = task_goal(task, instruction, seed * 1000, max_duration_s)
     client.draw_scene(task, seed)

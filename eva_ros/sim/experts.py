@@ -30,6 +30,8 @@ _RAISE = np.array([0.0, 0.0, 0.10])
 _GRASP = 0.0
 # wait until the fingers have closed
 _SQUEEZE = (None, None)
+# from the middle of the bar to where a hand takes it
+_GRIP_M = 0.12
 _MEETING = np.array([0.0, 0.5, 0.28])
 
 
@@ -120,7 +122,9 @@ def expert_stretches(
 
     Each segment starts where the previous one ends.
     """
-    plan = {'reach': _reach, 'lift': _lift, 'transfer': _transfer}[task.kind]
+    plan = {'reach': _reach, 'lift': _lift, 'transfer': _transfer, 'lift_bar': _lift_bar}[
+        task.kind
+    ]
     stretches: list[NDArray] = []
     joints = scene.joints
     for target, via in plan(task.side, scene):
@@ -177,6 +181,20 @@ def _transfer(side: str, scene: Scene):
     yield lambda q: _put(q, 'left', take, _GRASP), None
     # The left fingers press before this ends; a wait would leave too little time to hold.
     yield lambda q: _put(q, 'right', meet, 1.0), None
+
+
+def _lift_bar(side: str, scene: Scene):
+    grips = {'left': scene.target - [_GRIP_M, 0, 0], 'right': scene.target + [_GRIP_M, 0, 0]}
+
+    def both(raised: NDArray, opening: float) -> NDArray:
+        arms = [inverse_kinematics(side, grips[side] + raised, PITCH) for side in SIDES]
+        return np.concatenate([[*arm, opening] for arm in arms])
+
+    on_table = np.zeros(3)
+    yield lambda q: both(on_table, 1.0), lambda q: both(_ABOVE, 1.0)
+    yield lambda q: both(on_table, _GRASP), None
+    yield _SQUEEZE
+    yield lambda q: both(_RAISE, _GRASP), None
 
 
 def _stretch(start: NDArray, goal: NDArray, via: NDArray | None, speed: float) -> NDArray:

@@ -21,6 +21,7 @@ REACH_SPEED_M_S = 0.03
 REACH_OPENING = 0.5
 LIFT_M = 0.05
 HOLD_S = 0.5
+BAR_TILT_RAD = float(np.deg2rad(10))
 # While one arm works, the other hand stays this close to where it started.
 STAY_M = 0.06
 
@@ -33,6 +34,7 @@ class Sight:
         time_ns: Time since the reset.
         target: Centre of the object [3].
         height: Height of the object above the table, in m.
+        tilt: Angle between the object's long axis and the table, in rad.
         fingertips: Midpoint of each hand's fingertips [3].
         openings: Opening of each hand, 0 to 1.
         touching: What touches the object: 'table', 'left/left' (arm/finger), 'left/arm', ...
@@ -41,6 +43,7 @@ class Sight:
     time_ns: int
     target: NDArray[np.float64]
     height: float
+    tilt: float
     fingertips: dict[str, NDArray[np.float64]]
     openings: dict[str, float]
     touching: frozenset[str]
@@ -52,6 +55,7 @@ class Sight:
             time_ns=world.time_ns,
             target=world.target,
             height=world.height,
+            tilt=world.tilt,
             fingertips={side: world.fingertips(side) for side in SIDES},
             openings=dict(zip(SIDES, world.joints[6::7])),
             touching=frozenset(world.touching_target()),
@@ -81,6 +85,7 @@ class Judge:
             'reach': self._reaches,
             'lift': self._lifts,
             'transfer': self._hands_over,
+            'lift_bar': self._lifts_level,
             'explore': lambda sight: False,
         }[task.kind]
         self._hold_s = REACH_S if task.kind == 'reach' else HOLD_S
@@ -138,6 +143,12 @@ class Judge:
         elif sight.held_by('right'):
             self._right_held = True
         return self._right_held and sight.held_by('left')
+
+    def _lifts_level(self, sight: Sight) -> bool:
+        """Return whether both hands hold the bar up, and level, and nothing else holds it."""
+        up = sight.height > LIFT_M and all(sight.grasped(side) for side in SIDES)
+        arms_only = all(by.startswith(SIDES) for by in sight.touching)
+        return up and arms_only and sight.tilt < BAR_TILT_RAD
 
     def _stands(self, sight: Sight, side: str) -> bool:
         """Return whether a hand is at rest."""

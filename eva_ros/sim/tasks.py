@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
+from eva_ros.sim import phrasings
 from eva_ros.sim.looks import CLEAN
 from eva_ros.sim.looks import draw_look
 from eva_ros.sim.looks import Look
 from eva_ros.sim.looks import Scenes
+from eva_ros.sim.phrasings import Grammar
+from eva_ros.sim.world import SIDES
 from eva_ros.sim.world import TARGETS
 
 TIME_LIMIT_S = 10.0
@@ -22,53 +25,28 @@ ELBOW, ELBOW_HIGHEST = 2, 1.6
 _AREAS = {
     'lift': ((-0.10, 0.40), (0.10, 0.60)),
     'transfer': ((0.0, 0.40), (0.20, 0.60)),
+    'lift_bar': ((-0.04, 0.42), (0.04, 0.58)),
 }
 
-_REACH = (
-    'reach the red cube with the {side} arm',
-    'move the {side} gripper to the red cube',
-    'touch the cube with your {side} hand',
-    '{side} arm go to the red cube',
-    'bring the {side} hand to the cube',
-    'with the {side} arm reach for the cube',
-    'put your {side} gripper at the red cube',
-    'go to the cube with the {side} gripper',
-)
-_REACH_HELD_OUT = (
-    'reach for the red cube with your {side} hand',
-    'move your {side} arm to the cube',
-    'with the {side} gripper touch the red cube',
-)
-_LIFT = (
-    'lift the red cube with the {side} arm',
-    'pick up the red cube with your {side} hand',
-    'raise the cube with the {side} gripper',
-    '{side} arm pick up the cube',
-    'grasp the red cube with the {side} arm and lift it',
-    'with the {side} hand lift the cube up',
-    'take the cube with your {side} gripper and raise it',
-    'hold the red cube up with the {side} hand',
-)
-_LIFT_HELD_OUT = (
-    'lift the cube up with your {side} arm',
-    'with the {side} gripper pick up the red cube',
-    'raise the red cube with the {side} hand',
-)
-_TRANSFER = (
-    'transfer the cube',
-    'pass the red cube to the left arm',
-    'hand the cube over to the left hand',
-    'give the cube to the left gripper',
-    'transfer the red cube from the right arm to the left arm',
-    'pass the cube from right to left',
-    'hand over the red cube from the right hand to the left hand',
-    'give the red cube over from right to left',
-)
-_TRANSFER_HELD_OUT = (
-    'transfer the cube from the right hand to the left hand',
-    'pass the cube over to the left gripper',
-    'hand the red cube to the left arm',
-)
+# What the shipped models are evaluated with: they know these words, but not these sentences.
+_SHIPPED = {
+    'reach': (
+        'reach for the red cube with your {side} hand',
+        'move your {side} arm to the cube',
+        'with the {side} gripper touch the red cube',
+    ),
+    'lift': (
+        'lift the cube up with your {side} arm',
+        'with the {side} gripper pick up the red cube',
+        'raise the red cube with the {side} hand',
+    ),
+    'transfer': (
+        'transfer the cube from the right hand to the left hand',
+        'pass the cube over to the left gripper',
+        'hand the red cube to the left arm',
+    ),
+}
+PHRASINGS = ('shipped', 'training', 'held_out')
 
 
 @dataclass(frozen=True)
@@ -77,10 +55,12 @@ class Task:
 
     Attributes:
         name: Name, e.g. reach_left.
-        kind: Kind of task: reach, lift, transfer or explore.
-        side: Arm that does the task.
+        kind: Kind of task: reach, lift, transfer, lift_bar or explore.
+        side: Arm that does the task, or both.
         training_phrasings: Instructions used in recordings.
-        held_out_phrasings: Instructions for evaluation only.
+        held_out_phrasings: Instructions for evaluation only, with verbs or constructions that
+            the training phrasings do not have.
+        shipped_phrasings: Instructions for evaluation only whose words the shipped models know.
         target: What the task is about, cube or bar.
     """
 
@@ -89,30 +69,42 @@ class Task:
     side: str
     training_phrasings: tuple[str, ...]
     held_out_phrasings: tuple[str, ...]
+    shipped_phrasings: tuple[str, ...]
     target: str = 'cube'
 
+    def told(self, group: str) -> tuple[str, ...]:
+        """Return the phrasings of a group, one of PHRASINGS.
 
-def _sided(kind: str, training: tuple, held_out: tuple) -> dict[str, Task]:
-    return {
-        f'{kind}_{side}': Task(
-            f'{kind}_{side}',
-            kind,
-            side,
-            tuple(t.format(side=side) for t in training),
-            tuple(t.format(side=side) for t in held_out),
-        )
-        for side in ('left', 'right')
-    }
+        Raises:
+            UserError: The group has none for this task.
+        """
+        found = getattr(self, f'{group}_phrasings')
+        if not found:
+            raise UserError(
+                f'The shipped models know no instruction for {self.name}: give models that do '
+                'with --models, and --phrasings training or held_out.'
+            )
+        return found
+
+
+def _task(name: str, kind: str, side: str, phrasings: Grammar, target: str = 'cube') -> Task:
+    shipped = tuple(text.format(side=side) for text in _SHIPPED.get(kind, ()))
+    training = tuple(text for text in phrasings.training if text not in shipped)
+    return Task(name, kind, side, training, phrasings.held_out, shipped, target)
 
 
 TASKS: dict[str, Task] = {
-    **_sided('reach', _REACH, _REACH_HELD_OUT),
-    **_sided('lift', _LIFT, _LIFT_HELD_OUT),
-    'transfer_cube': Task('transfer_cube', 'transfer', 'right', _TRANSFER, _TRANSFER_HELD_OUT),
+    task.name: task
+    for task in (
+        *(_task(f'reach_{side}', 'reach', side, phrasings.reach(side)) for side in SIDES),
+        *(_task(f'lift_{side}', 'lift', side, phrasings.lift(side)) for side in SIDES),
+        _task('transfer_cube', 'transfer', 'right', phrasings.transfer()),
+        _task('lift_bar', 'lift_bar', 'both', phrasings.lift_bar(), 'bar'),
+    )
 }
 
 # No instruction: the arms move everywhere within reach, to train the IDM on all poses.
-EXPLORE = Task('explore', 'explore', '', ('',), ())
+EXPLORE = Task('explore', 'explore', '', ('',), (), ())
 
 
 def find_task(name: str) -> Task:
