@@ -36,6 +36,7 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         'seed': 5,
         'strict': True,
         'scenes': 'clean',
+        'phrasings': 'shipped',
         'variants': {
             'still': {
                 'tasks': dict.fromkeys(tasks, nothing),
@@ -50,7 +51,7 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
     assert all(attempt['strict'] and attempt['tasks_done'] == [] for attempt in attempts)
     told = {attempt['instruction'] for attempt in attempts}
     for task in ('reach_left', 'reach_right'):
-        held_out = set(find_task(task).held_out_phrasings)
+        held_out = set(find_task(task).shipped_phrasings)
         assert told & held_out and not held_out & set(find_task(task).training_phrasings)
         told -= held_out
     assert not told
@@ -64,6 +65,8 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         (('--variants', 'clever'), ('no variant clever', 'unaligned')),
         (('--robot', 'nobody'), ('"nobody"', 'aloha_sim')),
         (('--robot', 'piper_dual', '--view', 'aloha_sim'), ('piper_dual', 'simulated')),
+        (('--tasks', 'lift_bar'), ('no instruction for lift_bar', '--phrasings')),
+        (('--phrasings', 'rude'), ('rude', 'held_out')),
         (('--episodes', '0'), ('--episodes', 'above zero')),
         (('--think-time', '-1'), ('--think-time', 'negative')),
     ],

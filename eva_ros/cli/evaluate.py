@@ -9,6 +9,7 @@ import sys
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
 from eva_ros.errors import UserError
+from eva_ros.sim.tasks import PHRASINGS
 
 HELP = 'measure the success rate of models and controls in the closed loop'
 
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='seed of the first scene; each further one adds 1 (%(default)s)',
     )
     arguments.add_scenes(parser)
+    parser.add_argument(
+        '--phrasings',
+        choices=PHRASINGS,
+        default=PHRASINGS[0],
+        help='instructions: shipped (words that the shipped models know), training or held_out '
+        '(verbs and constructions that are not in training) (%(default)s)',
+    )
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
     parser.add_argument(
         '--think-time',
@@ -106,6 +114,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         seed=args.seed,
         loop=LoopSettings(think_time_s=args.think_time),
         scenes=args.scenes,
+        phrasings=args.phrasings,
     )
     print(
         f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr

@@ -27,6 +27,8 @@ from eva_ros.sim.tasks import find_task
 from eva_ros.workers import spread
 
 NOTHING = 'nothing'
+# Divides no number of phrasings.
+_STRIDE = 7
 # Dreams of one scene are numbered from its seed times this.
 _DREAMS_PER_SCENE = 1000
 
@@ -45,6 +47,7 @@ class Comparison:
         seed: Seed of the first scene; each further one adds 1.
         loop: Time limits of an attempt.
         scenes: Whether scenes are clean or randomised.
+        phrasings: Group of phrasings the instructions come from, see PHRASINGS.
     """
 
     robot: str
@@ -56,6 +59,7 @@ class Comparison:
     seed: int
     loop: LoopSettings
     scenes: Scenes = CLEAN
+    phrasings: str = 'shipped'
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ class Outcome:
     scene: int
     instruction: str
     scenes: str
+    phrasings: str
     success: bool
     elapsed_s: float
     moving_s: float
@@ -97,12 +102,12 @@ class Outcome:
 def jobs(comparison: Comparison) -> Iterator[Job]:
     """Yield all attempts scene by scene, so that a partial run is paired too.
 
-    Instructions cycle through the task's held-out phrasings, which are not in the training data.
+    Instructions cycle through the phrasings of the task, in strides that soon meet all kinds.
     """
     for number in range(comparison.episodes):
         for task in comparison.tasks:
-            phrasings = find_task(task).held_out_phrasings
-            instruction = phrasings[number % len(phrasings)]
+            phrasings = find_task(task).told(comparison.phrasings)
+            instruction = phrasings[number * _STRIDE % len(phrasings)]
             for variant in comparison.variants:
                 yield Job(variant, task, comparison.seed + number, instruction)
 
@@ -142,6 +147,7 @@ def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
         'seed': comparison.seed,
         'strict': True,
         'scenes': str(comparison.scenes),
+        'phrasings': comparison.phrasings,
         'variants': variants,
     }
 
@@ -178,7 +184,7 @@ def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, in
 
 def _check(comparison: Comparison) -> None:
     for task in comparison.tasks:
-        find_task(task)
+        find_task(task).told(comparison.phrasings)
     robot = load_robot(comparison.robot)
     if robot.name != SIM_ROBOT:
         raise UserError(
@@ -211,7 +217,8 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
         )
     finally:
         sim.close()
-    return Outcome(**vars(job), scenes=str(comparison.scenes), **vars(result))
+    drawn = {'scenes': str(comparison.scenes), 'phrasings': comparison.phrasings}
+    return Outcome(**vars(job), **drawn, **vars(result))
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ def text(comparison: Comparison, outcomes: Sequence[Outcome]) -> str:
         rows.append([variant, *cells])
     lines = [*_align(rows), *_by_gym_aloha(comparison, outcomes), '']
     for variant in comparison.variants:
-        lines += [*_confusion(outcomes, variant), '']
+        lines += [*_confusion(outcomes, variant, comparison.phrasings), '']
     lines.append(_setting(comparison))
     lines.extend(_gains(comparison, outcomes))
     return '\n'.join(lines)
@@ -52,12 +52,12 @@ def _by_gym_aloha(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[s
     return lines
 
 
-def _confusion(outcomes: Sequence[Outcome], variant: str) -> list[str]:
+def _confusion(outcomes: Sequence[Outcome], variant: str, phrasings: str) -> list[str]:
     """Return a table of the task asked for (rows) and the task done (columns)."""
     table = confusion(outcomes, variant)
     done = sorted({name for row in table.values() for name in row} - {*table, NOTHING})
     columns = [*table, *done, NOTHING]
-    rows = [[f'{variant}: asked \\ done', *columns]]
+    rows = [[f'{variant}, {phrasings}: asked \\ done', *columns]]
     for task, row in table.items():
         rows.append([task, *(str(row.get(column, 0)) for column in columns)])
     return _align(rows)
@@ -72,8 +72,8 @@ def _setting(comparison: Comparison) -> str:
     last = comparison.seed + comparison.episodes - 1
     return (
         f'Scenes {comparison.seed} to {last} ({comparison.scenes}), the same for every row, '
-        f'held-out phrasings, {comparison.loop.time_limit_s:g} s of simulated time each, of which a dream takes '
-        f'{comparison.loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
+        f'{comparison.phrasings} phrasings, {comparison.loop.time_limit_s:g} s of simulated time '
+        f'each, of which a dream takes {comparison.loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
     )
 
 
