@@ -70,10 +70,11 @@ def _align(rows: list[list[str]]) -> list[str]:
 
 def _setting(comparison: Comparison) -> str:
     last = comparison.seed + comparison.episodes - 1
+    loop = comparison.loop
     return (
         f'Scenes {comparison.seed} to {last} ({comparison.scenes}), the same for every row, '
-        f'{comparison.phrasings} phrasings, {comparison.loop.time_limit_s:g} s of simulated time '
-        f'each, of which a dream takes {comparison.loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
+        f'{comparison.phrasings} phrasings, {loop.time_limit_s:g} s of simulated time each, of '
+        f'which a dream takes {loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
     )
 
 
