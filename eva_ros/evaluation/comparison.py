@@ -217,8 +217,12 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
         )
     finally:
         sim.close()
-    drawn = {'scenes': str(comparison.scenes), 'phrasings': comparison.phrasings}
-    return Outcome(**vars(job), **drawn, **vars(result))
+    return Outcome(
+        **vars(job),
+        scenes=str(comparison.scenes),
+        phrasings=comparison.phrasings,
+        **vars(result),
+    )
 
 
 @lru_cache(maxsize=1)

@@ -40,6 +40,9 @@ class AlohaWorld:
     Joint positions are in the robot's order [14]: six joints and a gripper (0 closed, 1 open) of
     the left arm, then of the right.
 
+    Attributes:
+        kind: The arguments target and cluttered.
+
     Args:
         height: Image height in pixels.
         width: Image width in pixels.
