@@ -42,6 +42,8 @@ def at_the_cube(sim, side='left'):
     q = sim.world.joints
     place = slice(0, 6) if side == 'left' else slice(7, 13)
     q[place] = inverse_kinematics(side, sim.world.target, 1.1)
+    # an open hand
+    q[place.stop] = 1.0
     return q
 
 
@@ -153,7 +155,7 @@ def test_success_is_latched_until_the_reset(sim):
     move(sim, 'left', at_the_cube(sim))
     sim.advance(1.1)
     assert not sim.success()
-    sim.advance(0.6)
+    sim.advance(1.5)
     assert sim.success()
     move(sim, 'left', home)
     sim.advance(1.0)
@@ -166,6 +168,6 @@ def test_success_is_latched_until_the_reset(sim):
 def test_what_is_done_after_the_limit_is_not_done_in_time(sim):
     sim.advance(TIME_LIMIT_S)
     move(sim, 'left', at_the_cube(sim))
-    sim.advance(2.0)
+    sim.advance(3.0)
     assert sim.success()
     assert not sim.in_time()
