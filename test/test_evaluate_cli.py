@@ -51,8 +51,8 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
     assert all(attempt['strict'] and attempt['tasks_done'] == [] for attempt in attempts)
     told = {attempt['instruction'] for attempt in attempts}
     for task in ('reach_left', 'reach_right'):
-        held_out = set(find_task(task).shipped_phrasings)
-        assert told & held_out and not held_out & set(find_task(task).training_phrasings)
+        held_out = set(find_task(task).shipped.held_out)
+        assert told & held_out and not held_out & set(find_task(task).shipped.training)
         told -= held_out
     assert not told
     assert all(attempt['elapsed_s'] == pytest.approx(10.0, abs=0.05) for attempt in attempts)

@@ -76,7 +76,7 @@ def test_markers_say_what_was_asked_and_whether_it_was_done(bags):
     assert (start.success, end.success) == (start.UNKNOWN, start.SUCCESS)
     for marker in (start, end):
         assert (marker.task, marker.robot, marker.index) == ('reach_right', 'aloha_sim', 1)
-        assert marker.instruction in TASKS['reach_right'].training_phrasings
+        assert marker.instruction in TASKS['reach_right'].shipped.training
     assert start.instruction == end.instruction
 
 

@@ -20,7 +20,8 @@ SHARED = ('reach_left', 'reach_right', 'lift_left', 'lift_right')
 
 
 def all_phrasings(task):
-    return task.training_phrasings + task.held_out_phrasings + task.shipped_phrasings
+    groups = (task.shipped, task.grammar)
+    return {text for group in groups for text in group.training + group.held_out}
 
 
 def word_edits(one, other):
@@ -37,16 +38,17 @@ def word_edits(one, other):
 
 @pytest.mark.parametrize('task', TASKS.values(), ids=TASKS)
 def test_a_task_has_sixty_phrasings_for_training_and_twenty_of_other_kinds_held_out(task):
-    assert len(set(task.training_phrasings)) >= 60
-    assert len(set(task.held_out_phrasings)) >= 20
-    for held_out in task.held_out_phrasings:
-        assert min(word_edits(held_out, known) for known in task.training_phrasings) >= 3
+    assert len(set(task.grammar.training)) >= 60
+    assert len(set(task.grammar.held_out)) >= 20
+    for held_out in task.grammar.held_out:
+        assert min(word_edits(held_out, known) for known in task.grammar.training) >= 3
     # None is in the training data, whichever group is evaluated.
-    assert not set(task.training_phrasings) & {*task.held_out_phrasings, *task.shipped_phrasings}
+    recorded = {*task.shipped.training, *task.grammar.training}
+    assert not recorded & {*task.shipped.held_out, *task.grammar.held_out}
 
 
 def test_every_word_held_out_occurs_in_the_training_phrasings_of_some_task():
-    known = {word for t in TASKS.values() for p in t.training_phrasings for word in p.split()}
+    known = {word for t in TASKS.values() for p in t.grammar.training for word in p.split()}
     for task in TASKS.values():
         for phrasing in all_phrasings(task):
             assert set(phrasing.split()) <= known
@@ -56,9 +58,9 @@ def test_every_word_held_out_occurs_in_the_training_phrasings_of_some_task():
 def test_the_shipped_models_can_read_the_shipped_phrasings_of_all_tasks_but_the_newest():
     encoder = WordEncoder.load(checkpoint_dir() / 'world_model' / 'text')
     for task in TASKS.values():
-        for phrasing in task.shipped_phrasings:
+        for phrasing in task.shipped.training + task.shipped.held_out:
             encoder.tokenize(phrasing)
-    assert [task.name for task in TASKS.values() if not task.shipped_phrasings] == ['lift_bar']
+    assert [task.name for task in TASKS.values() if not task.shipped.held_out] == ['lift_bar']
 
 
 def test_no_instruction_means_two_tasks():
@@ -72,15 +74,25 @@ def test_no_instruction_means_two_tasks():
             assert other not in phrasing.split()
 
 
-def test_recordings_draw_their_instruction_from_the_training_phrasings_by_seed():
-    task = TASKS['lift_left']
+@pytest.mark.parametrize(('group', 'least'), [('shipped', 6), ('training', 20)])
+def test_recordings_draw_their_instruction_from_a_group_by_seed(group, least):
+    task, settings = TASKS['lift_left'], ExpertSettings(phrasings=group)
     told = [
-        plan_episode(task, episode_rng(task.name, 0, index), ExpertSettings()).instruction
+        plan_episode(task, episode_rng(task.name, 0, index), settings).instruction
         for index in (*range(30), *range(30))
     ]
-    assert set(told) <= set(task.training_phrasings)
-    assert len(set(told)) > 20
+    known = {'shipped': task.shipped, 'training': task.grammar}[group].training
+    assert set(told) <= set(known)
+    assert len(set(told)) > least
     assert told[:30] == told[30:]
+
+
+def test_recordings_are_in_words_of_the_shipped_models_unless_others_are_asked_for():
+    encoder = WordEncoder.load(checkpoint_dir() / 'world_model' / 'text')
+    for task in TASKS.values():
+        if task.shipped.training:
+            plan = plan_episode(task, episode_rng(task.name, 0, 0), ExpertSettings())
+            encoder.tokenize(plan.instruction)
 
 
 def test_an_unknown_task_is_refused_with_the_list():

@@ -7,6 +7,7 @@ import sys
 
 from eva_ros.cli import arguments
 from eva_ros.robot.paths import SIM_ROBOT
+from eva_ros.sim.tasks import RECORDED_PHRASINGS
 
 HELP = 'record or evaluate scripted experts on the simulated robot'
 
@@ -50,6 +51,12 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         type=arguments.share,
         default=0.3,
         help='probability of a pause in a long segment (0.3)',
+    )
+    parser.add_argument(
+        '--phrasings',
+        choices=RECORDED_PHRASINGS,
+        default=RECORDED_PHRASINGS[0],
+        help='instructions: those the shipped models know, or the many of the grammar (shipped)',
     )
 
 
@@ -134,4 +141,6 @@ def _print_rates(successes: dict[str, int], args: argparse.Namespace) -> None:
 def _settings(args: argparse.Namespace):
     from eva_ros.sim.experts import ExpertSettings
 
-    return ExpertSettings(astray_chance=args.astray, pause_chance=args.pauses)
+    return ExpertSettings(
+        astray_chance=args.astray, pause_chance=args.pauses, phrasings=args.phrasings
+    )

@@ -79,8 +79,8 @@ def is_recorded(path: Path, settings: ExpertSettings, scenes: Scenes) -> bool:
     facts = about.get('custom_data') or {}
     if (facts.get('eva.settings'), facts.get('eva.scenes')) != (repr(settings), str(scenes)):
         raise UserError(
-            f'{path} was recorded with other settings (--astray, --pauses, --scenes): give those, '
-            'or another --out.'
+            f'{path} was recorded with other settings (--astray, --pauses, --phrasings, '
+            '--scenes): give those, or another --out.'
         )
     return True
 

@@ -47,6 +47,7 @@ class ExpertSettings:
         astray_chance: Probability that the working arm starts at a wrong position near the cube
             instead of at home, as after a bad dream.
         astray_m: Half the size of the box of wrong positions.
+        phrasings: Group of RECORDED_PHRASINGS that instructions are drawn from.
     """
 
     speed_rad_s: float = 0.9
@@ -55,6 +56,7 @@ class ExpertSettings:
     hold_s: float = 1.5
     astray_chance: float = 0.0
     astray_m: tuple[float, float, float] = (0.08, 0.08, 0.07)
+    phrasings: str = 'shipped'
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
 
     Attributes:
         scene: Start of the episode.
-        instruction: One of the task's training phrasings.
+        instruction: One that the task is recorded with.
         stretches: Commanded paths, see expert_stretches.
     """
 
@@ -79,7 +81,7 @@ def plan_episode(
     scene = draw_scene(task, int(rng.integers(2**31)), scenes)
     if task.kind in ('reach', 'lift') and rng.random() < settings.astray_chance:
         scene = astray(task, scene, rng, settings)
-    instruction = str(rng.choice(task.training_phrasings))
+    instruction = str(rng.choice(task.recorded(settings.phrasings)))
     if task.kind == 'explore':
         return Plan(scene, instruction, exploration(scene, rng, settings))
     return Plan(scene, instruction, expert_stretches(task, scene, rng, settings))

@@ -1,4 +1,4 @@
-"""What the tasks are called: a small paraphrase grammar.
+"""What the tasks are called: what the shipped models were told, and a small paraphrase grammar.
 
 A template is a construction with its verb; its slots are filled with every name of the object
 and of the hand. A task's held-out phrasings have templates of their own: constructions, or verbs
@@ -98,44 +98,107 @@ _LIFT_BAR_HELD_OUT = (
 _FEW_BOTH = ('both arms', 'both hands', 'your two hands')
 
 
+# What the shipped models were trained on.
+_SHIPPED = {
+    'reach': (
+        'reach the red cube with the {side} arm',
+        'move the {side} gripper to the red cube',
+        'touch the cube with your {side} hand',
+        '{side} arm go to the red cube',
+        'bring the {side} hand to the cube',
+        'with the {side} arm reach for the cube',
+        'put your {side} gripper at the red cube',
+        'go to the cube with the {side} gripper',
+    ),
+    'lift': (
+        'lift the red cube with the {side} arm',
+        'pick up the red cube with your {side} hand',
+        'raise the cube with the {side} gripper',
+        '{side} arm pick up the cube',
+        'grasp the red cube with the {side} arm and lift it',
+        'with the {side} hand lift the cube up',
+        'take the cube with your {side} gripper and raise it',
+        'hold the red cube up with the {side} hand',
+    ),
+    'transfer': (
+        'transfer the cube',
+        'pass the red cube to the left arm',
+        'hand the cube over to the left hand',
+        'give the cube to the left gripper',
+        'transfer the red cube from the right arm to the left arm',
+        'pass the cube from right to left',
+        'hand over the red cube from the right hand to the left hand',
+        'give the red cube over from right to left',
+    ),
+}
+# What they are evaluated with: they know these words, but not these sentences.
+_SHIPPED_HELD_OUT = {
+    'reach': (
+        'reach for the red cube with your {side} hand',
+        'move your {side} arm to the cube',
+        'with the {side} gripper touch the red cube',
+    ),
+    'lift': (
+        'lift the cube up with your {side} arm',
+        'with the {side} gripper pick up the red cube',
+        'raise the red cube with the {side} hand',
+    ),
+    'transfer': (
+        'transfer the cube from the right hand to the left hand',
+        'pass the cube over to the left gripper',
+        'hand the red cube to the left arm',
+    ),
+}
+
+
 @dataclass(frozen=True)
-class Grammar:
-    """What a grammar makes of a task: phrasings for recordings, and for evaluation only."""
+class Phrasings:
+    """Instructions of a task: for recordings, and for evaluation only."""
 
     training: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
-def reach(side: str) -> Grammar:
+def shipped(kind: str, side: str) -> Phrasings:
+    """Return what the shipped models know of a kind of task; nothing of the newest."""
+    return Phrasings(
+        *(
+            tuple(text.format(side=side) for text in sentences.get(kind, ()))
+            for sentences in (_SHIPPED, _SHIPPED_HELD_OUT)
+        )
+    )
+
+
+def reach(side: str) -> Phrasings:
     """Return the phrasings of a reach."""
     return _one_handed(_REACH, _REACH_HELD_OUT, side)
 
 
-def lift(side: str) -> Grammar:
+def lift(side: str) -> Phrasings:
     """Return the phrasings of a lift."""
     return _one_handed(_LIFT, _LIFT_HELD_OUT, side)
 
 
-def transfer() -> Grammar:
+def transfer() -> Phrasings:
     """Return the phrasings of a hand-over from right to left."""
     names = ('the {side} arm', 'the {side} hand', 'your {side} gripper')
     hands = {side: tuple(name.format(side=side) for name in names) for side in ('left', 'right')}
     few = {side: names[:2] for side, names in hands.items()}
-    return Grammar(
+    return Phrasings(
         _fill(_TRANSFER, object=CUBES, **hands), _fill(_TRANSFER_HELD_OUT, object=CUBES, **few)
     )
 
 
-def lift_bar() -> Grammar:
+def lift_bar() -> Phrasings:
     """Return the phrasings of a lift by both arms."""
-    return Grammar(
+    return Phrasings(
         _fill(_LIFT_BAR, object=BARS, hands=_BOTH),
         _fill(_LIFT_BAR_HELD_OUT, object=BARS, hands=_FEW_BOTH),
     )
 
 
-def _one_handed(training: Iterable[str], held_out: Iterable[str], side: str) -> Grammar:
-    return Grammar(
+def _one_handed(training: Iterable[str], held_out: Iterable[str], side: str) -> Phrasings:
+    return Phrasings(
         _fill(training, object=CUBES, hand=_HANDS, side=(side,)),
         _fill(held_out, object=CUBES, hand=_FEW_HANDS, side=(side,)),
     )

@@ -11,7 +11,7 @@ from eva_ros.sim.looks import CLEAN
 from eva_ros.sim.looks import draw_look
 from eva_ros.sim.looks import Look
 from eva_ros.sim.looks import Scenes
-from eva_ros.sim.phrasings import Grammar
+from eva_ros.sim.phrasings import Phrasings
 from eva_ros.sim.world import SIDES
 from eva_ros.sim.world import TARGETS
 
@@ -28,25 +28,8 @@ _AREAS = {
     'lift_bar': ((-0.04, 0.42), (0.04, 0.58)),
 }
 
-# What the shipped models are evaluated with: they know these words, but not these sentences.
-_SHIPPED = {
-    'reach': (
-        'reach for the red cube with your {side} hand',
-        'move your {side} arm to the cube',
-        'with the {side} gripper touch the red cube',
-    ),
-    'lift': (
-        'lift the cube up with your {side} arm',
-        'with the {side} gripper pick up the red cube',
-        'raise the red cube with the {side} hand',
-    ),
-    'transfer': (
-        'transfer the cube from the right hand to the left hand',
-        'pass the cube over to the left gripper',
-        'hand the red cube to the left arm',
-    ),
-}
 PHRASINGS = ('shipped', 'training', 'held_out')
+RECORDED_PHRASINGS = ('shipped', 'training')
 
 
 @dataclass(frozen=True)
@@ -57,40 +40,48 @@ class Task:
         name: Name, e.g. reach_left.
         kind: Kind of task: reach, lift, transfer, lift_bar or explore.
         side: Arm that does the task, or both.
-        training_phrasings: Instructions used in recordings.
-        held_out_phrasings: Instructions for evaluation only, with verbs or constructions that
-            the training phrasings do not have.
-        shipped_phrasings: Instructions for evaluation only whose words the shipped models know.
+        shipped: What the shipped models know; empty for tasks that they do not.
+        grammar: Many more. Those held out have verbs or constructions that the training
+            phrasings do not have.
         target: What the task is about, cube or bar.
     """
 
     name: str
     kind: str
     side: str
-    training_phrasings: tuple[str, ...]
-    held_out_phrasings: tuple[str, ...]
-    shipped_phrasings: tuple[str, ...]
+    shipped: Phrasings
+    grammar: Phrasings
     target: str = 'cube'
 
+    def recorded(self, group: str) -> tuple[str, ...]:
+        """Return the instructions of recordings, from a group of RECORDED_PHRASINGS.
+
+        Tasks that the shipped models do not know are recorded with the grammar's.
+        """
+        shipped = self.shipped.training if group == 'shipped' else ()
+        return shipped or self.grammar.training
+
     def told(self, group: str) -> tuple[str, ...]:
-        """Return the phrasings of a group, one of PHRASINGS.
+        """Return the instructions of evaluations, from a group of PHRASINGS.
 
         Raises:
             UserError: The group has none for this task.
         """
-        found = getattr(self, f'{group}_phrasings')
-        if not found:
+        if group != 'shipped':
+            return self.grammar.training if group == 'training' else self.grammar.held_out
+        if not self.shipped.held_out:
             raise UserError(
                 f'The shipped models know no instruction for {self.name}: give models that do '
                 'with --models, and --phrasings training or held_out.'
             )
-        return found
+        return self.shipped.held_out
 
 
-def _task(name: str, kind: str, side: str, phrasings: Grammar, target: str = 'cube') -> Task:
-    shipped = tuple(text.format(side=side) for text in _SHIPPED.get(kind, ()))
-    training = tuple(text for text in phrasings.training if text not in shipped)
-    return Task(name, kind, side, training, phrasings.held_out, shipped, target)
+def _task(name: str, kind: str, side: str, grammar: Phrasings, target: str = 'cube') -> Task:
+    shipped = phrasings.shipped(kind, side)
+    # What is kept for evaluation is never recorded.
+    training = tuple(text for text in grammar.training if text not in shipped.held_out)
+    return Task(name, kind, side, shipped, Phrasings(training, grammar.held_out), target)
 
 
 TASKS: dict[str, Task] = {
@@ -104,7 +95,7 @@ TASKS: dict[str, Task] = {
 }
 
 # No instruction: the arms move everywhere within reach, to train the IDM on all poses.
-EXPLORE = Task('explore', 'explore', '', ('',), (), ())
+EXPLORE = Task('explore', 'explore', '', Phrasings(('',), ()), Phrasings((), ()))
 
 
 def find_task(name: str) -> Task:
