@@ -14,8 +14,8 @@ from eva_ros.training.manifest import view_fingerprint
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
-from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.transformer import small_wan
 
@@ -40,7 +40,7 @@ def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0):
     text = WordEncoder(WORDS)
     transformer = small_wan(8, text.width, width=64, layers=1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    save_world_model(WorldModel(settings, codec, text, transformer, scheduler), folder)
+    save_world_model(SmallWorldModel(settings, codec, text, transformer, scheduler), folder)
     return folder
 
 

@@ -69,10 +69,7 @@ class WorldModelPolicy:
 
     def condition(self, views: Tensor, instructions: list[str], repeat: int) -> Condition:
         """Return the condition of views [N, 3, H, W], each repeated so many times."""
-        one = self.model.condition(views, instructions)
-        return Condition(
-            *(part.repeat_interleave(repeat, 0) for part in (one.first, one.tokens, one.views))
-        )
+        return self.model.condition(views, instructions).repeat(repeat)
 
     def data_loss(
         self, clips: Tensor, instructions: list[str], generator: torch.Generator

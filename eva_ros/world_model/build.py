@@ -7,8 +7,8 @@ from torch import Tensor
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
-from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.transformer import small_wan
 
@@ -25,7 +25,7 @@ def build_world_model(
     width: int = 256,
     layers: int = 8,
     shift: float = 3.0,
-) -> WorldModel:
+) -> SmallWorldModel:
     """Create an untrained world model.
 
     Args:
@@ -46,7 +46,7 @@ def build_world_model(
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
-    return WorldModel(settings, codec, text, transformer, scheduler)
+    return SmallWorldModel(settings, codec, text, transformer, scheduler)
 
 
 def _batches(sampler: ClipSampler):

@@ -32,6 +32,7 @@ from eva_ros.training.weights import require_fit
 from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 
 KIND = 'world_model'
@@ -95,7 +96,7 @@ def load_world_model(
     require_world(folder, manifest, World.of(robot, view))
     settings = _settings(folder, manifest)
     try:
-        model = WorldModel(
+        model = SmallWorldModel(
             settings,
             LinearCodec.load(folder / 'codec'),
             WordEncoder.load(folder / 'text'),

@@ -1,12 +1,15 @@
 """The world model as its users see it: a view and an instruction in, a rollout out."""
 
+from abc import ABC
+from abc import abstractmethod
 from collections.abc import Callable
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from dataclasses import dataclass
 import hashlib
-from itertools import pairwise
 import time
 
-from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
 from diffusers.utils.torch_utils import randn_tensor
 import numpy as np
@@ -17,13 +20,8 @@ from torch import Tensor
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 from eva_ros.training.manifest import World
-from eva_ros.world_model.codec import LinearCodec
-from eva_ros.world_model.sampler import euler_step
-from eva_ros.world_model.sampler import noise_levels
-from eva_ros.world_model.sampler import velocity_from_clean
-from eva_ros.world_model.text import WordEncoder
-from eva_ros.world_model.transformer import wan_forward
-from eva_ros.world_model.transformer import with_context
+from eva_ros.world_model.sampler import Sampler
+from eva_ros.world_model.sampler import Scheduler
 
 
 @dataclass(frozen=True)
@@ -49,17 +47,35 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a dream starts from.
+    """What dreams start from, encoded once.
 
     Attributes:
-        first: latent of the observed frame [B, C, 1, h, w].
-        tokens: word indices of the instructions [B, L].
-        views: the observed frames [B, 3, H, W] in 0..1.
+        first: What the observed frame contributes to the latents [B, C, F, h, w].
+        tokens: The instructions [B, L]: word indices, or token indices of the text encoder.
+        views: The observed frames [B, 3, H, W] in 0..1.
+        words: Embedded instructions [B, L, D]; [1, L, D] where all have the same. None where the
+            embedding is trained with the transformer.
+        picture: Embedded views [B, P, D] for models that look at them with an image encoder;
+            [1, P, D] where all have the same.
     """
 
     first: Tensor
     tokens: Tensor
     views: Tensor
+    words: Tensor | None = None
+    picture: Tensor | None = None
+
+    def repeat(self, count: int) -> 'Condition':
+        """Return the condition of `count` candidates for each dream, side by side."""
+        each = {
+            name: getattr(self, name).repeat_interleave(count, 0)
+            for name in ('first', 'tokens', 'views')
+        }
+        shared = {
+            name: part if part is None or len(part) == 1 else part.repeat_interleave(count, 0)
+            for name, part in (('words', self.words), ('picture', self.picture))
+        }
+        return Condition(**each, **shared)
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,8 @@ class WorldSettings:
         frames: length of a rollout, the observed frame included.
         steps: denoising steps of an ordinary dream.
         view_hash: fingerprint of the view; empty where a checkpoint does not say it.
+        sampler: 'euler' or 'unipc', of an ordinary dream.
+        guidance_scale: weight of the instruction in an ordinary dream; up to 1 no guidance.
     """
 
     name: str
@@ -84,6 +102,8 @@ class WorldSettings:
     frames: int
     steps: int = 4
     view_hash: str = ''
+    sampler: str = 'euler'
+    guidance_scale: float = 1.0
 
     @property
     def world(self) -> World:
@@ -98,65 +118,119 @@ class WorldSettings:
         )
 
 
-class WorldModel(nn.Module):
-    """A small Wan transformer that predicts the clean change from the observed frame."""
+class WorldModel(nn.Module, ABC):
+    """A world model as samplers, trainers and nodes see it, whatever it is made of.
+
+    Args:
+        settings: World that the checkpoint dreams of.
+        transformer: Denoiser; adapters are loaded into it.
+        scheduler: Noise schedule.
+
+    Attributes:
+        adapter_name: Name of the loaded adapter, as a suffix of the checkpoint's; or ''.
+    """
 
     def __init__(
         self,
         settings: WorldSettings,
-        codec: LinearCodec,
-        text: WordEncoder,
         transformer: WanTransformer3DModel,
-        scheduler: FlowMatchEulerDiscreteScheduler,
-    ):
-        """Put the parts together."""
+        scheduler: Scheduler,
+    ) -> None:
         super().__init__()
         self.settings = settings
-        self.codec = codec
-        self.text = text
         self.transformer = transformer
         self.scheduler = scheduler
         self.adapter_name = ''
 
     @property
+    @abstractmethod
     def latent_shape(self) -> tuple[int, int, int, int]:
-        """Return channels, groups, rows and columns of what is dreamed."""
-        config = self.codec.config
-        groups = (self.settings.frames - 1) // config.group
-        return (config.channels, groups, *config.grid)
+        """Return channels, latent frames, rows and columns of what is dreamed."""
 
     @property
+    @abstractmethod
     def device(self) -> torch.device:
-        """Return where the weights are."""
-        return self.codec.frame_mean.device
+        """Return where the work is done."""
 
+    @abstractmethod
     def check_instruction(self, instruction: str) -> None:
-        """Raise a UserError that lists the vocabulary when a word is unknown."""
-        self.text.tokenize(instruction)
+        """Raise a UserError when an instruction is empty, too long or cannot be encoded."""
 
-    def condition(self, views: Tensor, instructions: list[str]) -> Condition:
-        """Return the condition of views [B, 3, H, W] in 0..1, on any device, and instructions."""
-        views = views.to(self.device)
-        tokens = torch.tensor([self.text.tokenize(text) for text in instructions])
-        return Condition(self.codec.encode_first(views), tokens.to(views.device), views)
+    @abstractmethod
+    def condition(
+        self, views: Tensor, instructions: list[str], latent_frames: int | None = None
+    ) -> Condition:
+        """Encode views and instructions, once for all steps and candidates.
 
-    def clean(self, x: Tensor, sigma: float | Tensor, condition: Condition) -> Tensor:
-        """Predict the clean change latents [B, C, G, h, w] from x at noise level sigma."""
-        sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
-        levels = sigmas[:, None].repeat(1, x.shape[2] + 1)
-        levels[:, 0] = 0.0
-        latents = with_context(torch.cat((condition.first, x), 2))
-        words = self.text(condition.tokens)
-        return wan_forward(self.transformer, latents, levels, words)[:, :, 1:].to(x.dtype)
+        Args:
+            views: Observed frames [B, 3, H, W] in 0..1, on any device.
+            instructions: One for each view.
+            latent_frames: Length of the dreams; None takes that of `latent_shape`.
+        """
 
-    def velocity(self, x: Tensor, sigma: float, condition: Condition) -> Tensor:
-        """Predict the velocity of x at one noise level for the whole batch."""
-        return velocity_from_clean(x, self.clean(x, sigma, condition), sigma)
+    @abstractmethod
+    def without_instruction(self, condition: Condition) -> Condition:
+        """Return the condition of the same views for classifier-free guidance.
+
+        Raises:
+            UserError: The model was not trained to dream without an instruction.
+        """
+
+    @abstractmethod
+    def velocity(
+        self,
+        x: Tensor,
+        sigma: float | Tensor,
+        condition: Condition,
+        *,
+        time: float | None = None,
+    ) -> Tensor:
+        """Predict the velocity of latents.
+
+        Args:
+            x: Latents [B, C, F, h, w].
+            sigma: Noise level, 0 to 1: one for all, or one each [B].
+            condition: What the dreams start from; it is held fixed.
+            time: What the transformer is told, where a scheduler rounds it; None is 1000 sigma.
+        """
+
+    @abstractmethod
+    def encode(self, frames: Tensor) -> Tensor:
+        """Return the clean latents [B, C, F, h, w] of clips [B, T, 3, H, W] in 0..1."""
+
+    @abstractmethod
+    def denoising_loss(
+        self, target: Tensor, sigma: Tensor, noise: Tensor, condition: Condition
+    ) -> Tensor:
+        """Return the mean squared error of the prediction on noisy latents.
+
+        Args:
+            target: Clean latents [B, C, F, h, w].
+            sigma: Noise level of each clip [B], in (0, 1].
+            noise: Unit noise of the same shape as the target.
+            condition: What the clips start from.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor, condition: Condition) -> Tensor:
+        """Return frames [B, T, 3, H, W], about 0..1; the first is the observed one.
+
+        Raises:
+            NotFiniteError: The latents or the frames are not finite.
+        """
+
+    @abstractmethod
+    def sampler(self, name: str, steps: int) -> Sampler:
+        """Return the sampler 'euler' or 'unipc' with so many steps of this model's schedule."""
+
+    def precision(self) -> AbstractContextManager:
+        """Return the context that predictions are made in."""
+        return nullcontext()
 
     def noise(
         self, count: int, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Tensor:
-        """Return unit noise [count, C, G, h, w], the start of a dream."""
+        """Return unit noise [count, C, F, h, w], the start of a dream."""
         return randn_tensor((count, *self.latent_shape), generator, self.device)
 
     def sample(
@@ -165,43 +239,104 @@ class WorldModel(nn.Module):
         noise: Tensor,
         *,
         steps: int | None = None,
+        sampler: str = 'euler',
+        guidance_scale: float = 1.0,
         on_step: Callable[[int, int], None] | None = None,
         gradient_steps: int = 0,
     ) -> Tensor:
-        """Denoise deterministically and return change latents [B, C, G, h, w].
+        """Denoise deterministically and return latents [B, C, F, h, w].
 
         Args:
-            condition: what the dreams start from.
-            noise: unit noise [B, C, G, h, w].
-            steps: denoising steps; None takes the checkpoint's.
-            on_step: called with the step done and the number of steps.
-            gradient_steps: the last steps that a gradient flows through; none in inference.
+            condition: What the dreams start from.
+            noise: Unit noise [B, C, F, h, w].
+            steps: Denoising steps; None takes the checkpoint's.
+            sampler: 'euler' or 'unipc'.
+            guidance_scale: Weight of the instruction by classifier-free guidance; up to 1 there
+                is none.
+            on_step: Called with the step done and the number of steps.
+            gradient_steps: The last steps that a gradient flows through; none in inference.
         """
-        levels = noise_levels(self.scheduler, steps or self.settings.steps)
-        x = noise
-        for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-            last = i >= len(levels) - 1 - gradient_steps
+        solver = self.sampler(sampler, steps or self.settings.steps)
+        unguided = self.without_instruction(condition) if guidance_scale > 1 else None
+        count, x = len(solver), noise
+        for i in range(count):
+            last = i >= count - gradient_steps
             with torch.set_grad_enabled(last and torch.is_grad_enabled()):
-                with torch.autocast(x.device.type, torch.bfloat16):
-                    velocity = self.velocity(x, sigma, condition)
-                x = euler_step(x, velocity.float(), sigma, sigma_next)
+                sigma, time = solver.point(i)
+                with self.precision():
+                    velocity = self.velocity(x, sigma, condition, time=time)
+                    if unguided is not None:
+                        base = self.velocity(x, sigma, unguided, time=time)
+                        velocity = base + guidance_scale * (velocity - base)
+                x = solver.step(i, x, velocity.float())
             if on_step is not None:
-                on_step(i + 1, len(levels) - 1)
+                on_step(i + 1, count)
         return x
 
-    def decode(self, latents: Tensor, condition: Condition) -> Tensor:
-        """Return frames [B, T, 3, H, W], about 0..1, differentiable.
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        first_frames: Tensor,
+        instructions: list[str],
+        noise: Tensor,
+        *,
+        steps: int,
+        guidance_scale: float = 1.0,
+        sampler: str = 'euler',
+        history: Tensor | None = None,
+    ) -> Tensor:
+        """Dream latents, in the layout of the pipeline's own `output_type='latent'`.
+
+        Args:
+            first_frames: Observed frames [B, 3, H, W] in 0..1.
+            instructions: One for each frame.
+            noise: Unit noise [B, C, F, h, w].
+            steps: Denoising steps.
+            guidance_scale: Weight of the instruction; up to 1 there is no guidance.
+            sampler: 'euler' or 'unipc'.
+            history: Observed frames before the first ones; for checkpoints that were trained
+                with them.
 
         Raises:
-            NotFiniteError: the latents or the frames are not finite.
+            UserError: An argument does not fit the others or the checkpoint.
         """
-        frames = self.codec.decode(latents, condition.views)
-        require_finite(
-            {'latents': latents, 'frames': frames},
-            f'A dream of the world model {self.settings.name}{self.adapter_name}',
-            'nothing of it is passed on; check the checkpoint and its adapter',
+        self._check_arguments(first_frames, instructions, noise, history)
+        condition = self.condition(first_frames.float(), instructions, noise.shape[2])
+        return self.sample(
+            condition,
+            noise.to(self.device, torch.float32),
+            steps=steps,
+            sampler=sampler,
+            guidance_scale=guidance_scale,
         )
-        return frames
+
+    def _check_arguments(
+        self, views: Tensor, instructions: list[str], noise: Tensor, history: Tensor | None
+    ) -> None:
+        name = f'The world model {self.settings.name}'
+        if history is not None:
+            raise UserError(
+                f'{name} was trained without history: leave it out, or take a checkpoint that '
+                'was trained with it.'
+            )
+        if views.ndim != 4 or views.shape[1] != 3:
+            raise UserError(f'{name} takes frames [B, 3, H, W], not {list(views.shape)}.')
+        if not len(views) == len(instructions) == len(noise):
+            raise UserError(
+                f'{name} was given {len(views)} frames, {len(instructions)} instructions and '
+                f'noise for {len(noise)} dreams: give as many of each.'
+            )
+        require_finite({'first frames': views, 'noise': noise}, name, 'nothing is dreamed of it')
+        self._check_noise(views, noise)
+
+    def _check_noise(self, views: Tensor, noise: Tensor) -> None:
+        """Refuse frames and noise that do not belong together; others than these may do more."""
+        wanted = self.latent_shape
+        if tuple(noise.shape[1:]) != wanted:
+            raise UserError(
+                f'The world model {self.settings.name} takes noise of {list(wanted)} for a dream '
+                f'(channels, frames, rows, columns), not {list(noise.shape[1:])}.'
+            )
 
     def dream(
         self,
@@ -215,17 +350,58 @@ class WorldModel(nn.Module):
         """Dream the next frames of one view.
 
         Args:
-            view: the observed view [H, W, 3], uint8 RGB.
-            instruction: in words of the vocabulary.
-            seed: of the noise; the same seed gives the same dream.
-            steps: denoising steps; None takes the checkpoint's.
-            on_step: called with the step done and the number of steps.
+            view: Observed view [H, W, 3], uint8 RGB.
+            instruction: What the robot is told to do.
+            seed: Seed of the noise; the same seed gives the same dream.
+            steps: Denoising steps; None takes the checkpoint's.
+            on_step: Called with the step done and the number of steps.
 
         Raises:
-            UserError: the view has another size, the instruction unknown words, or the dream is
-                not finite (a NotFiniteError).
+            UserError: The view has another size, the instruction cannot be encoded, or the dream
+                is not finite (a NotFiniteError).
         """
+        return self.candidates(view, instruction, [seed], steps=steps, on_step=on_step)[0]
+
+    @torch.no_grad()
+    def candidates(
+        self,
+        view: np.ndarray,
+        instruction: str,
+        seeds: Sequence[int],
+        *,
+        steps: int | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Rollout]:
+        """Dream several futures of one view in one batch, a seed each; arguments as `dream`."""
         start = time.perf_counter()
+        settings = self.settings
+        self._check_view(view)
+        frames = torch.from_numpy(view.copy()).permute(2, 0, 1)[None].float() / 255.0
+        condition = self.condition(frames, [instruction]).repeat(len(seeds))
+        noise = torch.cat([self.noise(1, torch.Generator().manual_seed(s)) for s in seeds])
+        latents = self.sample(
+            condition,
+            noise,
+            steps=steps,
+            sampler=settings.sampler,
+            guidance_scale=settings.guidance_scale,
+            on_step=on_step,
+        )
+        videos = [to_uint8(video) for video in self.decode(latents, condition)]
+        spent = time.perf_counter() - start
+        return [
+            Rollout(
+                frames=video,
+                dt=1.0 / settings.rate_hz,
+                instruction=instruction,
+                seed=seed,
+                duration_s=spent,
+                checkpoint=settings.name + self.adapter_name,
+            )
+            for video, seed in zip(videos, seeds)
+        ]
+
+    def _check_view(self, view: np.ndarray) -> None:
         settings = self.settings
         if view.shape != (settings.height, settings.width, 3) or view.dtype != np.uint8:
             raise UserError(
@@ -233,19 +409,6 @@ class WorldModel(nn.Module):
                 f'dreams views of {settings.height}x{settings.width}x3 uint8: use its view '
                 f'configuration ({settings.view}).'
             )
-        frames = torch.from_numpy(view.copy()).permute(2, 0, 1)[None].float() / 255.0
-        condition = self.condition(frames, [instruction])
-        noise = self.noise(1, torch.Generator().manual_seed(seed))
-        latents = self.sample(condition, noise, steps=steps, on_step=on_step)
-        video = self.decode(latents, condition)[0]
-        return Rollout(
-            frames=to_uint8(video),
-            dt=1.0 / settings.rate_hz,
-            instruction=instruction,
-            seed=seed,
-            duration_s=time.perf_counter() - start,
-            checkpoint=settings.name + self.adapter_name,
-        )
 
 
 def to_uint8(video: Tensor) -> np.ndarray:
@@ -256,7 +419,7 @@ def to_uint8(video: Tensor) -> np.ndarray:
     """
     require_finite({'frames': video}, 'A dream', 'no picture can be made of it')
     scaled = (video.detach().float() * 255.0).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def rollout_seed(seed: int, index: int) -> int:

@@ -4,15 +4,22 @@ Notation of eva.md section 3: x = (1 - sigma) x0 + sigma eps, velocity = eps - x
 1 to 0. Without noise the step is that of diffusers' FlowMatchEulerDiscreteScheduler.
 """
 
+from abc import ABC
+from abc import abstractmethod
 from dataclasses import dataclass
 import math
 
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import UniPCMultistepScheduler
 from diffusers.utils.torch_utils import randn_tensor
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import Normal
+
+from eva_ros.errors import UserError
+
+Scheduler = FlowMatchEulerDiscreteScheduler | UniPCMultistepScheduler
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,106 @@ def noise_levels(scheduler: FlowMatchEulerDiscreteScheduler, steps: int) -> list
     return [float(s) for s in scheduler.sigmas]
 
 
-def velocity_from_clean(x: Tensor, clean: Tensor, sigma: float) -> Tensor:
+class Sampler(ABC):
+    """A schedule of noise levels and the step between two of them."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of steps."""
+
+    @abstractmethod
+    def point(self, index: int) -> tuple[float, float | None]:
+        """Return noise level and transformer time before a step; None is 1000 times the level."""
+
+    @abstractmethod
+    def step(self, index: int, x: Tensor, velocity: Tensor) -> Tensor:
+        """Return x after a step, given its velocity in float32."""
+
+
+class EulerSampler(Sampler):
+    """The deterministic step that alignment replaces by a stochastic one in a window.
+
+    Args:
+        levels: Noise levels from 1 down to 0, one more than steps.
+    """
+
+    def __init__(self, levels: list[float]) -> None:
+        self.levels = levels
+
+    def __len__(self) -> int:
+        return len(self.levels) - 1
+
+    def point(self, index: int) -> tuple[float, float | None]:
+        """Return the noise level before a step."""
+        return self.levels[index], None
+
+    def step(self, index: int, x: Tensor, velocity: Tensor) -> Tensor:
+        """Return x after a step."""
+        return euler_step(x, velocity, self.levels[index], self.levels[index + 1])
+
+
+class UniPCSampler(Sampler):
+    """The multistep solver of diffusers, for inference only: its steps depend on those before.
+
+    Args:
+        scheduler: One of its own, with its timesteps set.
+    """
+
+    def __init__(self, scheduler: UniPCMultistepScheduler) -> None:
+        self.scheduler = scheduler
+
+    def __len__(self) -> int:
+        return len(self.scheduler.timesteps)
+
+    def point(self, index: int) -> tuple[float, float | None]:
+        """Return the noise level before a step, and the time that the scheduler rounds it to."""
+        return float(self.scheduler.sigmas[index]), float(self.scheduler.timesteps[index])
+
+    def step(self, index: int, x: Tensor, velocity: Tensor) -> Tensor:
+        """Return x after a step."""
+        time = self.scheduler.timesteps[index]
+        return self.scheduler.step(velocity, time, x, return_dict=False)[0]
+
+
+def make_sampler(
+    scheduler: Scheduler, name: str, steps: int, *, sigmas: np.ndarray | None = None
+) -> Sampler:
+    """Return a sampler on a checkpoint's noise schedule.
+
+    Args:
+        scheduler: Scheduler of the checkpoint; where it is of the other kind, only its shift and
+            its number of training steps count.
+        name: 'euler' or 'unipc'.
+        steps: Number of steps.
+        sigmas: Noise levels before the shift; None takes the scheduler's own spacing.
+
+    Raises:
+        UserError: There is no such sampler.
+    """
+    config, given = scheduler.config, {'num_train_timesteps': scheduler.config.num_train_timesteps}
+    spacing = {'num_inference_steps': steps} if sigmas is None else {'sigmas': sigmas}
+    if name == 'euler':
+        euler = scheduler
+        if not isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+            euler = FlowMatchEulerDiscreteScheduler(shift=config.flow_shift, **given)
+        euler.set_timesteps(**spacing)
+        return EulerSampler([float(s) for s in euler.sigmas])
+    if name == 'unipc':
+        if isinstance(scheduler, UniPCMultistepScheduler):
+            unipc = UniPCMultistepScheduler.from_config(config)
+        else:
+            unipc = UniPCMultistepScheduler(
+                prediction_type='flow_prediction',
+                use_flow_sigmas=True,
+                flow_shift=config.shift,
+                **given,
+            )
+        unipc.set_timesteps(**spacing)
+        return UniPCSampler(unipc)
+    raise UserError(f"There is no sampler '{name}': use euler or unipc.")
+
+
+def velocity_from_clean(x: Tensor, clean: Tensor, sigma: float | Tensor) -> Tensor:
     """Return the velocity that leads from x at noise level sigma to the clean target."""
     return (x - clean) / sigma
 

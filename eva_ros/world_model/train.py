@@ -49,25 +49,20 @@ class TrainSettings:
 def flow_loss(
     model: WorldModel, frames: Tensor, instructions: list[str], sigma: Tensor, noise: Tensor
 ) -> Tensor:
-    """Return the mean squared error of the predicted clean latents.
+    """Return the mean squared error of what the model predicts, on noisy clips.
 
     Args:
         model: the world model.
         frames: clips [B, T, 3, H, W] in 0..1, on any device.
         instructions: one each.
         sigma: noise level of each clip [B], in (0, 1], on any device.
-        noise: unit noise [B, C, G, h, w].
+        noise: unit noise [B, C, F, h, w].
     """
     frames = frames.to(model.device)
     with torch.no_grad():
-        target = model.codec.encode_changes(frames)
+        target = model.encode(frames)
         condition = model.condition(frames[:, 0], instructions)
-    sigma = sigma.to(target.device)
-    level = sigma.view(-1, 1, 1, 1, 1)
-    noisy = (1 - level) * target + level * noise
-    with torch.autocast(noisy.device.type, torch.bfloat16):
-        clean = model.clean(noisy, sigma, condition)
-    return (clean.float() - target).square().mean()
+    return model.denoising_loss(target, sigma.to(target.device), noise, condition)
 
 
 def draw_noise_levels(count: int, shift: float, generator: torch.Generator) -> Tensor:
