@@ -18,7 +18,7 @@ from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.training.finite import require_finite
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import write_manifest
-from eva_ros.world_model.checkpoint import ADAPTER as KIND
+from eva_ros.world_model.adapters import ADAPTER as KIND
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.train import draw_noise_levels

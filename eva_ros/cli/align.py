@@ -152,7 +152,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation.alignment_comparison import compare
     from eva_ros.evaluation.alignment_figures import figures
     from eva_ros.evaluation.alignment_figures import table
-    from eva_ros.world_model.checkpoint import load_adapter
+    from eva_ros.world_model.adapters import load_adapter
 
     model, judge, (_, prompts) = _load(args)
     judge = _with_reward_of(args, judge)
@@ -205,7 +205,7 @@ def _with_reward_of(args: argparse.Namespace, judge: Any) -> Any:
     from eva_ros.errors import UserError
     from eva_ros.robot.spec import load_robot
     from eva_ros.training.manifest import read_manifest
-    from eva_ros.world_model.checkpoint import ADAPTER
+    from eva_ros.world_model.adapters import ADAPTER
 
     lora = args.lora
     try:

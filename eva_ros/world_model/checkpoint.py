@@ -6,44 +6,38 @@ scheduler/          FlowMatchEulerDiscreteScheduler
 codec/, text/       the linear codec and the words
 """
 
-from collections.abc import Iterable
-from collections.abc import Mapping
 from dataclasses import fields
-import json
 from pathlib import Path
-import re
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
 import torch
-from torch import nn
-from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.training.manifest import FILE
 from eva_ros.training.manifest import Manifest
-from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import require_world
+from eva_ros.training.manifest import view_fingerprint
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
 from eva_ros.training.weights import load_weights
-from eva_ros.training.weights import read_weights
-from eva_ros.training.weights import require_fit
+from eva_ros.world_model.adapters import load_adapter
 from eva_ros.world_model.codec import LinearCodec
+from eva_ros.world_model.folder import base_fingerprint
+from eva_ros.world_model.folder import KIND
+from eva_ros.world_model.folder import read_folder
+from eva_ros.world_model.folder import SMALL
+from eva_ros.world_model.folder import WorldModelFolder
+from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 
-KIND = 'world_model'
-ADAPTER = 'adapter'
-_ADAPTER_WEIGHTS = 'pytorch_lora_weights.safetensors'
-# Where peft's settings stand in that file.
-_ADAPTER_METADATA = 'lora_adapter_metadata'
-
 
 def save_world_model(
-    model: WorldModel,
+    model: SmallWorldModel,
     folder: Path,
     training: dict | None = None,
     dtype: torch.dtype = torch.bfloat16,
@@ -78,25 +72,49 @@ def save_world_model(
 
 
 def load_world_model(
-    folder: str | Path, *, lora: str | Path | None = None, robot=None, view=None
+    folder: str | Path,
+    view=None,
+    *,
+    lora: str | Path | None = None,
+    robot=None,
+    placement: Placement | None = None,
 ) -> WorldModel:
-    """Load a checkpoint for inference.
+    """Load a world model of any family for inference.
 
     Args:
-        folder: what save_world_model wrote.
-        lora: folder of an adapter trained by `eva align` for these weights.
-        robot: the Robot it will drive; another one than trained on is refused.
-        view: the ViewSpec of the cameras; another one is refused.
+        folder: What save_world_model wrote, or a Wan checkpoint in the diffusers layout, with or
+            without eva.json.
+        view: ViewSpec of the cameras; another one than trained on is refused. Without eva.json it
+            says how large and long the dreams are.
+        lora: Folder of an adapter trained for these weights.
+        robot: Robot that it will drive; another one than trained on is refused.
+        placement: How the weights of a Wan model are held; None takes what eva.json says, else
+            the first way that fits into memory.
 
     Raises:
-        UserError: something is missing, not finite or does not fit, said in one sentence.
+        UserError: Something is missing, not finite, too large for this machine or does not fit,
+            said in one sentence.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder, KIND)
-    require_world(folder, manifest, World.of(robot, view))
-    settings = _settings(folder, manifest)
+    holds = read_folder(Path(folder))
+    if holds.manifest is not None:
+        require_world(holds.path, holds.manifest, World.of(robot, view))
+    settings = settings_of(holds, view)
+    model: WorldModel
+    if holds.family == SMALL:
+        model = _load_small(holds.path, settings)
+    else:
+        from eva_ros.world_model.wan_checkpoint import load_wan
+
+        model = load_wan(holds, settings, placement or placement_of(holds))
+    model.base = base_fingerprint(holds)
+    if lora is not None:
+        load_adapter(model, Path(lora))
+    return model.eval().requires_grad_(False)
+
+
+def _load_small(folder: Path, settings: WorldSettings) -> SmallWorldModel:
     try:
-        model = SmallWorldModel(
+        return SmallWorldModel(
             settings,
             LinearCodec.load(folder / 'codec'),
             WordEncoder.load(folder / 'text'),
@@ -107,9 +125,6 @@ def load_world_model(
         )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f'The world model in {folder} cannot be read: {error}') from error
-    if lora is not None:
-        load_adapter(model, Path(lora))
-    return model.eval().requires_grad_(False)
 
 
 def _load_transformer(folder: Path) -> WanTransformer3DModel:
@@ -122,12 +137,25 @@ def _load_transformer(folder: Path) -> WanTransformer3DModel:
     return transformer
 
 
-def _settings(folder: Path, manifest: Manifest) -> WorldSettings:
-    given, world = manifest.details.get('settings', {}), manifest.world
+def settings_of(folder: WorldModelFolder, view=None) -> WorldSettings:
+    """Return the world that a checkpoint dreams of, with the view's size where it says none.
+
+    Raises:
+        UserError: eva.json has settings that this version does not know.
+    """
+    if folder.manifest is None:
+        from eva_ros.world_model.wan_checkpoint import native_settings
+
+        about = native_settings(folder)
+        if view is not None:
+            about |= {'view': view.name, 'view_hash': view_fingerprint(view)}
+            about |= {key: getattr(view, key) for key in ('height', 'width', 'rate_hz', 'frames')}
+        return WorldSettings(**about)
+    given, world = folder.manifest.details.get('settings', {}), folder.manifest.world
     known = {field.name for field in fields(WorldSettings)} - set(vars(world))
     if set(given) - known:
         raise UserError(
-            f'{folder} has settings that this version does not know '
+            f'{folder.path} has settings that this version does not know '
             f'({", ".join(sorted(set(given) - known))}): update it.'
         )
     return WorldSettings(
@@ -141,45 +169,7 @@ def _settings(folder: Path, manifest: Manifest) -> WorldSettings:
     )
 
 
-def load_adapter(model: WorldModel, folder: Path) -> None:
-    """Load a LoRA adapter trained for these weights into the transformer.
-
-    Raises:
-        UserError: it is missing, belongs to another checkpoint, or a weight is missing, foreign or
-            not finite.
-    """
-    manifest = read_manifest(folder, ADAPTER)
-    trained_on = manifest.details.get('world_model')
-    if trained_on != model.settings.name:
-        raise UserError(
-            f'The adapter {folder} was trained on the world model {trained_on}, '
-            f'not on {model.settings.name}: align again, or load that one.'
-        )
-    require_world(folder, manifest, model.settings.world)
-    path = folder / _ADAPTER_WEIGHTS
-    tensors, metadata = read_weights(path)
-    about = json.loads(metadata[_ADAPTER_METADATA]) if _ADAPTER_METADATA in metadata else None
-    targets = about['target_modules'] if about else _targets(tensors)
-    require_fit(path, tensors, _adapter_shapes(model.transformer, targets, tensors))
-    model.transformer.load_lora_adapter(tensors, prefix=None, metadata=about)
-    model.adapter_name = f'+{folder.name}'
-
-
-def _targets(names: Iterable[str]) -> list[str]:
-    """Return which modules of a block an adapter changes, by the names of its weights."""
-    modules = (name.rpartition('.lora_')[0] for name in names)
-    return sorted({re.sub(r'^.*?blocks\.\d+\.', '', module) for module in modules})
-
-
-def _adapter_shapes(
-    transformer: nn.Module, targets: list[str], tensors: Mapping[str, Tensor]
-) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of all weights of an adapter of these modules, by their names."""
-    rank = next((t.shape[0] for name, t in tensors.items() if '.lora_A.' in name), 0)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, module in transformer.named_modules():
-        adapted = any(f'.{name}'.endswith(f'.{target}') for target in targets)
-        if adapted and isinstance(module, nn.Linear):
-            shapes[f'{name}.lora_A.weight'] = (rank, module.in_features)
-            shapes[f'{name}.lora_B.weight'] = (module.out_features, rank)
-    return shapes
+def placement_of(folder: WorldModelFolder) -> Placement | None:
+    """Return how eva.json wants the weights to be held; None where it does not say."""
+    said = folder.manifest.details.get('placement') if folder.manifest is not None else None
+    return None if said is None else Placement.of(said, str(folder.path / FILE))

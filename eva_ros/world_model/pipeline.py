@@ -67,15 +67,19 @@ class Condition:
 
     def repeat(self, count: int) -> 'Condition':
         """Return the condition of `count` candidates for each dream, side by side."""
-        each = {
-            name: getattr(self, name).repeat_interleave(count, 0)
-            for name in ('first', 'tokens', 'views')
-        }
-        shared = {
-            name: part if part is None or len(part) == 1 else part.repeat_interleave(count, 0)
-            for name, part in (('words', self.words), ('picture', self.picture))
-        }
-        return Condition(**each, **shared)
+        return self._each(lambda part: part.repeat_interleave(count, 0))
+
+    def rows(self, chosen: Tensor) -> 'Condition':
+        """Return the condition of some of the dreams, chosen by a mask [B]."""
+        return self._each(lambda part: part[chosen])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> 'Condition':
+        own = (change(part) for part in (self.first, self.tokens, self.views))
+        shared = (
+            part if part is None or len(part) == 1 else change(part)
+            for part in (self.words, self.picture)
+        )
+        return Condition(*own, *shared)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class WorldModel(nn.Module, ABC):
 
     Attributes:
         adapter_name: Name of the loaded adapter, as a suffix of the checkpoint's; or ''.
+        base: Fingerprint of the weights as they were loaded; '' where they come from elsewhere.
     """
 
     def __init__(
@@ -141,6 +146,12 @@ class WorldModel(nn.Module, ABC):
         self.transformer = transformer
         self.scheduler = scheduler
         self.adapter_name = ''
+        self.base = ''
+
+    @property
+    def transformers(self) -> list[WanTransformer3DModel]:
+        """Return the denoisers, for high noise levels first; adapters are loaded into them."""
+        return [self.transformer]
 
     @property
     @abstractmethod
@@ -223,6 +234,10 @@ class WorldModel(nn.Module, ABC):
     def sampler(self, name: str, steps: int) -> Sampler:
         """Return the sampler 'euler' or 'unipc' with so many steps of this model's schedule."""
 
+    def hold_context(self, latents: Tensor, condition: Condition) -> Tensor:
+        """Return latents in which what is known of the dream is clean."""
+        return latents
+
     def precision(self) -> AbstractContextManager:
         """Return the context that predictions are made in."""
         return nullcontext()
@@ -271,7 +286,7 @@ class WorldModel(nn.Module, ABC):
                 x = solver.step(i, x, velocity.float())
             if on_step is not None:
                 on_step(i + 1, count)
-        return x
+        return self.hold_context(x, condition)
 
     @torch.no_grad()
     def sample_latents(

@@ -8,6 +8,7 @@ from abc import ABC
 from abc import abstractmethod
 from dataclasses import dataclass
 import math
+from typing import TypeAlias
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import UniPCMultistepScheduler
@@ -19,7 +20,7 @@ from torch.distributions import Normal
 
 from eva_ros.errors import UserError
 
-Scheduler = FlowMatchEulerDiscreteScheduler | UniPCMultistepScheduler
+Scheduler: TypeAlias = FlowMatchEulerDiscreteScheduler | UniPCMultistepScheduler
 
 
 @dataclass(frozen=True)

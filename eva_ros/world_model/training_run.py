@@ -21,12 +21,12 @@ from eva_ros.training.manifest import FILE
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import view_fingerprint
 from eva_ros.world_model.build import build_world_model
-from eva_ros.world_model.checkpoint import KIND
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.folder import KIND
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.train import averaged_model
 from eva_ros.world_model.train import training_loop
