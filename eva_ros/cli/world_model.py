@@ -13,7 +13,7 @@ HELP = 'train, evaluate or show the world model'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare train, evaluate and show."""
+    """Declare train, evaluate, info and show."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     train = actions.add_parser('train', help='train on recorded bags; resumes an unfinished run')
     _data(train)
@@ -49,6 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument('--idm', type=Path, help='also decode the dreams with this IDM')
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
+    info = actions.add_parser(
+        'info', help='say what a checkpoint holds, the memory it needs and whether it fits'
+    )
+    info.add_argument('checkpoint', type=Path, metavar='CKPT', help='folder of the checkpoint')
+    info.add_argument('--robot', help='robot that it has to fit: a name or a YAML file')
+    info.add_argument(
+        '--view', help="view that it has to fit: a name or a YAML file (the robot's)"
+    )
+    info.add_argument('--json', action='store_true', help='print one JSON object')
     show = actions.add_parser('show', help='write a picture of recorded and dreamed frames')
     _data(show)
     _checkpoint(show)
@@ -60,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    return {'train': _train, 'evaluate': _evaluate, 'show': _show}[args.action](args)
+    actions = {'train': _train, 'evaluate': _evaluate, 'info': _info, 'show': _show}
+    return actions[args.action](args)
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -141,6 +151,33 @@ def _evaluate(args: argparse.Namespace) -> int:
         steps=args.steps,
     )
     print(json.dumps(result) if args.json else dreams.table(result))
+    return 0
+
+
+def _info(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from eva_ros.world_model.info import info
+    from eva_ros.world_model.info import table
+
+    robot = view = None
+    if args.robot is not None:
+        robot, view = loading.robot_and_view(args)
+    elif args.view is not None:
+        from eva_ros.observations.views import load_view
+
+        view = load_view(args.view)
+    about = info(args.checkpoint, robot, view)
+    if args.json:
+        print(json.dumps(about))
+        return 0
+    Console().print(table(about))
+    verdict = {
+        True: 'It fits.',
+        False: 'It does not fit:',
+        None: 'Give --robot to see if it fits.',
+    }
+    print(verdict[about['fits']], *about['reasons'], sep='\n  ')
     return 0
 
 
