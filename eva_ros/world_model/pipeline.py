@@ -393,7 +393,7 @@ class WorldModel(nn.Module, ABC):
         self._check_view(view)
         frames = torch.from_numpy(view.copy()).permute(2, 0, 1)[None].float() / 255.0
         condition = self.condition(frames, [instruction]).repeat(len(seeds))
-        noise = torch.cat([self.noise(1, torch.Generator().manual_seed(s)) for s in seeds])
+        noise = self.noise(len(seeds), [torch.Generator().manual_seed(seed) for seed in seeds])
         latents = self.sample(
             condition,
             noise,

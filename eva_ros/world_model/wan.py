@@ -1,8 +1,8 @@
 """Wan 2.1 and 2.2 image-to-video models, by diffusers' own classes and its own forward pass.
 
 The same latents as `WanImageToVideoPipeline` on the same folder (equal in a test), for many
-candidates at once: views and instructions are encoded once, and what depends on the time alone
-is computed once for the batch.
+candidates at once: views and instructions are encoded once, what depends on the time alone is
+computed once for the batch, and the padding of the text is attended to once (`TextAttention`).
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,12 @@ from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.sampler import make_sampler
 from eva_ros.world_model.sampler import Sampler
 from eva_ros.world_model.sampler import Scheduler
+from eva_ros.world_model.text_attention import attend_to_text_once
+from eva_ros.world_model.text_attention import MAX_TOKENS
+from eva_ros.world_model.text_attention import shorten
+from eva_ros.world_model.text_attention import token_weights
 
 TRAIN_TIMESTEPS = 1000.0
-# Tokens of the longest instruction; Wan's cross-attention has this length built in.
-MAX_TOKENS = 512
 
 
 class WanWorldModel(WorldModel):
@@ -66,6 +68,7 @@ class WanWorldModel(WorldModel):
         self.image_processor = image_processor
         self.boundary = boundary
         self.execution_device: torch.device | None = None
+        self._attention = {t: attend_to_text_once(t) for t in self.transformers}
         config = self.vae.config
         shape = (1, config.z_dim, 1, 1, 1)
         mean, std = torch.tensor(config.latents_mean), torch.tensor(config.latents_std)
@@ -136,10 +139,10 @@ class WanWorldModel(WorldModel):
 
     @torch.no_grad()
     def _embed(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return token indices [B, 512] and embeddings [B or 1, 512, D], zero after the text."""
+        """Return token indices [B, L] and embeddings [B or 1, L + 1, D], zero after the text."""
         encoded = self.tokenizer(
             [prompt_clean(text) for text in instructions],
-            padding='max_length',
+            padding='longest',
             max_length=MAX_TOKENS,
             truncation=True,
             return_attention_mask=True,
@@ -149,7 +152,7 @@ class WanWorldModel(WorldModel):
         same = bool((tokens == tokens[:1]).all())
         ids, seen = (tokens[:1], mask[:1]) if same else (tokens, mask)
         hidden = self.text_encoder(ids, seen).last_hidden_state
-        words = hidden * seen.unsqueeze(-1).to(hidden.dtype)
+        words = shorten(hidden * seen.unsqueeze(-1).to(hidden.dtype), seen.sum(1))
         return tokens, words.to(self.transformer.dtype)
 
     def _look(self, views: Tensor) -> Tensor | None:
@@ -233,10 +236,10 @@ class WanWorldModel(WorldModel):
             levels = times[:, None].repeat(1, inputs.shape[2])
             levels[:, 0] = 0.0
             times = levels.repeat_interleave(grid, 1)
-        words, picture = (
-            part if part is None or len(part) == count else part.expand(count, -1, -1)
-            for part in (condition.words, condition.picture)
-        )
+        words, picture = condition.words, condition.picture
+        if picture is not None and len(picture) != len(words):
+            words, picture = (part.expand(count, -1, -1) for part in (words, picture))
+        self._attention[model].weights = token_weights(words)
         return model(
             hidden_states=inputs.to(model.dtype),
             timestep=times,
