@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 import sys
 from typing import Any
 
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
+from eva_ros.errors import UserError
 
 HELP = 'train, evaluate or show the world model'
 
@@ -23,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--steps', type=arguments.count, default=5000, help='optimizer steps (5000)'
     )
-    train.add_argument('--batch', type=arguments.count, default=8, help='clips per step (8)')
     train.add_argument(
-        '--learning-rate', type=arguments.above_zero, default=1.2e-3, help='of AdamW (1.2e-3)'
+        '--batch', type=arguments.count, help='clips per step (8, for an adapter 1)'
+    )
+    train.add_argument(
+        '--learning-rate', type=arguments.above_zero, help='of AdamW (1.2e-3, for an adapter 1e-4)'
     )
     train.add_argument(
         '--width', type=arguments.count, default=256, help='features per token (256)'
@@ -39,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--compile', action='store_true', help='compile the model, for long training on a GPU'
     )
     train.add_argument('--no-mirror', action='store_true', help='do not mirror recordings')
+    train.add_argument(
+        '--from',
+        dest='base',
+        type=Path,
+        metavar='CKPT',
+        help='fine-tune this Wan checkpoint; --out is then a folder for the adapter',
+    )
+    train.add_argument(
+        '--lora', type=arguments.count, metavar='RANK', help='rank of the adapter (with --from)'
+    )
     train.add_argument('--name', help="name of the checkpoint (the robot's and _small)")
     train.set_defaults(action_run='train')
     evaluate = actions.add_parser('evaluate', help='evaluate a checkpoint on held-out bags')
@@ -98,8 +112,15 @@ def _train(args: argparse.Namespace) -> int:
     from eva_ros.training.launch import launch
     from eva_ros.world_model import training_run
 
-    robot, _, episodes = loading.recordings(args)
-    training_run.check(episodes, args.out, _options(args, robot))
+    if (args.base is None) != (args.lora is None):
+        raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
+    robot, view, episodes = loading.recordings(args)
+    if args.base is None:
+        training_run.check(episodes, args.out, _options(args, robot))
+    else:
+        from eva_ros.world_model import fine_tuning
+
+        fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot))
     launch(args.processes, _train_member, args)
     return 0
 
@@ -110,7 +131,16 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.world_model import training_run
 
     robot, view, episodes = loading.recordings(args, quiet=True)
-    done = training_run.train(episodes, robot.name, view, args.out, _options(args, robot))
+    if args.base is None:
+        done = training_run.train(episodes, robot.name, view, args.out, _options(args, robot))
+    else:
+        from eva_ros.world_model import fine_tuning
+
+        settings = _adapter_settings(args, robot)
+        limit = args.minutes * 60 if args.minutes else math.inf
+        done = fine_tuning.fine_tune(
+            args.base, episodes, robot, view, args.out, settings, max_seconds=limit
+        )
     if not done and process_state().is_main_process:
         print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
@@ -121,14 +151,27 @@ def _options(args: argparse.Namespace, robot: Any):
     return RunOptions(
         name=args.name or f'{robot.name}_small',
         steps=args.steps,
-        batch=args.batch,
-        learning_rate=args.learning_rate,
+        batch=args.batch or 8,
+        learning_rate=args.learning_rate or 1.2e-3,
         width=args.width,
         layers=args.layers,
         seed=args.seed,
         mirror=not args.no_mirror and robot.arms_are_alike,
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
+    )
+
+
+def _adapter_settings(args: argparse.Namespace, robot: Any):
+    from eva_ros.world_model.fine_tuning import FineTuneSettings
+
+    return FineTuneSettings(
+        steps=args.steps,
+        rank=args.lora,
+        batch=args.batch or 1,
+        learning_rate=args.learning_rate or 1e-4,
+        seed=args.seed,
+        mirror=not args.no_mirror and robot.arms_are_alike,
     )
 
 

@@ -101,7 +101,8 @@ def _require_base(model: WorldModel, folder: Path) -> None:
             f'The adapter {folder} was trained on other weights of {trained_on} than these: train '
             'it again, or load those.'
         )
-    require_world(folder, manifest, model.settings.world)
+    if model.settings.view:  # a plain diffusers folder dreams any view
+        require_world(folder, manifest, model.settings.world)
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

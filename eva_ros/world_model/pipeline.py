@@ -341,6 +341,8 @@ class WorldModel(nn.Module, ABC):
                 f'{name} was given {len(views)} frames, {len(instructions)} instructions and '
                 f'noise for {len(noise)} dreams: give as many of each.'
             )
+        for instruction in set(instructions):
+            self.check_instruction(instruction)
         require_finite({'first frames': views, 'noise': noise}, name, 'nothing is dreamed of it')
         self._check_noise(views, noise)
 
@@ -391,6 +393,7 @@ class WorldModel(nn.Module, ABC):
         start = time.perf_counter()
         settings = self.settings
         self._check_view(view)
+        self.check_instruction(instruction)
         frames = torch.from_numpy(view.copy()).permute(2, 0, 1)[None].float() / 255.0
         condition = self.condition(frames, [instruction]).repeat(len(seeds))
         noise = self.noise(len(seeds), [torch.Generator().manual_seed(seed) for seed in seeds])

@@ -33,7 +33,7 @@ class TextAttention:
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Attend from the latents [B, N, D] to the picture's and the words' tokens [B or 1, L, D]."""
+        """Attend from latents [B, N, D] to tokens of the picture and the words [B or 1, L, D]."""
         size = self.weights.shape[1]
         picture, words = encoder_hidden_states[:, :-size], encoder_hidden_states[:, -size:]
         query = _heads(attn, attn.norm_q(attn.to_q(hidden_states)))
@@ -55,7 +55,7 @@ def attend_to_text_once(transformer: WanTransformer3DModel) -> TextAttention:
 
 
 def shorten(words: Tensor, lengths: Tensor) -> Tensor:
-    """Return embeddings [B, L, D] with one token of zeros after the longest text, if any follow."""
+    """Return embeddings [B, L, D] with one token of zeros after the longest text."""
     size = min(MAX_TOKENS, int(lengths.max()) + 1)
     return F.pad(words, (0, 0, 0, max(0, size - words.shape[1])))[:, :size]
 

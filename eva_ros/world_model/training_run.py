@@ -77,8 +77,8 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
         UserError: as `check` does, or the training diverges.
     """
     check(episodes, out, options)
-    episodes = _told(episodes)
-    sampler = _sampler(episodes, view, options)
+    episodes = told(episodes)
+    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
     start = out / 'run' / 'start'
     if not (start / FILE).is_file() and process_state().is_main_process:
         settings = WorldSettings(
@@ -113,14 +113,17 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     return loop.step >= options.steps
 
 
-def _sampler(episodes: Sequence, view, options: RunOptions) -> ClipSampler:
+def clip_sampler(episodes: Sequence, view, *, seed: int, mirror: bool) -> ClipSampler:
+    """Return the sampler of all clips of the view's length.
+
+    Raises:
+        UserError: No episode has a moving joint.
+    """
     clips = find_clips([e.joints for e in episodes], 1.0 / view.rate_hz, ClipSettings(view.frames))
     if not clips:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
-    return ClipSampler(
-        list(episodes), clips, seed=options.seed, mirror=options.mirror, device=training_device()
-    )
+    return ClipSampler(list(episodes), clips, seed=seed, mirror=mirror, device=training_device())
 
 
 def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
@@ -130,19 +133,20 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
         UserError: no episode has an instruction, a recorded joint is not finite, the width does
             not fit, or the run in the folder was begun with other episodes or other settings.
     """
-    if not _told(episodes):
+    if not told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
-    require_finite_labels(_told(episodes))
+    require_finite_labels(told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
-    start, here = out / 'run' / 'start', _identity(_told(episodes), options)
+    start, here = out / 'run' / 'start', _identity(told(episodes), options)
     if not (start / FILE).is_file():
         return
     there = read_manifest(start, KIND).training
     refuse_another(out / 'run', 'a training', there, here)
 
 
-def _told(episodes: Sequence) -> list:
+def told(episodes: Sequence) -> list:
+    """Return the episodes that have an instruction."""
     return [e for e in episodes if e.instruction]
 
 

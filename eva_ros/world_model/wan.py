@@ -121,8 +121,6 @@ class WanWorldModel(WorldModel):
         self, views: Tensor, instructions: list[str], latent_frames: int | None = None
     ) -> Condition:
         """Encode views [B, 3, H, W] in 0..1 and instructions; equal ones once."""
-        for instruction in set(instructions):
-            self.check_instruction(instruction)
         count = len(views)
         views = views.to(self.device)
         shown = views[:1] if count > 1 and bool((views == views[:1]).all()) else views
@@ -142,13 +140,16 @@ class WanWorldModel(WorldModel):
         """Return token indices [B, L] and embeddings [B or 1, L + 1, D], zero after the text."""
         encoded = self.tokenizer(
             [prompt_clean(text) for text in instructions],
-            padding='longest',
+            padding='max_length',
             max_length=MAX_TOKENS,
             truncation=True,
             return_attention_mask=True,
             return_tensors='pt',
         )
-        tokens, mask = (encoded[k].to(self.device) for k in ('input_ids', 'attention_mask'))
+        size = max(1, int(encoded.attention_mask.sum(1).max()))
+        tokens, mask = (
+            encoded[key][:, :size].to(self.device) for key in ('input_ids', 'attention_mask')
+        )
         same = bool((tokens == tokens[:1]).all())
         ids, seen = (tokens[:1], mask[:1]) if same else (tokens, mask)
         hidden = self.text_encoder(ids, seen).last_hidden_state
@@ -237,7 +238,7 @@ class WanWorldModel(WorldModel):
             levels[:, 0] = 0.0
             times = levels.repeat_interleave(grid, 1)
         words, picture = condition.words, condition.picture
-        if picture is not None and len(picture) != len(words):
+        if words is not None and picture is not None and len(picture) != len(words):
             words, picture = (part.expand(count, -1, -1) for part in (words, picture))
         self._attention[model].weights = token_weights(words)
         return model(
