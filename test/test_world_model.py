@@ -201,6 +201,34 @@ def test_dream_starts_with_the_observed_frame_and_repeats_with_its_seed(model, e
     assert seen == [1, 2, 3]
 
 
+def test_candidates_of_a_view_are_the_dreams_of_their_seeds(model, episodes):
+    view, words = episodes[0].frames[0], 'move the left square'
+    rollouts = model.candidates(view, words, [4, 5])
+    for rollout, seed in zip(rollouts, (4, 5)):
+        alone = model.dream(view, words, seed=seed)
+        assert rollout.seed == seed
+        assert np.abs(rollout.frames.astype(int) - alone.frames).max() <= 2
+    assert (rollouts[0].frames != rollouts[1].frames).any()
+
+
+def test_latents_of_the_small_model_come_by_the_entry_of_all_families(model, sampler):
+    frames, texts = sampler.batch(1, 2)
+    noise = model.noise(2, torch.Generator().manual_seed(3))
+    latents = model.sample_latents(frames[:, 0], texts, noise, steps=4)
+    expected = model.sample(model.condition(frames[:, 0], texts), noise, steps=4)
+    assert torch.equal(latents, expected)
+    other = model.sample_latents(frames[:, 0], texts, noise, steps=4, sampler='unipc')
+    assert 0 < (other - latents).abs().mean() < 0.3 * latents.abs().mean()
+    for options, sentence in (
+        ({'guidance_scale': 2.0}, 'cannot be guided: use a guidance scale of 1'),
+        ({'history': frames}, 'was trained without history: leave it out'),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            model.sample_latents(frames[:, 0], texts, noise, steps=4, **options)
+    with pytest.raises(UserError, match=r'takes noise of \[16, 2, 4, 4\]'):
+        model.sample_latents(frames[:, 0], texts, noise[:, :, :1], steps=4)
+
+
 @pytest.mark.parametrize('value', [math.nan, math.inf, -math.inf])
 def test_no_picture_is_made_of_what_is_not_finite(value):
     video = torch.zeros(9, 3, 32, 32)

@@ -26,12 +26,12 @@ from eva_ros.errors import UserError
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
+from eva_ros.world_model import load_world_model
 from eva_ros.world_model import memory
 from eva_ros.world_model.adapters import load_adapter
 from eva_ros.world_model.adapters import merge_adapter
 from eva_ros.world_model.adapters import scale_adapter
 from eva_ros.world_model.adapters import without_adapter
-from eva_ros.world_model.checkpoint import load_world_model
 
 VIEW = SimpleNamespace(
     name='tiny', height=HEIGHT, width=WIDTH, rate_hz=10.0, frames=FRAMES, cameras=[]
