@@ -44,7 +44,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pipeline = embedded_ti2v()
         pipeline.save_pretrained(folder)
-        compare(pipeline, Path(folder), args.candidates, args.steps, args.repeats)
+        medians, apart = compare(pipeline, Path(folder), args.candidates, args.steps, args.repeats)
+    print(f'{args.candidates} candidates, {args.steps} steps, {torch.get_num_threads()} threads')
+    for name, seconds in medians.items():
+        ratio = seconds / medians['ours']
+        off = f'{apart[name]:.0e}'
+        print(f'{name:12} {seconds:7.2f} s, {ratio:5.2f} times ours; latents {off} off')
 
 
 def embedded_ti2v() -> WanImageToVideoPipeline:
@@ -95,8 +100,8 @@ def embedded_ti2v() -> WanImageToVideoPipeline:
 
 def compare(
     pipeline: WanImageToVideoPipeline, folder: Path, candidates: int, steps: int, repeats: int
-) -> None:
-    """Print seconds and ratios, and how far the latents are apart."""
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the median seconds of each way, and how far its latents are from ours."""
     model = load_world_model(folder)
     view = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     frames = torch.from_numpy(view).permute(2, 0, 1)[None].repeat(candidates, 1, 1, 1) / 255.0
@@ -137,12 +142,9 @@ def compare(
             way()
             spent[name].append(time.perf_counter() - begin)
     medians = {name: statistics.median(times) for name, times in spent.items()}
-    print(f'{candidates} candidates, {steps} steps, {torch.get_num_threads()} threads')
-    for name, seconds in medians.items():
-        away = float((found[name] - found['ours']).abs().max())
-        away /= float(found['ours'].max() - found['ours'].min())
-        ratio = seconds / medians['ours']
-        print(f'{name:12} {seconds:7.2f} s  {ratio:5.2f} times ours  latents apart {away:.1e}')
+    scale = float(found['ours'].max() - found['ours'].min())
+    apart = {n: float((x - found['ours']).abs().max()) / scale for n, x in found.items()}
+    return medians, apart
 
 
 if __name__ == '__main__':

@@ -1,6 +1,8 @@
 """Wan checkpoints in a local folder: the reference's latents, adapters, placement, refusals."""
 
 import json
+from pathlib import Path
+import runpy
 import shutil
 from types import SimpleNamespace
 
@@ -32,6 +34,7 @@ from eva_ros.world_model.adapters import load_adapter
 from eva_ros.world_model.adapters import merge_adapter
 from eva_ros.world_model.adapters import scale_adapter
 from eva_ros.world_model.adapters import without_adapter
+from eva_ros.world_model.folder import read_folder
 
 VIEW = SimpleNamespace(
     name='tiny', height=HEIGHT, width=WIDTH, rate_hz=10.0, frames=FRAMES, cameras=[]
@@ -112,6 +115,30 @@ def test_a_folder_with_the_euler_scheduler_keeps_its_shift_for_unipc(folders, tm
     for sampler in ('euler', 'unipc'):
         expected = reference_latents(pipeline, noise('wan2.2-ti2v'), sampler=sampler, guidance=1.0)
         assert_same(dreamed(model, 'wan2.2-ti2v', sampler=sampler), expected)
+
+
+def test_candidates_are_faster_than_the_pipeline_of_diffusers(tmp_path):
+    path = Path(__file__).resolve().parents[1] / 'benchmarks' / 'world_models.py'
+    bench = runpy.run_path(str(path))
+    pipeline = bench['embedded_ti2v']()
+    pipeline.save_pretrained(tmp_path)
+    medians, apart = bench['compare'](pipeline, tmp_path, candidates=8, steps=2, repeats=3)
+    assert max(apart.values()) < 1e-4
+    assert medians['ours'] <= medians['one call']
+    assert 2 * medians['ours'] <= medians['a call each']
+
+
+def test_weights_in_shards_are_read_whole(folders, tmp_path):
+    pipeline, folder = folders['wan2.2-ti2v']
+    shutil.copytree(folder, tmp_path / 'wan')
+    shutil.rmtree(tmp_path / 'wan' / 'transformer')
+    pipeline.transformer.save_pretrained(tmp_path / 'wan' / 'transformer', max_shard_size='20KB')
+    assert len(list((tmp_path / 'wan' / 'transformer').glob('*.safetensors'))) > 1
+    count = sum(weight.numel() for weight in pipeline.transformer.parameters())
+    assert read_folder(tmp_path / 'wan').parts['transformer'].parameters == count
+    model = load_world_model(tmp_path / 'wan')
+    expected = reference_latents(pipeline, noise('wan2.2-ti2v'), sampler='euler', guidance=1.0)
+    assert_same(dreamed(model, 'wan2.2-ti2v'), expected)
 
 
 def adapter(transformer, seed):

@@ -10,6 +10,7 @@ from typing import Any
 
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
+from eva_ros.errors import UserError
 
 HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
 
@@ -158,7 +159,15 @@ def _codec_round_trip(folder: Path) -> Callable:
     """Return a function that encodes and decodes clips with a world model's codec."""
     from eva_ros.training.finite import require_finite
     from eva_ros.world_model.checkpoint import load_world_model
+    from eva_ros.world_model.folder import read_folder
+    from eva_ros.world_model.folder import SMALL
 
+    family = read_folder(folder).family
+    if family != SMALL:
+        raise UserError(
+            f'{folder} is a {family} model, whose codec is too slow to train an IDM with: give a '
+            'small world model, or leave out --world-model.'
+        )
     codec = load_world_model(folder).codec
 
     def round_trip(clips: Any) -> Any:
