@@ -459,3 +459,12 @@ def test_info_says_what_a_folder_holds_from_its_headers(folders, family, capsys,
     about = json.loads(capsys.readouterr().out)
     assert (about['frames'], about['height'], about['width']) == (17, 144, 128)
     assert about['fits'] is (family != 'wan2.2-ti2v')  # its tokens are 32 pixels high
+
+
+def test_without_a_view_the_weights_alone_have_to_fit(folders, monkeypatch):
+    family = 'wan2.2-ti2v'
+    monkeypatch.setattr(memory, 'available_bytes', lambda: 2 * 2**20)
+    dreamed(load_world_model(folders[family][1]), family)
+    monkeypatch.setattr(memory, 'available_bytes', lambda: 2**10)
+    with pytest.raises(UserError, match=r'and 0\.0 GiB are free'):
+        load_world_model(folders[family][1])

@@ -121,7 +121,9 @@ def _train(args: argparse.Namespace) -> int:
         from eva_ros.world_model import fine_tuning
 
         fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot))
-    launch(args.processes, _train_member, args)
+    # A step of one clip cannot be shared.
+    alone = args.base is not None and args.batch is None
+    launch(1 if alone else args.processes, _train_member, args)
     return 0
 
 

@@ -53,6 +53,7 @@ _NATIVE: dict[str, dict[str, Any]] = {
     },
 }
 NATIVE_STEPS = 40
+_SMALLEST = (1, 32, 32)
 _CLASSES: dict[str, Any] = {
     'transformer': WanTransformer3DModel,
     'transformer_2': WanTransformer3DModel,
@@ -96,9 +97,9 @@ def load_wan(
             file is damaged.
     """
     require_view(folder, settings)
-    placement = choose_placement(
-        folder, settings.frames, settings.height, settings.width, placement
-    )
+    # Without a view the frames may have any size: then only the weights count.
+    size = (settings.frames, settings.height, settings.width) if settings.view else _SMALLEST
+    placement = choose_placement(folder, *size, placement)
     for name in ('transformer', 'transformer_2', 'vae'):
         if name in folder.parts:
             _require_weights(folder.parts[name], _CLASSES[name])
