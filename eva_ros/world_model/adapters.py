@@ -25,7 +25,7 @@ WEIGHTS = 'pytorch_lora_weights.safetensors'
 # Of the second transformer, where a model has two.
 WEIGHTS_2 = 'pytorch_lora_weights_2.safetensors'
 # Where peft's settings stand in these files.
-_METADATA = 'lora_adapter_metadata'
+METADATA = 'lora_adapter_metadata'
 _NAME = 'eva'
 
 
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """Return the weights of an adapter and peft's settings, names without 'transformer.'."""
     tensors, metadata = read_weights(path)
     plain = {re.sub(r'^transformer(_2)?\.', '', name): t for name, t in tensors.items()}
-    about = json.loads(metadata[_METADATA]) if _METADATA in metadata else {}
+    about = json.loads(metadata[METADATA]) if METADATA in metadata else {}
     about = {re.sub(r'^transformer(_2)?\.', '', key): value for key, value in about.items()}
     return plain, about or None
 

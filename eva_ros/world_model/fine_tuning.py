@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
@@ -25,6 +28,7 @@ from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model.adapters import ADAPTER
+from eva_ros.world_model.adapters import METADATA
 from eva_ros.world_model.adapters import WEIGHTS
 from eva_ros.world_model.adapters import WEIGHTS_2
 from eva_ros.world_model.checkpoint import load_world_model
@@ -234,8 +238,12 @@ def save_adapter(
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     require_finite(trained, f'The adapter {folder}', 'it is not written')
     folder.mkdir(parents=True, exist_ok=True)
+    config = model.transformer.peft_config[_NAME]
+    chosen = {'r': config.r, 'lora_alpha': config.lora_alpha, 'target_modules': list(TARGETS)}
+    about = {'format': 'pt', METADATA: json.dumps(chosen)}
     for transformer, name in zip(model.transformers, (WEIGHTS, WEIGHTS_2)):
-        transformer.save_lora_adapter(str(folder), adapter_name=_NAME, weight_name=name)
+        weights = get_peft_model_state_dict(transformer, adapter_name=_NAME)
+        save_file({n: w.cpu().contiguous() for n, w in weights.items()}, folder / name, about)
         (folder / name).chmod(0o644)  # as the other weights: for everybody who may enter
     details = {'world_model': model.settings.name, 'base': model.base}
     write_manifest(folder, Manifest(ADAPTER, world, details, training))

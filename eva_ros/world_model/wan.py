@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from diffusers import AutoencoderKLWan
 from diffusers import WanTransformer3DModel
-from diffusers.pipelines.wan.pipeline_wan_i2v import prompt_clean
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 import torch
 from torch import nn
 from torch import Tensor
