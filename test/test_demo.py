@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 import time
@@ -71,7 +72,9 @@ def check_what_is_left(folder: Path, out: str):
     for word in ('Tasks', 'Seconds a stage', 'median', 'stood still', 'executability', 'report'):
         assert word in out
     page = (folder / 'report.html').read_text()
-    assert 'http' not in page.replace('http-equiv', '') and page.count('class="joints"') == 3
+    # Nothing is fetched; the letters may turn up in a picture.
+    text = re.sub(r'data:[\w/+;,=-]+', '', page)
+    assert 'http' not in text.replace('http-equiv', '') and page.count('class="joints"') == 3
     assert page.count('What the cameras saw before the dream') >= 3
     assert (folder / 'bag' / 'metadata.yaml').is_file() and list(folder.glob('bag/*.mcap'))
 
