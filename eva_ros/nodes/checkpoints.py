@@ -1,14 +1,13 @@
 """Which checkpoint a parameter means, and how a message names it."""
 
-import hashlib
 from pathlib import Path
 
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
+from eva_ros.training.weights import checkpoint_label as checkpoint_label
 
 DEFAULT = 'default'
 NONE = 'none'
-_BLOCK = 1 << 20
 
 
 def checkpoint_folder(value: str, shipped: str) -> Path:
@@ -25,13 +24,3 @@ def checkpoint_folder(value: str, shipped: str) -> Path:
     if not folder.is_dir():
         raise UserError(f'There is no checkpoint folder {folder}.')
     return folder
-
-
-def checkpoint_label(folder: Path) -> str:
-    """Return "name@" with the first 12 digits of the SHA-256 of the folder's weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob('*.safetensors')):
-        with path.open('rb') as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    return f'{folder.resolve().name}@{digest.hexdigest()[:12]}'

@@ -1,6 +1,7 @@
 """Weights on disk: whole, finite and of this very model, or refused by file and tensor."""
 
 from collections.abc import Mapping
+import hashlib
 from pathlib import Path
 
 from safetensors import safe_open
@@ -12,6 +13,17 @@ from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 
 Shape = tuple[int, ...]
+_BLOCK = 1 << 20
+
+
+def checkpoint_label(folder: Path) -> str:
+    """Return "name@" with the first 12 digits of the SHA-256 of the folder's weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob('*.safetensors')):
+        with path.open('rb') as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    return f'{folder.resolve().name}@{digest.hexdigest()[:12]}'
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

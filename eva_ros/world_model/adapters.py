@@ -16,6 +16,7 @@ from eva_ros.errors import UserError
 from eva_ros.training.manifest import FILE
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import require_world
+from eva_ros.training.weights import checkpoint_label
 from eva_ros.training.weights import read_weights
 from eva_ros.training.weights import require_fit
 from eva_ros.world_model.pipeline import WorldModel
@@ -52,6 +53,8 @@ def load_adapter(model: WorldModel, folder: Path, scale: float = 1.0) -> None:
             require_fit(path, tensors, _adapter_shapes(transformer, targets, tensors))
             transformer.load_lora_adapter(tensors, prefix=None, metadata=about, adapter_name=_NAME)
     model.adapter_name = f'+{folder.name}'
+    if model.label:
+        model.label += f'+{checkpoint_label(folder)}'
     if scale != 1.0:
         scale_adapter(model, scale)
 

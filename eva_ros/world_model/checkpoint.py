@@ -21,6 +21,7 @@ from eva_ros.training.manifest import require_world
 from eva_ros.training.manifest import view_fingerprint
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
+from eva_ros.training.weights import checkpoint_label
 from eva_ros.training.weights import load_weights
 from eva_ros.world_model.adapters import load_adapter
 from eva_ros.world_model.codec import LinearCodec
@@ -107,6 +108,9 @@ def load_world_model(
 
         model = load_wan(holds, settings, placement or placement_of(holds))
     model.base = base_fingerprint(holds)
+    # The weights of the large ones take minutes to hash.
+    small = holds.family == SMALL
+    model.label = checkpoint_label(holds.path) if small else f'{holds.path.name}@{model.base[:12]}'
     if lora is not None:
         load_adapter(model, Path(lora))
     return model.eval().requires_grad_(False)

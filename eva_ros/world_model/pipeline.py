@@ -35,6 +35,7 @@ class Rollout:
         seed: of the noise.
         duration_s: how long the dream took.
         checkpoint: name of the weights, with the adapter's when one is loaded.
+        denoising_steps: how many it took.
     """
 
     frames: np.ndarray
@@ -43,6 +44,7 @@ class Rollout:
     seed: int
     duration_s: float
     checkpoint: str
+    denoising_steps: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class WorldModel(nn.Module, ABC):
 
     Attributes:
         adapter_name: Name of the loaded adapter, as a suffix of the checkpoint's; or ''.
+        label: Name and digest of the weights that were loaded, the adapter's behind a plus; or ''.
         base: Fingerprint of the weights as they were loaded; '' where they come from elsewhere.
     """
 
@@ -147,6 +150,7 @@ class WorldModel(nn.Module, ABC):
         self.scheduler = scheduler
         self.adapter_name = ''
         self.base = ''
+        self.label = ''
 
     @property
     def transformers(self) -> list[WanTransformer3DModel]:
@@ -414,7 +418,8 @@ class WorldModel(nn.Module, ABC):
                 instruction=instruction,
                 seed=seed,
                 duration_s=spent,
-                checkpoint=settings.name + self.adapter_name,
+                checkpoint=self.label or settings.name + self.adapter_name,
+                denoising_steps=steps or settings.steps,
             )
             for video, seed in zip(videos, seeds)
         ]
