@@ -5,6 +5,12 @@ from eva_ros.ros import topics
 
 STREAM = 'sensor_msgs/msg/JointState'
 CONTROLLER_STATE = 'control_msgs/msg/JointTrajectoryControllerState'
+# What the models and the gate did, of which training learns too.
+OF_ATTEMPTS = {
+    topics.ROLLOUT: 'eva_msgs/msg/Rollout',
+    topics.CHUNK: 'eva_msgs/msg/ActionChunk',
+    topics.CHUNK_REPORT: 'eva_msgs/msg/ChunkReport',
+}
 # The last words of image topics that are beside the picture's own.
 _TRANSPORTS = ('compressed', 'video')
 
@@ -27,6 +33,7 @@ def surrounding_topics(robot: Robot, *, simulated_time: bool) -> dict[str, str]:
         owner = arm.controller.topic.rpartition('/')[0]
         if arm.controller.type != STREAM and owner:
             found[f'{owner}/controller_state'] = CONTROLLER_STATE
+    found |= OF_ATTEMPTS
     found[topics.TF_STATIC] = 'tf2_msgs/msg/TFMessage'
     if simulated_time:
         found[topics.CLOCK] = 'rosgraph_msgs/msg/Clock'
