@@ -70,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--out', type=arguments.new_file, help='file for the attempts, one JSON object per line'
     )
+    parser.add_argument(
+        '--record',
+        type=arguments.new_folder,
+        metavar='DIR',
+        help='folder for a bag per attempt, as the recorder on the robot writes it',
+    )
     parser.add_argument('--json', action='store_true', help='print the counts as JSON')
     parser.set_defaults(action=_evaluate)
     commands = parser.add_subparsers(metavar='prepare-controls')
@@ -115,6 +121,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         loop=LoopSettings(think_time_s=args.think_time),
         scenes=args.scenes,
         phrasings=args.phrasings,
+        record=args.record,
     )
     print(
         f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr

@@ -18,6 +18,7 @@ from eva_ros.control.state import ArmingFacts
 from eva_ros.control.trajectory import ArmTrajectory
 from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
+from eva_ros.idm.reading import Reading
 from eva_ros.observations.ingest import NotReady
 from eva_ros.observations.ingest import Observation
 from eva_ros.observations.ingest import ObservationBuilder
@@ -28,6 +29,7 @@ from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.tasks import TIME_LIMIT_S
+from eva_ros.world_model.pipeline import Rollout
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.
 _SLICE_S = 0.02
@@ -58,12 +60,16 @@ class Plan:
         dt: Time between two steps, in s.
         confidence: Confidence of the decoder, 0 to 1; nan if it gives none.
         frames: Dream that was decoded [T, H, W, 3], uint8; None for a control.
+        rollout: The dream with its seed and checkpoint; None for a control.
+        reading: What was read from the dream, as read; None for a control.
     """
 
     positions: NDArray[np.float64]
     dt: float
     confidence: float = float('nan')
     frames: NDArray[np.uint8] | None = None
+    rollout: Rollout | None = None
+    reading: Reading | None = None
 
 
 Planner = Callable[[Observation], Plan]

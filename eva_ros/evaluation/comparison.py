@@ -11,6 +11,9 @@ import sys
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
+from eva_ros.evaluation.attempt_recording import OnStep
+from eva_ros.evaluation.attempt_recording import record_attempt
+from eva_ros.evaluation.closed_loop import EpisodeResult
 from eva_ros.evaluation.closed_loop import LoopSettings
 from eva_ros.evaluation.closed_loop import run_episode
 from eva_ros.evaluation.variants import Attempt
@@ -24,6 +27,7 @@ from eva_ros.sim.looks import CLEAN
 from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.tasks import find_task
+from eva_ros.training.weights import checkpoint_label
 from eva_ros.workers import spread
 
 NOTHING = 'nothing'
@@ -48,6 +52,7 @@ class Comparison:
         loop: Time limits of an attempt.
         scenes: Whether scenes are clean or randomised.
         phrasings: Group of phrasings the instructions come from, see PHRASINGS.
+        record: Folder for a bag per attempt; None to record nothing.
     """
 
     robot: str
@@ -60,6 +65,7 @@ class Comparison:
     loop: LoopSettings
     scenes: Scenes = CLEAN
     phrasings: str = 'shipped'
+    record: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,7 @@ def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
             is missing or incompatible.
     """
     _check(comparison)
+    _refuse_recorded(comparison)
     for variant in comparison.variants:
         # Loading here reports errors before any process is started.
         _driver(comparison, variant)
@@ -204,25 +211,48 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
     world = _world(comparison)
     attempt = Attempt(job.task, job.instruction, job.scene * _DREAMS_PER_SCENE)
     planner = _driver(comparison, job.variant)(attempt)
-    sim = SimRobot(job.task, job.scene, scenes=comparison.scenes)
-    try:
-        result = run_episode(
-            sim,
-            job.instruction,
-            planner,
-            world.robot,
-            world.view,
-            load_gate_settings(world.robot.name),
-            comparison.loop,
+
+    def run(sim: SimRobot, on_step: OnStep = lambda step: None) -> EpisodeResult:
+        gate = load_gate_settings(world.robot.name)
+        return run_episode(
+            sim, job.instruction, planner, world.robot, world.view, gate, comparison.loop, on_step
         )
-    finally:
-        sim.close()
+
+    if comparison.record is not None:
+        bag, decoder = _bag(comparison.record, job), _decoder(world.models)
+        result = record_attempt(bag, world.robot, job, comparison.scenes, decoder, run)
+    else:
+        sim = SimRobot(job.task, job.scene, scenes=comparison.scenes)
+        try:
+            result = run(sim)
+        finally:
+            sim.close()
     return Outcome(
         **vars(job),
         scenes=str(comparison.scenes),
         phrasings=comparison.phrasings,
         **vars(result),
     )
+
+
+def _refuse_recorded(comparison: Comparison) -> None:
+    if comparison.record is None:
+        return
+    for job in jobs(comparison):
+        if (bag := _bag(comparison.record, job)).exists():
+            raise UserError(
+                f'{bag} exists: give --record another folder, or other scenes with --seed.'
+            )
+
+
+def _bag(folder: Path, job: Job) -> Path:
+    return folder / job.variant / f'{job.task}-{job.scene:05d}'
+
+
+@cache
+def _decoder(models: Path) -> str:
+    """Return the name of the decoder's weights; '' where there is none."""
+    return checkpoint_label(models / 'idm') if (models / 'idm').is_dir() else ''
 
 
 @lru_cache(maxsize=1)

@@ -81,7 +81,9 @@ def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Dri
             rollout = world_model.dream(observation.view, attempt.instruction, seed=next(seeds))
             reading = read_rollout(idm, rollout.frames)
             positions = robot.gripping(reading.smoothed)
-            return Plan(positions, rollout.dt, reading.confidence, rollout.frames)
+            return Plan(
+                positions, rollout.dt, reading.confidence, rollout.frames, rollout, reading
+            )
 
         return plan
 

@@ -73,8 +73,7 @@ class EpisodeBagWriter:
         self._connections: dict[str, object] = {}
         self._writer = Writer(self._part, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
-        for key, value in {'eva.robot': robot, **facts}.items():
-            self._writer.set_custom_data(key, value)
+        self.add_facts({'eva.robot': robot, **facts})
 
     def write_image(
         self,
@@ -117,18 +116,21 @@ class EpisodeBagWriter:
         times_s: ArrayLike,
         positions: NDArray,
         velocities: NDArray,
+        accelerations: NDArray | None = None,
     ) -> None:
         """Write a trajectory as it was sent to an arm: [K] times, [K, J] values."""
         point = self._store.types['trajectory_msgs/msg/JointTrajectoryPoint']
         duration = self._store.types['builtin_interfaces/msg/Duration']
         points = []
-        for time_s, q, v in zip(np.asarray(times_s, float).tolist(), positions, velocities):
+        times = np.asarray(times_s, float).tolist()
+        rates = [()] * len(times) if accelerations is None else accelerations
+        for time_s, q, v, a in zip(times, positions, velocities, rates):
             seconds, rest = divmod(round(time_s * 1e9), 10**9)
             points.append(
                 point(
                     positions=np.ascontiguousarray(q, np.float64),
                     velocities=np.ascontiguousarray(v, np.float64),
-                    accelerations=np.zeros(0),
+                    accelerations=np.ascontiguousarray(a, np.float64),
                     effort=np.zeros(0),
                     time_from_start=duration(sec=seconds, nanosec=rest),
                 )
@@ -162,6 +164,11 @@ class EpisodeBagWriter:
             success=outcome,
             robot=self._robot,
         )
+
+    def add_facts(self, facts: dict[str, str]) -> None:
+        """Say more about the bag."""
+        for key, value in facts.items():
+            self._writer.set_custom_data(key, value)
 
     def close(self) -> None:
         """Finish the bag and put it in its place."""
