@@ -10,8 +10,14 @@ from safetensors.torch import load_file
 from safetensors.torch import save_file
 import torch
 
+from eva_ros.alignment.attempts import read_dreams
 from eva_ros.cli.main import main
+from eva_ros.inspection.check import check_bag
+from eva_ros.observations.views import load_view
+from eva_ros.recordings.bag_reader import BagReader
+from eva_ros.recordings.records import EpisodeRecord
 from eva_ros.robot.paths import checkpoint_dir
+from eva_ros.robot.spec import load_robot
 from eva_ros.sim.tasks import find_task
 
 
@@ -56,6 +62,41 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         told -= held_out
     assert not told
     assert all(attempt['elapsed_s'] == pytest.approx(10.0, abs=0.05) for attempt in attempts)
+
+
+def test_recording_changes_no_attempt_and_leaves_a_bag_of_each(tmp_path):
+    asked = ('--tasks', 'reach_left', '--variants', 'unaligned', 'still', '--episodes', '1')
+    asked = ('evaluate', *asked, '--seed', '104', '--workers', '1', '--out')
+    folder = tmp_path / 'attempts'
+    assert main([*asked, str(tmp_path / 'not')]) == 0
+    assert main([*asked, str(tmp_path / 'recorded'), '--record', str(folder)]) == 0
+    assert (tmp_path / 'recorded').read_text() == (tmp_path / 'not').read_text()
+    robot, view = load_robot('aloha_sim'), load_view('aloha_sim')
+    for variant, success in (('unaligned', True), ('still', False)):
+        bag = folder / variant / 'reach_left-00104'
+        checked = check_bag(bag, robot, view)
+        assert checked.verdict == 'usable', checked.reasons
+        with BagReader(bag) as reader:
+            assert reader.facts['eva.success'] == str(success).lower()
+            assert reader.facts['eva.variant'] == variant
+            first, *_, last = (r for r in reader.records() if isinstance(r, EpisodeRecord))
+        assert first.starts and first.success is None and last.success is success
+        assert first.instruction == last.instruction == reader.facts['eva.instruction'] != ''
+    made = list(read_dreams([folder / 'unaligned'], robot, view))
+    assert made and all(dream.sent for dream in made)
+    seeds = [dream.rollout.seed for dream in made]
+    assert seeds == list(range(104_000, 104_000 + len(made)))
+    assert {dream.rollout.checkpoint.partition('@')[0] for dream in made} == {'world_model'}
+    # A control moves without a dream.
+    assert not list(read_dreams([folder / 'still'], robot, view))
+
+
+def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
+    (tmp_path / 'still' / 'reach_left-00100').mkdir(parents=True)
+    asked = ('--tasks', 'reach_left', '--variants', 'still', '--episodes', '1')
+    assert main(['evaluate', *asked, '--record', str(tmp_path)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert 'reach_left-00100 exists: give --record another folder' in said
 
 
 @pytest.mark.parametrize(

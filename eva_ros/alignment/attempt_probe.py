@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.alignment.attempts import AttemptDream
+from eva_ros.alignment.attempts import dream_prompts
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.probes import auc
 from eva_ros.alignment.probes import terms_of
@@ -21,7 +23,11 @@ _EVERY = 8
 
 
 def probe_attempts(
-    judge: Judge, attempts: Sequence[Any], demonstrations: Sequence[Prompt], frames: int
+    judge: Judge,
+    attempts: Sequence[Any],
+    demonstrations: Sequence[Prompt],
+    frames: int,
+    dreams: Sequence[AttemptDream] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return the AUC of each term for success, by task.
 
@@ -33,10 +39,11 @@ def probe_attempts(
         attempts: Recorded attempts (episodes) with outcomes.
         demonstrations: What was demonstrated.
         frames: Number of frames of a dream.
+        dreams: What the attempts dreamed, if it was recorded.
 
     Returns:
         By task: episodes, successes, and the AUC by term; None with fewer than two successes or
-        failures.
+        failures. Where there are dreams, the same of them under `dreams`.
 
     Raises:
         UserError: No attempt has an outcome.
@@ -47,7 +54,21 @@ def probe_attempts(
             f'None of the {len(attempts)} attempts has an outcome: record with Episode markers '
             'that say whether the task was done.'
         )
-    prompts = find_prompts(judged, frames, 1 / judge.dt)
+    found = _by_task(judge, judged, find_prompts(judged, frames, 1 / judge.dt), demonstrations)
+    dreamed = dream_prompts(dreams, judged)
+    _require_length(dreamed, frames)
+    of_dreams = _by_task(judge, judged, dreamed, demonstrations) if dreamed else {}
+    for task, figures in of_dreams.items():
+        found[task]['dreams'] = figures
+    return found
+
+
+def _by_task(
+    judge: Judge,
+    judged: Sequence[Any],
+    prompts: Sequence[Prompt],
+    demonstrations: Sequence[Prompt],
+) -> dict[str, dict[str, Any]]:
     views = _views(demonstrations)
     shown = [
         (np.asarray(p.frames), replace(p, joints=_nearest(p, demonstrations, views).joints))
@@ -58,7 +79,7 @@ def probe_attempts(
     found = {}
     for task in sorted({_task(attempt) for attempt in judged}):
         numbers = [i for i, a in enumerate(judged) if _task(a) == task and (owners == i).any()]
-        success = np.array([bool(judged[i].success) for i in numbers])
+        success = np.array([bool(judged[i].success) for i in numbers], bool)
         means = {
             name: np.array([values[owners == i].mean() for i in numbers])
             for name, values in terms.items()
@@ -73,6 +94,15 @@ def probe_attempts(
             },
         }
     return found
+
+
+def _require_length(prompts: Sequence[Prompt], frames: int) -> None:
+    for prompt in prompts:
+        if len(prompt.frames) != frames:
+            raise UserError(
+                f'The attempts hold dreams of {len(prompt.frames)} frames, and the view has '
+                f'{frames}: give the --view that the attempts were made with.'
+            )
 
 
 def _task(attempt: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import sys
 from typing import Any
 
+from eva_ros.cli import align_attempts
 from eva_ros.cli import align_reward
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
@@ -48,9 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     align_reward.add_reward(parser)
     align_reward.add_accept_blind(parser)
     parser.set_defaults(action=_align)
-    commands = parser.add_subparsers(metavar='evaluate | probe | critic')
+    commands = parser.add_subparsers(metavar='evaluate | probe | verify | critic')
     _add_evaluate(commands.add_parser('evaluate', help=_evaluate.__doc__))
     align_reward.add_probe(commands.add_parser('probe', help=align_reward.probe.__doc__))
+    align_attempts.add_verify(commands.add_parser('verify', help=align_attempts.verify.__doc__))
     align_reward.add_critic(commands.add_parser('critic', help=align_reward.critic.__doc__))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
+from eva_ros.cli.align_attempts import add_attempts
+from eva_ros.cli.align_attempts import dreams_of
 from eva_ros.errors import UserError
 
 # What the default reward (executability and motion) does not see, and is known not to.
@@ -56,9 +58,7 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
     arguments.add_split(parser)
     parser.add_argument('--idm', type=Path, required=True, metavar='CKPT')
     add_reward(parser)
-    parser.add_argument(
-        '--attempts', type=Path, nargs='+', metavar='DIR', help='bags of attempts with outcomes'
-    )
+    add_attempts(parser, required=False)
     parser.add_argument(
         '--clips', type=arguments.count, default=64, help='clips per probe (%(default)s)'
     )
@@ -227,9 +227,10 @@ def probe(args: argparse.Namespace) -> int:
         'attempts': {},
     }
     if args.attempts:
+        dreams = dreams_of(args, robot, view)
         attempts = load_episodes(args.attempts, robot, view, args.cache, report=sys.stderr)
         demonstrations = find_prompts(episodes, view.frames, view.rate_hz)
-        told['attempts'] = probe_attempts(judge, attempts, demonstrations, view.frames)
+        told['attempts'] = probe_attempts(judge, attempts, demonstrations, view.frames, dreams)
     clips = min(args.clips, len(prompts))
     print(json.dumps(told, allow_nan=False) if args.json else _table(told, clips))
     for task, figure in told['attempts'].items():
@@ -257,6 +258,8 @@ def _table(told: dict[str, Any], clips: int) -> str:
     for task, figure in told['attempts'].items():
         name = f'{task} {figure["successes"]}/{figure["episodes"]}'
         lines.append(row(name, figure['auc']))
+        if 'dreams' in figure:
+            lines.append(row('  its dreams', figure['dreams']['auc']))
     return '\n'.join(lines)
 
 
