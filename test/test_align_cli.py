@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from eva_ros.alignment.verified import Tolerance
 from eva_ros.cli.main import main
 from eva_ros.robot.paths import checkpoint_dir
+from eva_ros.robot.spec import load_robot
+from eva_ros.training.weights import checkpoint_label
 
 MODELS = (
     *('--world-model', str(checkpoint_dir() / 'world_model')),
@@ -100,6 +103,46 @@ def test_probes_are_printed_as_json_with_every_term_and_the_sum(bags, capsys):
     found = told['attempts']['reach_left']
     assert (found['episodes'], set(found['auc'])) == (3, terms)
     assert 'an AUC needs two of each' in said.err
+
+
+def test_verified_parts_of_attempts_are_counted_with_why_others_are_not(bags, tmp_path, capsys):
+    folder, kept = checkpoint_dir() / 'idm', tmp_path / 'tolerance.json'
+    names = load_robot('aloha_sim').joint_names
+    idm = checkpoint_label(folder)
+    Tolerance(1e6, (1.0,) * len(names), names, 10, idm).save(kept)
+    given = ['align', 'verify', *bags, '--idm', str(folder), '--attempts', bags[1]]
+    assert main([*given, '--tolerance', str(kept), '--json']) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert told['tolerance'] == {'limit': 1e6, 'parts': 10, 'idm': idm}
+    # Nothing was dreamed in these.
+    assert told['dreams'] == {}
+    found = told['tasks']['reach_left']
+    assert found['attempts'] == found['successes'] == 3
+    assert found['verified'] == found['parts'] >= 3 and found['rejected'] == {}
+    assert '3 successes in 3 attempts: learning from outcomes needs two of each' in said.err
+    Tolerance(1e-6, (1.0,) * len(names), names, 10, idm).save(kept)
+    assert main([*given, '--tolerance', str(kept)]) == 0
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[:4] == ['reach_left', '3/3', str(found['parts']), '0']
+    assert row[4:] == ['cameras', 'and', 'joints', 'disagree', str(found['parts'])]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--lora', 'x'), '--lora belongs to a --world-model: give both.'),
+        (('--world-model', 'nowhere'), 'There is no checkpoint folder nowhere.'),
+        ((), 'motions from rest, and the tolerance needs 10 at least'),
+    ],
+)
+def test_attempts_that_cannot_be_verified_are_refused_in_a_sentence(
+    bags, capsys, arguments, words
+):
+    given = ['align', 'verify', *bags, '--idm', str(checkpoint_dir() / 'idm'), '--attempts']
+    assert main([*given, bags[1], *arguments]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith('eva: ') and words in said
 
 
 @pytest.mark.parametrize(
