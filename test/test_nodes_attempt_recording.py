@@ -92,13 +92,18 @@ def record_by_evaluate(folder):
 
 def samples(folder, load):
     (bag,) = find_bags([folder])
-    assert check_bag(bag, ROBOT, VIEW).verdict == 'usable'
+    checked = check_bag(bag, ROBOT, VIEW)
+    # A busy machine may be late with an image of the running robot.
+    assert checked.verdict in ('usable', 'partial'), checked.reasons
+    print(folder.name, checked.verdict, *checked.reasons)
     with BagReader(bag) as reader:
         kinds, facts = dict(reader.topics), set(reader.facts)
-    (episode,), _ = load(folder)
+    episodes, _ = load(folder)
     dreams = list(read_dreams([folder], ROBOT, VIEW))
+    prompts = dream_prompts(dreams, episodes)
+    episode = episodes[prompts[0].episode]
     motions = find_prompts([episode], VIEW.frames, VIEW.rate_hz)
-    return Samples(kinds, facts, episode, motions, dreams, dream_prompts(dreams, [episode]))
+    return Samples(kinds, facts, episode, motions, dreams, prompts)
 
 
 @pytest.mark.slow
@@ -134,7 +139,7 @@ def same_motion(live, made):
     )
     assert live.frames.shape == made.frames.shape == (VIEW.frames, VIEW.height, VIEW.width, 3)
     # The same way, sampled up to a tick earlier or later.
-    assert np.abs(live.joints[0] - made.joints[0]).max() < 0.08
+    assert np.abs(live.joints[0] - made.joints[0]).max() < 0.02
     ways = [prompt.joints[-1] - prompt.joints[0] for prompt in (live, made)]
     assert np.linalg.norm(ways[0] - ways[1]) < 0.25 * np.linalg.norm(ways[1])
 
@@ -148,24 +153,25 @@ def same_dream(live, made):
     assert there.frames.shape == here.frames.shape == (VIEW.frames, VIEW.height, VIEW.width, 3)
     # Gravity has pulled the arms a little further where the nodes took longer to start.
     apart = np.abs(there.frames.astype(int) - here.frames)
-    assert apart[0].mean() < 2 and apart.mean() < 6
+    assert apart[0].mean() < 0.5 and apart.mean() < 1
     assert (
         live.sent
         and made.sent
-        and live.report.stretch == pytest.approx(made.report.stretch, abs=0.1)
+        and live.report.stretch == pytest.approx(made.report.stretch, abs=0.02)
     )
     assert live.chunk.checkpoint == made.chunk.checkpoint
-    assert live.chunk.positions == pytest.approx(made.chunk.positions, abs=0.15)
-    assert live.chunk.confidence == pytest.approx(made.chunk.confidence, abs=0.1)
+    assert live.chunk.positions == pytest.approx(made.chunk.positions, abs=0.03)
+    assert live.chunk.confidence == pytest.approx(made.chunk.confidence, abs=0.01)
     for name, value in made.chunk.executability.items():
         assert np.isfinite(value) == np.isfinite(live.chunk.executability[name])
     assert live.chunk.executability['score'] == pytest.approx(
-        made.chunk.executability['score'], abs=0.5
+        made.chunk.executability['score'], abs=0.1
     )
 
 
 def same_dream_prompt(live, made):
-    for name in ('instruction', 'task', 'success', 'seed', 'checkpoint', 'episode'):
+    # The arms followed the same motion, at the same pace.
+    for name in ('instruction', 'task', 'success', 'seed', 'checkpoint'):
         assert getattr(live, name) == getattr(made, name)
     assert live.joints.shape == made.joints.shape == (VIEW.frames, len(ROBOT.joint_names))
-    assert np.abs(live.joints - made.joints).max() < 0.2
+    assert np.abs(live.joints - made.joints).max() < 0.05
