@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=DEFAULT_VARIANTS,
         metavar='VARIANT',
-        help='unaligned, aligned, still, mean_motion, nearest_start '
+        help='unaligned, aligned, best_of_N (the best of N dreams), any_of_N (N attempts at a '
+        'scene, one success is enough), still, mean_motion, nearest_start '
         f'({" ".join(DEFAULT_VARIANTS)})',
     )
     parser.add_argument(
@@ -57,6 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '(verbs and constructions that are not in training) (%(default)s)',
     )
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
+    parser.add_argument(
+        '--best-of-by',
+        metavar='TERM',
+        help='how best_of_N chooses: progress, executability, consensus (progress)',
+    )
+    parser.add_argument(
+        '--critic', type=Path, metavar='CKPT', help="critic for progress (the models' own)"
+    )
     parser.add_argument(
         '--think-time',
         type=arguments.zero_or_more,
@@ -110,6 +119,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation.comparison import counts
     from eva_ros.robot.paths import checkpoint_dir
 
+    _require_best_of(args)
     comparison = Comparison(
         robot=args.robot,
         view=args.view,
@@ -122,6 +132,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         scenes=args.scenes,
         phrasings=args.phrasings,
         record=args.record,
+        best_of_by=args.best_of_by or 'progress',
+        critic=args.critic,
     )
     print(
         f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr
@@ -136,6 +148,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print(table.text(comparison, outcomes))
     return 0
+
+
+def _require_best_of(args: argparse.Namespace) -> None:
+    """Refuse options of best_of_N that nothing would read."""
+    from eva_ros.evaluation.variants import BEST_OF
+
+    chooses = any(variant.startswith(BEST_OF) for variant in args.variants)
+    for option, value in (('--best-of-by', args.best_of_by), ('--critic', args.critic)):
+        if value is not None and not chooses:
+            raise UserError(f'{option} is for best_of_N: add best_of_4 to --variants.')
+    if args.critic is not None and args.best_of_by not in (None, 'progress'):
+        raise UserError(f'--critic is for --best-of-by progress, not {args.best_of_by}.')
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from eva_ros.evaluation.closed_loop import run_episode
 from eva_ros.evaluation.variants import Attempt
 from eva_ros.evaluation.variants import Driver
 from eva_ros.evaluation.variants import load_driver
+from eva_ros.evaluation.variants import tries
 from eva_ros.evaluation.variants import World
 from eva_ros.observations.views import view_of
 from eva_ros.robot.paths import SIM_ROBOT
@@ -33,8 +34,9 @@ from eva_ros.workers import spread
 NOTHING = 'nothing'
 # Divides no number of phrasings.
 _STRIDE = 7
-# Dreams of one scene are numbered from its seed times this.
+# Dreams of one scene are numbered from its seed times this, those of another try further on.
 _DREAMS_PER_SCENE = 1000
+_DREAMS_PER_TRY = 60
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Comparison:
         scenes: Whether scenes are clean or randomised.
         phrasings: Group of phrasings the instructions come from, see PHRASINGS.
         record: Folder for a bag per attempt; None to record nothing.
+        best_of_by: How best_of_N chooses among its dreams.
+        critic: Folder of its critic; None for that of `models`.
     """
 
     robot: str
@@ -66,6 +70,8 @@ class Comparison:
     scenes: Scenes = CLEAN
     phrasings: str = 'shipped'
     record: Path | None = None
+    best_of_by: str = 'progress'
+    critic: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -208,9 +214,23 @@ def _one_thread() -> None:
 
 def _run(todo: tuple[Comparison, Job]) -> Outcome:
     comparison, job = todo
+    for number in range(tries(job.variant)):
+        result = _attempt(comparison, job, number)
+        if result.success:
+            break
+    return Outcome(
+        **vars(job),
+        scenes=str(comparison.scenes),
+        phrasings=comparison.phrasings,
+        **vars(result),
+    )
+
+
+def _attempt(comparison: Comparison, job: Job, number: int) -> EpisodeResult:
+    """Attempt a job from the start of its scene, each try with dream seeds of its own."""
     world = _world(comparison)
-    attempt = Attempt(job.task, job.instruction, job.scene * _DREAMS_PER_SCENE)
-    planner = _driver(comparison, job.variant)(attempt)
+    seed = job.scene * _DREAMS_PER_SCENE + number * _DREAMS_PER_TRY
+    planner = _driver(comparison, job.variant)(Attempt(job.task, job.instruction, seed))
 
     def run(sim: SimRobot, on_step: OnStep = lambda step: None) -> EpisodeResult:
         gate = load_gate_settings(world.robot.name)
@@ -219,20 +239,13 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
         )
 
     if comparison.record is not None:
-        bag, decoder = _bag(comparison.record, job), _decoder(world.models)
-        result = record_attempt(bag, world.robot, job, comparison.scenes, decoder, run)
-    else:
-        sim = SimRobot(job.task, job.scene, scenes=comparison.scenes)
-        try:
-            result = run(sim)
-        finally:
-            sim.close()
-    return Outcome(
-        **vars(job),
-        scenes=str(comparison.scenes),
-        phrasings=comparison.phrasings,
-        **vars(result),
-    )
+        bag, decoder = _bag(comparison.record, job, number), _decoder(world.models)
+        return record_attempt(bag, world.robot, job, comparison.scenes, decoder, run)
+    sim = SimRobot(job.task, job.scene, scenes=comparison.scenes)
+    try:
+        return run(sim)
+    finally:
+        sim.close()
 
 
 def _refuse_recorded(comparison: Comparison) -> None:
@@ -245,8 +258,9 @@ def _refuse_recorded(comparison: Comparison) -> None:
             )
 
 
-def _bag(folder: Path, job: Job) -> Path:
-    return folder / job.variant / f'{job.task}-{job.scene:05d}'
+def _bag(folder: Path, job: Job, number: int = 0) -> Path:
+    again = f'-{number}' if number else ''
+    return folder / job.variant / f'{job.task}-{job.scene:05d}{again}'
 
 
 @cache
@@ -258,7 +272,8 @@ def _decoder(models: Path) -> str:
 @lru_cache(maxsize=1)
 def _world(comparison: Comparison) -> World:
     robot = load_robot(comparison.robot)
-    return World(robot, view_of(robot, comparison.view), comparison.models)
+    view = view_of(robot, comparison.view)
+    return World(robot, view, comparison.models, comparison.best_of_by, comparison.critic)
 
 
 @cache

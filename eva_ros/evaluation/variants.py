@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 import itertools
 from pathlib import Path
+import re
 
+from eva_ros.alignment.best_of import BestOf
+from eva_ros.alignment.best_of import load_score
+from eva_ros.alignment.best_of import MOST
 from eva_ros.errors import UserError
 from eva_ros.evaluation import controls
 from eva_ros.evaluation.closed_loop import Plan
@@ -32,12 +36,16 @@ class World:
     """What the variants are made from; the models are loaded when first asked for.
 
     Attributes:
-        models: Folder of the checkpoints: idm, world_model, aligned, controls.
+        models: Folder of the checkpoints: idm, world_model, aligned, critic, controls.
+        best_of_by: How best_of_N chooses among its dreams, one of best_of.CHOICES.
+        critic: Folder of the critic; None takes that of `models`, if it holds one.
     """
 
     robot: Robot
     view: ViewSpec
     models: Path
+    best_of_by: str = 'progress'
+    critic: Path | None = None
 
     @property
     def dt(self) -> float:
@@ -67,7 +75,7 @@ class World:
 Driver = Callable[[Attempt], Planner]
 
 
-def dreaming(world_model: WorldModel, idm: InverseDynamics, robot: Robot) -> Driver:
+def dreaming(world_model: WorldModel | BestOf, idm: InverseDynamics, robot: Robot) -> Driver:
     """Return the driver that dreams and decodes the joints from the dream.
 
     The first dream of an attempt has the attempt's seed, and each further one adds 1, as in the
@@ -98,6 +106,16 @@ def _aligned(world: World) -> Driver:
     return dreaming(world.world_model(lora=world.models / 'aligned'), world.idm, world.robot)
 
 
+def _best_of(world: World, candidates: int) -> Driver:
+    shipped = world.models / 'critic'
+    critic = world.critic or (shipped if shipped.is_dir() else None)
+    score = load_score(
+        world.best_of_by, world.robot, world.view, idm=world.models / 'idm', critic=critic
+    )
+    model = BestOf(world.world_model(lora=None), score, candidates)
+    return dreaming(model, world.idm, world.robot)
+
+
 def _still(world: World) -> Driver:
     return lambda attempt: controls.still(world.dt, world.view.frames)
 
@@ -124,6 +142,29 @@ VARIANTS: dict[str, Callable[[World], Driver]] = {
     'nearest_start': _nearest_start,
 }
 CONTROLS = ('still', 'mean_motion', 'nearest_start')
+# Variants of the unaligned model that end in a number: the best of N dreams, any of N attempts.
+BEST_OF, ANY_OF = 'best_of', 'any_of'
+
+
+def numbered(name: str) -> tuple[str, int]:
+    """Return BEST_OF or ANY_OF and the number of a variant that ends in one, else '' and 1.
+
+    Raises:
+        UserError: The number is out of range.
+    """
+    found = re.fullmatch(f'({BEST_OF}|{ANY_OF})_([0-9]+)', name)
+    if found is None:
+        return '', 1
+    number = int(found[2])
+    if not 2 <= number <= MOST:
+        raise UserError(f'{name}: {found[1]}_N takes an N from 2 to {MOST}.')
+    return found[1], number
+
+
+def tries(name: str) -> int:
+    """Return how many attempts at a scene a variant has; one success is enough."""
+    kind, number = numbered(name)
+    return number if kind == ANY_OF else 1
 
 
 def load_driver(name: str, world: World) -> Driver:
@@ -132,6 +173,12 @@ def load_driver(name: str, world: World) -> Driver:
     Raises:
         UserError: The variant is unknown, or a checkpoint is missing or incompatible.
     """
+    kind, number = numbered(name)
+    if kind == BEST_OF:
+        return _best_of(world, number)
+    if kind == ANY_OF:
+        return _unaligned(world)
     if name not in VARIANTS:
-        raise UserError(f'There is no variant {name} (there are: {", ".join(VARIANTS)}).')
+        known = ', '.join((*VARIANTS, f'{BEST_OF}_N', f'{ANY_OF}_N'))
+        raise UserError(f'There is no variant {name} (there are: {known}).')
     return VARIANTS[name](world)

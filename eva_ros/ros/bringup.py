@@ -97,7 +97,7 @@ ARGUMENTS = (
         str,
         None,
         "Folder of the inverse dynamics model; 'default' is the shipped one.",
-        ((topics.ACTION_DECODER, 'checkpoint'),),
+        ((topics.ACTION_DECODER, 'checkpoint'), (topics.ROLLOUT_GENERATOR, 'idm')),
     ),
     Argument(
         'dry_run',

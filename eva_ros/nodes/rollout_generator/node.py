@@ -18,6 +18,9 @@ import torch
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
+from eva_ros.alignment.best_of import BestOf
+from eva_ros.alignment.best_of import load_score
+from eva_ros.alignment.best_of import MOST
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
@@ -25,6 +28,7 @@ from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.nodes.checkpoints import NONE
 from eva_ros.nodes.rollout_generator.recent import RecentObservations
 from eva_ros.observations.views import view_of
+from eva_ros.observations.views import ViewSpec
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.actions import ThreadedActionServer
@@ -42,6 +46,7 @@ from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 from eva_ros.ros.worker import Worker
 from eva_ros.world_model.checkpoint import load_world_model
+from eva_ros.world_model.pipeline import WorldModel
 
 Result = GenerateRollout.Result
 
@@ -73,6 +78,29 @@ class RolloutGenerator(EvaNode):
         Param('checkpoint', 'default', "Folder of the world model; 'default' is the shipped one."),
         Param('lora', 'none', "Folder of a LoRA for it; 'default' is the shipped one."),
         Param('steps', 0, "Denoising steps; 0 takes the checkpoint's.", low=0, high=1000),
+        Param(
+            'candidates',
+            1,
+            'Dreams per rollout, of which the best is published.',
+            low=1,
+            high=MOST,
+        ),
+        Param(
+            'choose_by',
+            'progress',
+            "What the best candidate has most of: 'progress', 'executability' or 'consensus'.",
+        ),
+        Param(
+            'critic',
+            'default',
+            "Folder of the critic that judges progress; 'default' is the shipped one.",
+        ),
+        Param(
+            'idm',
+            'default',
+            "Folder of the inverse dynamics model for the other choices; 'default' is the "
+            'shipped one.',
+        ),
         Param('threads', 0, 'CPU threads for the dream; 0 leaves it to torch.', low=0, high=256),
         Param(
             'observation_timeout_s',
@@ -124,10 +152,25 @@ class RolloutGenerator(EvaNode):
         if self.param('threads'):
             torch.set_num_threads(self.param('threads'))
         self._model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
+        self._dreamer = self._choosing(view)
         self._label = checkpoint_label(folder)
         if adapter:
             self._label += f'+{checkpoint_label(adapter)}'
         self.diagnostics.report('world model', 'ok', 'loaded', checkpoint=self._label)
+
+    def _choosing(self, view: ViewSpec) -> WorldModel | BestOf:
+        """Return what dreams: the model, or the best of several of its dreams."""
+        if self.param('candidates') == 1:
+            return self._model
+        critic = self.param('critic')
+        score = load_score(
+            self.param('choose_by'),
+            self.robot,
+            view,
+            idm=checkpoint_folder(self.param('idm'), 'idm'),
+            critic=None if critic in ('', NONE) else checkpoint_folder(critic, 'critic'),
+        )
+        return BestOf(self._model, score, self.param('candidates'))
 
     def _close_worker(self) -> None:
         self._refuse(self._worker.close(), f'{self.get_name()} was stopped')
@@ -232,7 +275,7 @@ class RolloutGenerator(EvaNode):
             self._on_step(dream, step, steps)
 
         observation = dream.received.observation
-        dreamed = self._model.dream(
+        dreamed = self._dreamer.dream(
             observation.view,
             dream.instruction,
             seed=dream.seed,
@@ -250,7 +293,7 @@ class RolloutGenerator(EvaNode):
             dt=dreamed.dt,
             joint_names=self.robot.joint_names,
             joint_positions=observation.joint_positions,
-            seed=dream.seed,
+            seed=dreamed.seed,
             denoising_steps=last_step,
             checkpoint=self._label,
             duration_s=dreamed.duration_s,
