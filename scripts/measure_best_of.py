@@ -6,62 +6,64 @@ table. If the file exists, it only prints the table.
 """
 
 import argparse
+from collections import Counter
 import json
 import os
 from pathlib import Path
 import platform
+import shlex
 import subprocess
 import sys
-import time
 
 from eva_ros.alignment.best_of import CHOICES
 from eva_ros.evaluation.closed_loop import LoopSettings
-from eva_ros.evaluation.comparison import compare
+from eva_ros.evaluation.comparison import attempts
 from eva_ros.evaluation.comparison import Comparison
-from eva_ros.evaluation.comparison import successes
+from eva_ros.evaluation.comparison import Outcome
 from eva_ros.evaluation.statistics import wilson_interval
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.paths import SIM_ROBOT
+from eva_ros.training.manifest import write_json
 
 UNALIGNED = 'unaligned'
 
 
-def measure(args: argparse.Namespace) -> dict:
-    """Run all attempts and return what to write."""
-    best, retries = f'best_of_{args.candidates}', f'any_of_{args.candidates}'
-    rounds = [('progress', (UNALIGNED, retries)), *((by, (best,)) for by in CHOICES)]
-    started, won = time.monotonic(), {}
-    for by, variants in rounds:
-        comparison = Comparison(
-            robot=SIM_ROBOT,
-            view=None,
-            models=checkpoint_dir(),
-            tasks=(args.task,),
-            variants=variants,
-            episodes=args.episodes,
-            seed=args.seed,
-            loop=LoopSettings(),
-            best_of_by=by,
-        )
-        outcomes = compare(comparison, args.workers)
-        for variant in variants:
-            name = f'{variant} by {by}' if variant == best else variant
-            won[name] = [
-                int(success) for *_, success in successes(outcomes, variant, (args.task,))
-            ]
-    return {
-        'command': f'python scripts/measure_best_of.py {" ".join(sys.argv[1:])}',
+def measure(args: argparse.Namespace) -> None:
+    """Run all attempts; the file is written again after each."""
+    best = f'best_of_{args.candidates}'
+    comparison = Comparison(
+        robot=SIM_ROBOT,
+        view=None,
+        models=checkpoint_dir(),
+        tasks=(args.task,),
+        variants=(UNALIGNED, f'any_of_{args.candidates}', *(f'{best}_by_{by}' for by in CHOICES)),
+        episodes=args.episodes,
+        seed=args.seed,
+        loop=LoopSettings(),
+    )
+    about = {
+        'command': shlex.join(['python', 'scripts/measure_best_of.py', *sys.argv[1:]]),
         'commit': git('rev-parse', 'HEAD'),
         'changed': bool(git('status', '--porcelain', '--untracked-files=no')),
         'task': args.task,
         'judge': args.judge,
-        'scenes': [args.seed, args.seed + args.episodes - 1],
-        'time_limit_s': LoopSettings().time_limit_s,
-        'think_time_s': LoopSettings().think_time_s,
+        'time_limit_s': comparison.loop.time_limit_s,
+        'think_time_s': comparison.loop.think_time_s,
         'hardware': f'{platform.machine()}, {os.cpu_count()} cores, no GPU',
-        'wall_minutes': round((time.monotonic() - started) / 60, 1),
-        'successes': won,
     }
+    outcomes: list[Outcome] = []
+    for outcome in attempts(comparison, args.workers):
+        outcomes.append(outcome)
+        write_json(args.out, {**about, **summary(comparison, outcomes)})
+
+
+def summary(comparison: Comparison, outcomes: list[Outcome]) -> dict:
+    """Return the successes on the scenes that every variant has attempted."""
+    counted = Counter(outcome.scene for outcome in outcomes)
+    scenes = sorted(scene for scene, n in counted.items() if n == len(comparison.variants))
+    won = {(outcome.variant, outcome.scene): int(outcome.success) for outcome in outcomes}
+    successes = {name: [won[name, scene] for scene in scenes] for name in comparison.variants}
+    return {'scenes': scenes, 'successes': successes}
 
 
 def git(*arguments: str) -> str:
@@ -97,9 +99,7 @@ def main() -> int:
     parser.add_argument('--workers', type=int, default=2, help='processes (%(default)s)')
     args = parser.parse_args()
     if not args.out.exists():
-        result = measure(args)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
+        measure(args)
     print(table(json.loads(args.out.read_text(encoding='utf-8'))))
     return 0
 

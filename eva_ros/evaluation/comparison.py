@@ -125,7 +125,12 @@ def jobs(comparison: Comparison) -> Iterator[Job]:
 
 
 def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
-    """Run all attempts, with progress on stderr.
+    """Run all attempts; arguments and errors as `attempts`."""
+    return list(attempts(comparison, workers))
+
+
+def attempts(comparison: Comparison, workers: int = 1) -> Iterator[Outcome]:
+    """Run all attempts, with progress on stderr, and yield each outcome as it is known.
 
     Args:
         comparison: Attempts to run.
@@ -141,8 +146,8 @@ def compare(comparison: Comparison, workers: int = 1) -> list[Outcome]:
         # Loading here reports errors before any process is started.
         _driver(comparison, variant)
     todo = [(comparison, job) for job in jobs(comparison)]
-    return list(
-        spread(_run, todo, workers, what='attempts', report=sys.stderr, initializer=_one_thread)
+    yield from spread(
+        _run, todo, workers, what='attempts', report=sys.stderr, initializer=_one_thread
     )
 
 

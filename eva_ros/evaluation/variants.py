@@ -6,6 +6,7 @@ from functools import cached_property
 import itertools
 from pathlib import Path
 import re
+from typing import NamedTuple
 
 from eva_ros.alignment.best_of import BestOf
 from eva_ros.alignment.best_of import load_score
@@ -106,13 +107,12 @@ def _aligned(world: World) -> Driver:
     return dreaming(world.world_model(lora=world.models / 'aligned'), world.idm, world.robot)
 
 
-def _best_of(world: World, candidates: int) -> Driver:
+def _best_of(world: World, variant: 'Numbered') -> Driver:
     shipped = world.models / 'critic'
     critic = world.critic or (shipped if shipped.is_dir() else None)
-    score = load_score(
-        world.best_of_by, world.robot, world.view, idm=world.models / 'idm', critic=critic
-    )
-    model = BestOf(world.world_model(lora=None), score, candidates)
+    by = variant.by or world.best_of_by
+    score = load_score(by, world.robot, world.view, idm=world.models / 'idm', critic=critic)
+    model = BestOf(world.world_model(lora=None), score, variant.number)
     return dreaming(model, world.idm, world.robot)
 
 
@@ -146,25 +146,39 @@ CONTROLS = ('still', 'mean_motion', 'nearest_start')
 BEST_OF, ANY_OF = 'best_of', 'any_of'
 
 
-def numbered(name: str) -> tuple[str, int]:
-    """Return BEST_OF or ANY_OF and the number of a variant that ends in one, else '' and 1.
+class Numbered(NamedTuple):
+    """A variant that ends in a number, such as best_of_4 or best_of_4_by_consensus.
+
+    Attributes:
+        kind: BEST_OF or ANY_OF; '' for all other variants.
+        number: Number of dreams, or of attempts.
+        by: How the best dream is chosen; '' where the name does not say.
+    """
+
+    kind: str
+    number: int
+    by: str
+
+
+def numbered(name: str) -> Numbered:
+    """Return what the name of a variant says of its number.
 
     Raises:
         UserError: The number is out of range.
     """
-    found = re.fullmatch(f'({BEST_OF}|{ANY_OF})_([0-9]+)', name)
-    if found is None:
-        return '', 1
+    found = re.fullmatch(f'({BEST_OF}|{ANY_OF})_([0-9]+)(?:_by_([a-z]+))?', name)
+    if found is None or (found[1] == ANY_OF and found[3]):
+        return Numbered('', 1, '')
     number = int(found[2])
     if not 2 <= number <= MOST:
         raise UserError(f'{name}: {found[1]}_N takes an N from 2 to {MOST}.')
-    return found[1], number
+    return Numbered(found[1], number, found[3] or '')
 
 
 def tries(name: str) -> int:
     """Return how many attempts at a scene a variant has; one success is enough."""
-    kind, number = numbered(name)
-    return number if kind == ANY_OF else 1
+    variant = numbered(name)
+    return variant.number if variant.kind == ANY_OF else 1
 
 
 def load_driver(name: str, world: World) -> Driver:
@@ -173,10 +187,10 @@ def load_driver(name: str, world: World) -> Driver:
     Raises:
         UserError: The variant is unknown, or a checkpoint is missing or incompatible.
     """
-    kind, number = numbered(name)
-    if kind == BEST_OF:
-        return _best_of(world, number)
-    if kind == ANY_OF:
+    variant = numbered(name)
+    if variant.kind == BEST_OF:
+        return _best_of(world, variant)
+    if variant.kind == ANY_OF:
         return _unaligned(world)
     if name not in VARIANTS:
         known = ', '.join((*VARIANTS, f'{BEST_OF}_N', f'{ANY_OF}_N'))
