@@ -5,12 +5,17 @@ import dataclasses
 from diffusers import FlowMatchEulerDiscreteScheduler
 import torch
 
+from eva_ros.alignment.critic import CriticConfig
+from eva_ros.alignment.critic import ProgressCritic
+from eva_ros.alignment.critic import save_critic
 from eva_ros.idm.checkpoint import save_idm
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.observations.views import load_view
 from eva_ros.robot.spec import load_robot
 from eva_ros.training.manifest import view_fingerprint
+from eva_ros.training.manifest import World
+from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
@@ -41,6 +46,23 @@ def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0):
     transformer = small_wan(8, text.width, width=64, layers=1)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     save_world_model(SmallWorldModel(settings, codec, text, transformer, scheduler), folder)
+    return folder
+
+
+def lively_world_model(folder):
+    """Write a world model whose dreams are noise, each seed's its own, and return its folder."""
+    model = load_world_model(small_world_model(folder))
+    torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.05)
+    torch.nn.init.normal_(model.codec.change_basis, std=0.1)
+    save_world_model(model, folder)
+    return folder
+
+
+def small_critic(folder, view=VIEW):
+    """Write a critic that was never trained, and return its folder."""
+    torch.manual_seed(0)
+    config = CriticConfig(WORDS, view.height, view.width, (8, 8), 4, 2, 16)
+    save_critic(ProgressCritic(config), folder, World.of(ROBOT, view), {})
     return folder
 
 

@@ -1,5 +1,6 @@
 """`eva evaluate`: pure JSON on stdout, one sentence for what is wrong."""
 
+from dataclasses import replace
 import json
 import shutil
 import subprocess
@@ -8,10 +9,17 @@ import sys
 import pytest
 from safetensors.torch import load_file
 from safetensors.torch import save_file
+from small_models import lively_world_model
+from small_models import ROBOT
+from small_models import small_critic
+from small_models import small_idm
 import torch
 
 from eva_ros.alignment.attempts import read_dreams
+from eva_ros.alignment.best_of import BestOf
 from eva_ros.cli.main import main
+from eva_ros.evaluation import comparison
+from eva_ros.evaluation.closed_loop import EpisodeResult
 from eva_ros.inspection.check import check_bag
 from eva_ros.observations.views import load_view
 from eva_ros.recordings.bag_reader import BagReader
@@ -104,6 +112,13 @@ def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
     [
         (('--tasks', 'juggle'), ("no task 'juggle'", 'reach_left')),
         (('--variants', 'clever'), ('no variant clever', 'unaligned')),
+        (('--variants', 'best_of_1'), ('best_of_1', 'N from 2 to 16')),
+        (('--variants', 'any_of_99'), ('any_of_99', 'N from 2 to 16')),
+        (('--variants', 'any_of_4_by_progress'), ('no variant any_of_4_by_progress',)),
+        (('--variants', 'best_of_4', '--best-of-by', 'luck'), ("'luck'", 'consensus')),
+        (('--best-of-by', 'consensus'), ('--best-of-by', 'best_of_4')),
+        (('--critic', 'models/critic'), ('--critic', 'best_of_4')),
+        (('--variants', 'best_of_4', '--critic', 'models/idm'), ('models/idm', 'critic')),
         (('--robot', 'nobody'), ('"nobody"', 'aloha_sim')),
         (('--robot', 'piper_dual', '--view', 'aloha_sim'), ('piper_dual', 'simulated')),
         (('--tasks', 'lift_bar'), ('no instruction for lift_bar', '--phrasings')),
@@ -128,6 +143,61 @@ def test_missing_checkpoint_is_named(capsys, tmp_path):
         assert main(['evaluate', '--variants', variant, '--models', str(tmp_path)]) == 2
         captured = capsys.readouterr()
         assert captured.out == '' and str(tmp_path) in captured.err
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Return a folder of small models without a critic."""
+    lively_world_model(tmp_path / 'models' / 'world_model')
+    small_idm(tmp_path / 'models' / 'idm', ROBOT.home)
+    return tmp_path / 'models'
+
+
+def evaluate(models, *variants):
+    chosen = ('--tasks', 'reach_left', '--episodes', '1', '--seed', '5', '--workers', '1')
+    return ['evaluate', *chosen, '--models', str(models), '--json', '--variants', *variants]
+
+
+def test_best_of_4_is_a_variant_that_chooses_by_what_is_asked(capsys, models, monkeypatch):
+    asked = []
+    dream = BestOf.dream
+
+    def listening(self, *args, **options):
+        rollout = dream(self, *args, **options)
+        asked.append((self.candidates, options['seed'], rollout.seed))
+        return rollout
+
+    monkeypatch.setattr(BestOf, 'dream', listening)
+    # Whatever is seen, one pose is read: every candidate agrees with the others.
+    assert main([*evaluate(models, 'best_of_4'), '--best-of-by', 'consensus']) == 0
+    told = json.loads(capsys.readouterr().out)
+    counted = {'reach_left': {'episodes': 1, 'successes': 0}}
+    assert told['variants'] == {'best_of_4': {'tasks': counted}}
+    assert asked[:2] == [(4, 5000, 5000), (4, 5001, 5001)]
+
+
+def test_best_of_4_without_a_critic_is_refused_unless_it_does_not_need_one(capsys, models):
+    assert main(evaluate(models, 'best_of_4')) == 2
+    assert 'needs a critic' in capsys.readouterr().err
+    small_critic(models / 'critic')
+    assert main(evaluate(models, 'best_of_4')) == 0
+
+
+def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, models, monkeypatch):
+    begun, end = [], EpisodeResult(False, 10.0, 1.0, 1, 0)
+
+    def attempt(sim, instruction, seed, *rest):
+        begun.append((sim.time_ns, seed))
+        return replace(end, success=len(begun) in (3, 4))
+
+    monkeypatch.setattr(comparison, 'load_driver', lambda name, world: lambda a: a.seed)
+    monkeypatch.setattr(comparison, 'run_episode', attempt)
+    command = evaluate(models, 'any_of_4', 'unaligned')
+    assert main(command) == 0
+    told = json.loads(capsys.readouterr().out)['variants']
+    assert [told[name]['tasks']['reach_left']['successes'] for name in told] == [1, 1]
+    assert [seed for _, seed in begun] == [5000, 5060, 5120, 5000]
+    assert len({time for time, _ in begun}) == 1
 
 
 @pytest.mark.slow

@@ -193,7 +193,11 @@ def test_settings_reach_their_nodes_and_only_them(tmp_path):
     )
     sections = yaml.safe_load((tmp_path / 'overrides.yaml').read_text())
     values = {key.rpartition('/')[2]: body['ros__parameters'] for key, body in sections.items()}
-    assert values['rollout_generator'] == {'checkpoint': '/m', 'robot': 'piper_dual'}
+    assert values['rollout_generator'] == {
+        'checkpoint': '/m',
+        'idm': '/i',
+        'robot': 'piper_dual',
+    }
     assert values['action_decoder'] == {'checkpoint': '/i', 'robot': 'piper_dual'}
     assert values['arm_trajectory_publisher'] == {'dry_run': False, 'robot': 'piper_dual'}
     assert values['camera_ingest'] == {'robot': 'piper_dual'}

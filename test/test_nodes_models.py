@@ -13,8 +13,10 @@ from ros_harness import wait
 from safetensors.torch import load_file
 from safetensors.torch import save_file
 from small_models import INSTRUCTION
+from small_models import lively_world_model
 from small_models import renamed
 from small_models import ROBOT
+from small_models import small_critic
 from small_models import small_idm
 from small_models import small_world_model
 from small_models import VIEW
@@ -25,6 +27,10 @@ from eva_msgs.msg import ActionChunk
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Observation
 from eva_msgs.msg import Rollout
+from eva_ros.alignment.best_of import BestOf
+from eva_ros.alignment.best_of import by_progress
+from eva_ros.alignment.best_of import candidate_seeds
+from eva_ros.alignment.critic import load_critic
 from eva_ros.nodes.action_decoder import ActionDecoder
 from eva_ros.nodes.rollout_generator import RolloutGenerator
 from eva_ros.observations.ingest import Observation as Observed
@@ -216,6 +222,57 @@ def test_a_world_model_of_another_robot_is_refused_at_configure(graph: Graph, tm
     folder = small_world_model(tmp_path / 'm', robot='other')
     thread = graph.start(RolloutGenerator, checkpoint=str(folder))
     assert "trained on robot 'other', not on 'aloha_sim'" in thread.refusal
+
+
+def test_of_several_candidates_the_best_is_published_with_its_seed(graph: Graph, tmp_path):
+    folder, critic = lively_world_model(tmp_path / 'm'), small_critic(tmp_path / 'critic')
+    asker = Asker(graph, folder, candidates=4, critic=str(critic), idm=str(folder))
+    asker.show(an_observation(1 * S))
+    view, seeds = received_view(an_observation(1 * S)), []
+    model = load_world_model(folder)
+    best = BestOf(model, by_progress(load_critic(critic)), 4)
+    for number, seed in enumerate((5, 6, 7)):
+        assert asker.result(seed=seed).termination_reason == Result.SUCCEEDED
+        rollout = graph.wait_for(lambda n=number: asker.rollouts[n:])[0]
+        seeds.append(candidate_seeds(seed, 4).index(rollout.seed))
+        frames = received_rollout(rollout).frames
+        expected = best.dream(view, INSTRUCTION, seed=seed)
+        assert rollout.seed == expected.seed
+        alone = model.dream(view, INSTRUCTION, seed=rollout.seed)
+        np.testing.assert_array_equal(frames, alone.frames)
+    assert any(seeds)
+    assert asker.steps[:3] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_one_candidate_asks_for_no_critic(graph: Graph, world_model):
+    asker = Asker(graph, world_model, critic='none', idm='/none', choose_by='luck')
+    asker.show(an_observation(1 * S))
+    assert asker.result().termination_reason == Result.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'said'),
+    [
+        ({'critic': 'none'}, 'by progress needs a critic: name the folder of one'),
+        ({'critic': '/nowhere/critic'}, 'no checkpoint folder /nowhere/critic'),
+        ({'choose_by': 'luck'}, "by 'luck': choose by progress, executability, consensus"),
+        ({'choose_by': 'consensus', 'idm': '/nowhere'}, 'no checkpoint folder /nowhere'),
+        ({'candidates': 0}, "parameter 'candidates' must be a int between 1 and 16"),
+        ({'candidates': 17}, "parameter 'candidates' must be a int between 1 and 16"),
+    ],
+)
+def test_candidates_that_cannot_be_chosen_from_are_refused_at_configure(
+    graph: Graph, world_model, parameters, said
+):
+    given = {'checkpoint': str(world_model), 'candidates': 4, **parameters}
+    assert said in graph.start(RolloutGenerator, **given).refusal
+
+
+def test_a_critic_of_another_view_is_refused_at_configure(graph: Graph, world_model, tmp_path):
+    slower = VIEW.model_copy(update={'rate_hz': 5.0})
+    given = {'candidates': 2, 'critic': str(small_critic(tmp_path / 'critic', slower))}
+    thread = graph.start(RolloutGenerator, checkpoint=str(world_model), **given)
+    assert 'progress critic trained at 5 Hz' in thread.refusal
 
 
 def test_a_checkpoint_folder_that_is_not_there_is_refused_at_configure(graph: Graph, tmp_path):

@@ -16,7 +16,9 @@ from ros_harness import TIMEOUT_S
 from ros_harness import wait
 from sensor_msgs.msg import JointState
 from small_models import INSTRUCTION
+from small_models import lively_world_model
 from small_models import ROBOT
+from small_models import small_critic
 from small_models import small_idm
 from small_models import small_world_model
 from std_srvs.srv import Trigger
@@ -24,11 +26,17 @@ from trajectory_msgs.msg import JointTrajectory
 
 from eva_msgs.action import ExecuteTask
 from eva_msgs.msg import ChunkReport
+from eva_msgs.msg import Rollout
 from eva_msgs.msg import SafetyState
+from eva_ros.alignment.best_of import BestOf
+from eva_ros.alignment.best_of import by_progress
+from eva_ros.alignment.critic import load_critic
 from eva_ros.ros import qos
 from eva_ros.ros import topics
+from eva_ros.ros.rollouts import received_rollout
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
+from eva_ros.world_model.checkpoint import load_world_model
 
 PUBLISHER = topics.ARM_TRAJECTORY_PUBLISHER
 Result = ExecuteTask.Result
@@ -165,6 +173,28 @@ def test_an_instruction_moves_both_arms_until_it_is_cancelled(start, arguments):
     assert all(report.sent for report in system.reports if report.accepted)
     assert system.stop() == 0, system.said
     assert not [line for line in system.said if 'Traceback' in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('composed', ['--composed', '--no-composed'])
+def test_the_system_dreams_the_best_of_several_candidates(start, models, tmp_path, composed):
+    lively, critic = lively_world_model(tmp_path / 'm'), small_critic(tmp_path / 'critic')
+    path = tmp_path / 'nodes.yaml'
+    chosen = f'candidates: 4, choose_by: progress, critic: {critic}'
+    path.write_text(f'/**/rollout_generator: {{ros__parameters: {{{chosen}}}}}\n')
+    system = start(composed, '--params-file', str(path), '--checkpoint', str(lively))
+    rollouts = system.graph.collect(Rollout, topics.ROLLOUT, qos.PIPELINE)
+    system.wait_until_ready()
+    system.arm()
+    future = system.execute(max_duration_s=1000.0, seed=3)
+    system.until(future, lambda: rollouts and system.reports)
+    rollout = received_rollout(rollouts[0])
+    best = BestOf(load_world_model(lively), by_progress(load_critic(critic)), 4)
+    expected = best.dream(rollout.frames[0], INSTRUCTION, seed=3)
+    assert rollout.seed == expected.seed
+    np.testing.assert_array_equal(rollout.frames, expected.frames)
+    assert {report.rollout_id for report in system.reports} & {rollout.rollout_id}
+    assert system.stop() == 0, system.said
 
 
 @pytest.mark.slow
