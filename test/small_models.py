@@ -49,9 +49,10 @@ def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0):
     return folder
 
 
-def lively_world_model(folder):
+def lively_world_model(folder, words=WORDS):
     """Write a world model whose dreams are noise, each seed's its own, and return its folder."""
     model = load_world_model(small_world_model(folder))
+    model.text = WordEncoder(words)
     torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.05)
     torch.nn.init.normal_(model.codec.change_basis, std=0.1)
     save_world_model(model, folder)

@@ -13,10 +13,12 @@ from small_models import lively_world_model
 from small_models import ROBOT
 from small_models import small_critic
 from small_models import small_idm
+from small_models import VIEW
 import torch
 
 from eva_ros.alignment.attempts import read_dreams
 from eva_ros.alignment.best_of import BestOf
+from eva_ros.alignment.critic import words_of
 from eva_ros.cli.main import main
 from eva_ros.evaluation import comparison
 from eva_ros.evaluation.closed_loop import EpisodeResult
@@ -148,7 +150,8 @@ def test_missing_checkpoint_is_named(capsys, tmp_path):
 @pytest.fixture
 def models(tmp_path):
     """Return a folder of small models without a critic."""
-    lively_world_model(tmp_path / 'models' / 'world_model')
+    words = words_of(find_task('reach_left').held_out_phrasings)
+    lively_world_model(tmp_path / 'models' / 'world_model', words)
     small_idm(tmp_path / 'models' / 'idm', ROBOT.home)
     return tmp_path / 'models'
 
@@ -176,11 +179,14 @@ def test_best_of_4_is_a_variant_that_chooses_by_what_is_asked(capsys, models, mo
     assert asked[:2] == [(4, 5000, 5000), (4, 5001, 5001)]
 
 
-def test_best_of_4_without_a_critic_is_refused_unless_it_does_not_need_one(capsys, models):
+def test_best_of_4_takes_the_critic_of_the_models_and_refuses_one_that_does_not_fit(
+    capsys, models
+):
     assert main(evaluate(models, 'best_of_4')) == 2
     assert 'needs a critic' in capsys.readouterr().err
-    small_critic(models / 'critic')
-    assert main(evaluate(models, 'best_of_4')) == 0
+    small_critic(models / 'critic', VIEW.model_copy(update={'rate_hz': 5.0}))
+    assert main(evaluate(models, 'best_of_4')) == 2
+    assert 'progress critic trained at 5 Hz' in capsys.readouterr().err
 
 
 def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, models, monkeypatch):
