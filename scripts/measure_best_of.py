@@ -82,7 +82,7 @@ def table(result: dict) -> str:
         rate = f'{sum(won)} of {len(won)}: {sum(won) / len(won):.0%} ({low:.0%} to {high:.0%})'
         gained = sum(ours > theirs for ours, theirs in zip(won, reference))
         lost = sum(ours < theirs for ours, theirs in zip(won, reference))
-        paired = '| |' if name == UNALIGNED else f'| {gained} | {lost} |'
+        paired = '| | |' if name == UNALIGNED else f'| {gained} | {lost} |'
         lines.append(f'| `{name}` | {rate} {paired}')
     return '\n'.join(lines)
 
