@@ -68,7 +68,7 @@ def kept(model, observed, score):
 
 def test_a_batch_dreams_bit_by_bit_what_each_seed_dreams_alone(model, observed, dreams):
     assert SEEDS[0] == 7 and len({frames.tobytes() for frames in dreams}) == 4
-    together = model.dream_batch(observed, INSTRUCTION, seeds=SEEDS)
+    together = model.candidates(observed, INSTRUCTION, SEEDS)
     assert [rollout.seed for rollout in together] == SEEDS
     np.testing.assert_array_equal([rollout.frames for rollout in together], dreams)
 

@@ -126,9 +126,7 @@ class BestOf:
         """
         start = time.perf_counter()
         seeds = candidate_seeds(seed, self.candidates)
-        rollouts = self.model.dream_batch(
-            view, instruction, seeds=seeds, steps=steps, on_step=on_step
-        )
+        rollouts = self.model.candidates(view, instruction, seeds, steps=steps, on_step=on_step)
         frames = frames_to_tensor(np.stack([rollout.frames for rollout in rollouts]))
         with torch.inference_mode():
             scores = self.score(frames, instruction).numpy()
