@@ -24,7 +24,7 @@ from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.time_scaling import keep_limits
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.robot.spec import load_robot
-from eva_ros.robot.splines import stretch_to_limits
+from eva_ros.robot.splines import stretch_needed
 
 DT = 0.1
 
@@ -123,7 +123,8 @@ def stretch(robot, settings, q, now) -> tuple[float, float]:
     )  # fmt: skip
     path = keep_inside(path, low, high, robot.limits)
     motion = keep_limits(path, robot.limits, moving=False)
-    return motion.duration / path.duration, stretch_to_limits(path, robot.limits)
+    uniform = max(1.0, float(stretch_needed(path.bounds, robot.limits).max()))
+    return motion.duration / path.duration, uniform
 
 
 if __name__ == '__main__':
