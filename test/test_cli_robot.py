@@ -7,6 +7,8 @@ from episode_bags import record
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+from robot_files import robot_content
+from robot_files import write_robot
 from test_interchange_import import bring
 from test_interchange_import import content
 from test_interchange_import import given
@@ -266,6 +268,34 @@ def test_both_recordings_come_in_without_a_map_and_with_every_joint(
     assert main(['bags', 'check', about['bags'][0], '--robot', name, '--json']) == 1
     (checked,) = json.loads(capsys.readouterr().out)['bags']
     assert checked['verdict'] == 'partial' and len(checked['reasons']) == 1
+
+
+@pytest.mark.parametrize(
+    'command',
+    [
+        ('idm', 'train', '--out', 'out', '--steps', '1'),
+        ('world-model', 'train', '--out', 'out', '--steps', '1'),
+        ('align', 'critic', '--out', 'out', '--steps', '1'),
+        ('align', 'probe', '--idm', 'idm'),
+        ('align', 'verify', '--idm', 'idm', '--attempts', 'bag'),
+        ('evaluate', 'prepare-controls', '--out', 'out'),
+        ('score',),
+    ],
+    ids=' '.join,
+)
+def test_joints_of_an_unknown_unit_are_neither_trained_on_nor_judged(
+    tmp_path, capsys, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    content = robot_content()
+    content['arms']['left']['state_unit'] = 'unknown'
+    robot = write_robot(tmp_path, content)
+    bag = record(tmp_path / 'bag', duration_s=1.0)
+    bags = (str(bag),) if command[0] == 'score' else ('--bags', str(bag))
+    assert main([*command, *bags, '--robot', str(robot)]) == 2
+    said = capsys.readouterr().err
+    why = f"{robot} is not complete for training: the unit of the left arm's joint states is "
+    assert why in said and said.count('\n') == 1 and not (tmp_path / 'out').exists()
 
 
 def plain_robot(path, joints):

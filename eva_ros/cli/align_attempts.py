@@ -56,6 +56,7 @@ def verify(args: argparse.Namespace) -> int:
     from eva_ros.idm.checkpoint import load_idm
 
     robot, view = loading.robot_and_view(args)
+    robot.require('training')
     model = load_idm(args.idm, robot, view)
     wanted = wanted_checkpoint(args)
     dreams = Counter(dream.rollout.checkpoint for dream in read_dreams(args.attempts, robot, view))

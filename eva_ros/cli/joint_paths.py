@@ -108,6 +108,7 @@ def _bag(path: Path, robot: 'Robot', rate_hz: float) -> list[JointPaths]:
     from eva_ros.recordings.records import EpisodeRecord
     from eva_ros.recordings.records import JointStateRecord
 
+    robot.require('training')
     attempts: list[_States] = []
     with BagReader(path) as reader:
         marked = reader.marked

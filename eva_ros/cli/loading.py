@@ -22,9 +22,15 @@ def robot_and_view(args: argparse.Namespace) -> 'tuple[Robot, ViewSpec]':
 def recordings(
     args: argparse.Namespace, *, quiet: bool = False
 ) -> 'tuple[Robot, ViewSpec, list[Episode]]':
-    """Return robot, view and the episodes of --bags, with a report on stderr."""
+    """Return robot, view and the episodes of --bags, with a report on stderr.
+
+    Raises:
+        UserError: the robot is not described well enough to train on its joints, or the bags hold
+            no episode.
+    """
     from eva_ros.episodes.dataset import load_episodes
 
     robot, view = robot_and_view(args)
+    robot.require('training')
     report = None if quiet else sys.stderr
     return robot, view, load_episodes(args.bags, robot, view, args.cache, report=report)
