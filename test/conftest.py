@@ -51,8 +51,9 @@ def load(tmp_path: Path) -> Callable[..., tuple[list, str]]:
     from eva_ros.observations.views import load_view
     from eva_ros.robot.spec import load_robot
 
-    def run(*paths: Path, **options: object) -> tuple[list, str]:
-        robot, view, report = load_robot('aloha_sim'), load_view('aloha_sim'), io.StringIO()
+    def run(*paths: Path, robot: object = None, **options: object) -> tuple[list, str]:
+        view, report = load_view('aloha_sim'), io.StringIO()
+        robot = robot or load_robot('aloha_sim')
         found = load_episodes(paths, robot, view, tmp_path / 'cache', report=report, **options)
         return found, report.getvalue()
 

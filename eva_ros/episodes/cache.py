@@ -55,6 +55,9 @@ def world_of(
     }
     if units:
         extra['state_units'] = units
+    unknown = [arm.name for arm in robot.arms.values() if arm.state_unit == 'unknown']
+    if unknown:
+        extra['unknown_units'] = unknown
     ranges = {c.name: list(c.value_range) for c in robot.cameras.values() if c.value_range}
     if ranges:
         extra['value_ranges'] = ranges

@@ -164,7 +164,8 @@ class _Look:
         for _ in records:  # what is left is counted too
             pass
         self._judge()
-        check = BagCheck(str(reader.path), topics=self._topics(), notes=self._tell_unread())
+        notes = [*self._tell_unread(), *self._unjudged()]
+        check = BagCheck(str(reader.path), topics=self._topics(), notes=notes)
         check.episodes = [self._episode(piece) for piece in pieces]
         check.lost_messages = self._lost()
         check.reasons = self._notes.sentences()
@@ -217,6 +218,16 @@ class _Look:
             else:
                 others.append(f'{text[:-1]} (it is not needed).')
         return others
+
+    def _unjudged(self) -> list[str]:
+        """Say of which arms no joint was held against limits, speeds and turns."""
+        return [
+            f'{arm.name.capitalize()} arm: the unit of its joint states is unknown, so that '
+            'wraps, speeds, limits, frozen encoders and a second publisher are not looked for: '
+            "set state_unit or calibration in the robot's YAML."
+            for arm in self._robot.arms.values()
+            if arm.state_unit == 'unknown'
+        ]
 
     def _is_wanted(self, record: Record) -> bool:
         """Return whether training would read it."""

@@ -37,6 +37,8 @@ _MOST_NAMES = 1000
 class ArmCheck:
     """Watches the joints of one arm.
 
+    Joints of an unknown unit are not held against what is known in rad: limits, speeds, turns.
+
     Args:
         arm: its names and units.
         low: least positions [K].
@@ -48,6 +50,10 @@ class ArmCheck:
         count = len(arm.joint_names)
         self._arm = arm
         self._states = ArmStates(arm)
+        self._unknown = ~arm.in_rad & (np.arange(count) < len(arm.joints))
+        low = np.where(self._unknown, -np.inf, low)
+        high = np.where(self._unknown, np.inf, high)
+        fastest = np.where(self._unknown, np.inf, fastest)
         slack = _POSITION_SLACK * np.where(np.isfinite(high - low), high - low, 0.0)
         self._low, self._high = low - slack, high + slack
         self._fastest = fastest * (1 + _VELOCITY_SLACK)
@@ -116,7 +122,7 @@ class ArmCheck:
         self._count[held] = np.fmin(self._count[held], np.where(moved, step, np.inf))
         with np.errstate(invalid='ignore'):
             excess = step - 2 * self._fastest[held] * step_s
-            turned = wrapped(step, step_s) & (held < len(self._arm.joints))
+            turned = wrapped(step, step_s) & self._arm.in_rad[held]
         self._wrap(stamp_ns, held[turned], values[turned])
         jumps = moved & ~turned & (still_ns > _FROZEN_NS)
         self._frozen.add(held[jumps], excess[jumps], step[jumps], still_ns[jumps] * 1e-9)
@@ -158,7 +164,7 @@ class ArmCheck:
         stopped = (self._most - self._least > _STILL) & (self._speed > _ABRUPT)
         stopped &= (self._rested_ns <= _FROZEN_NS) & ~self._slowed()
         count = len(self._arm.joints)
-        stopped[count:] = False  # a gripper holds what it closed on
+        stopped &= self._arm.in_rad  # a gripper holds what it closed on
         with np.errstate(invalid='ignore'):
             moved = np.abs(self._value - self._around)[:, :count] > _STILL
         longer = self._since[None, :count] - self._since[:, None] >= _GONE_NS
@@ -208,7 +214,7 @@ class ArmCheck:
     def motionless(self) -> list[str]:
         """Return the joints that are there and never move."""
         with np.errstate(invalid='ignore'):
-            still = self._most - self._least <= _STILL
+            still = self._most - self._least <= np.where(self._unknown, 0.0, _STILL)
         return self._names(still & ~np.isnan(self._value))
 
     @property

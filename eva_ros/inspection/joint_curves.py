@@ -7,6 +7,7 @@ import numpy as np
 from eva_ros.episodes.resampling import Piece
 from eva_ros.pages import Axes
 from eva_ros.pages import padded
+from eva_ros.robot.spec import Arm
 from eva_ros.robot.spec import Robot
 
 _WIDTH, _HEIGHT = 466, 180
@@ -51,7 +52,7 @@ def _arm(name: str, robot: Robot, piece: Piece, joints: np.ndarray) -> ArmPlot:
     axes = Axes(_WIDTH, _HEIGHT, float(seconds[-1]), low, high)
     return ArmPlot(
         arm=name,
-        units='rad; gripper 0 to 1' if arm.gripper else 'rad',
+        units=_units(arm),
         axes=axes,
         levels=[(round(axes.y(value), 1), f'{value:g}') for value in _round_values(low, high)],
         curves=[
@@ -59,6 +60,11 @@ def _arm(name: str, robot: Robot, piece: Piece, joints: np.ndarray) -> ArmPlot:
             for i, joint in enumerate(arm.joint_names)
         ],
     )
+
+
+def _units(arm: Arm) -> str:
+    joints = 'unknown unit' if arm.state_unit == 'unknown' else 'rad'
+    return f'{joints}; gripper 0 to 1' if arm.gripper else joints
 
 
 def _round_values(low: float, high: float) -> list[float]:

@@ -109,8 +109,8 @@ def write_bags(
 
 def _wraps(data: DataSet, robot: Robot, found: ImportMap) -> list[str]:
     """Say which of a robot's joints jump by a full turn, and where."""
-    turning = [name for arm in robot.arms.values() for name in arm.joints]
-    columns = [robot.joint_names.index(name) for name in turning]
+    columns = np.flatnonzero(np.concatenate([arm.in_rad for arm in robot.arms.values()]))
+    turning = [robot.joint_names[column] for column in columns]
     said: dict[str, list[str]] = {}
     for episode in data.episodes:
         steps = np.diff(mapped(episode.states, found, data, robot)[:, columns], axis=0)

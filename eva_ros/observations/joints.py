@@ -110,13 +110,13 @@ class JointTrack:
             topic: tuple(n for arm in self._arms(topic) for n in arm.state_joints)
             for topic in robot.joint_state_topics
         }
-        # Their names inside, and whether they turn; grippers open.
+        # Their names inside, and whether they turn, in rad; grippers open.
         self._inside: dict[str, tuple[str, ...]] = {
             topic: tuple(n for arm in self._arms(topic) for n in arm.joint_names)
             for topic in robot.joint_state_topics
         }
         self._turns: dict[str, NDArray[np.bool_]] = {
-            topic: np.array([n in a.joints for a in self._arms(topic) for n in a.joint_names])
+            topic: np.concatenate([np.zeros(0, bool), *(a.in_rad for a in self._arms(topic))])
             for topic in robot.joint_state_topics
         }
         self._buffers: dict[str, dict[Joints, AsOfBuffer[NDArray[np.float64]]]] = {

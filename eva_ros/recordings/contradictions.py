@@ -105,7 +105,9 @@ class _ArmWatch:
         count = len(arm.joint_names)
         self._arm, self._received, self._states = arm, received, ArmStates(arm)
         self._fastest = SPEED_MARGIN * np.where(np.isfinite(fastest), fastest, np.inf)
-        self._noise = encoder_noise(np.arange(count) >= len(arm.joints))
+        is_gripper = np.arange(count) >= len(arm.joints)
+        # Of joints of an unknown unit nobody can say what is noise.
+        self._noise = np.where(arm.in_rad | is_gripper, encoder_noise(is_gripper), np.inf)
         self._value, self._step = np.full(count, np.nan), np.full(count, np.nan)
         self._stamp, self._heard = np.zeros(count, np.int64), np.zeros(count, np.int64)
         # Time since each joint's first message, how often its value was repeated exactly, and

@@ -145,6 +145,12 @@ class Arm:
         """Return the names inside, gripper last [K]."""
         return self.joints if self.gripper is None else (*self.joints, self.gripper.name)
 
+    @cached_property
+    def in_rad(self) -> NDArray[np.bool_]:
+        """Return True where positions are rad: neither a gripper nor of an unknown unit [K]."""
+        known = self.state_unit != 'unknown'
+        return np.array([known and name in self.joints for name in self.joint_names])
+
     @property
     def controller(self) -> Controller:
         """Return where the arm takes its commands.
