@@ -16,6 +16,7 @@ from test_interchange_import import version2
 import yaml
 
 from eva_ros.cli.main import main
+from eva_ros.errors import UserError
 from eva_ros.recordings.bag_reader import BagReader
 from eva_ros.robot.joint_naming import divide
 from eva_ros.robot.paths import config_dir
@@ -174,7 +175,7 @@ def test_joints_in_servo_ticks_are_a_question_and_good_for_recordings_alone(tmp_
     code, said = check(capsys, tmp_path / 'mine.yaml', '--json')
     missing = json.loads(said)['missing']
     assert code == 1 and missing['recordings'] == []
-    assert missing['training'] == ["the unit of the left arm's joint states is unknown"]
+    assert missing['training'][0] == "the unit of the left arm's joint states is unknown"
     assert check(capsys, tmp_path / 'mine.yaml', '--purpose', 'recordings')[0] == 0
     assert check(capsys, tmp_path / 'mine.yaml', '--purpose', 'training')[0] == 1
 
@@ -296,6 +297,59 @@ def test_joints_of_an_unknown_unit_are_neither_trained_on_nor_judged(
     said = capsys.readouterr().err
     why = f"{robot} is not complete for training: the unit of the left arm's joint states is "
     assert why in said and said.count('\n') == 1 and not (tmp_path / 'out').exists()
+
+
+def answer(path, words):
+    """Delete the questions that hold these words."""
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if not ('# QUESTION: ' in line and words in line)]
+    assert len(kept) < len(lines)
+    path.write_text(''.join(kept))
+
+
+def lacking(capsys, path):
+    """Return what a robot lacks for training."""
+    return json.loads(check(capsys, path, '--json')[1])['missing']['training']
+
+
+def test_nothing_is_trained_while_the_unit_or_a_gripper_is_a_question(tmp_path, capsys):
+    path = tmp_path / 'mine.yaml'
+    init(capsys, path, '--dataset', version2(tmp_path / 'set'))
+    unit, gripper = lacking(capsys, path)
+    assert re.match(r"line \d+ asks 'are the joint states in rad \(recorded values go", unit)
+    assert 'is one of these joints a gripper?' in gripper and 'delete the line' in gripper
+    with pytest.raises(UserError, match=r'not complete for training: line .* in rad'):
+        load_robot(path).require('training')
+    load_robot(path).require('recordings')
+    answer(path, 'in rad')
+    answer(path, 'a gripper')
+    assert lacking(capsys, path) == []
+
+
+def test_nothing_is_trained_while_the_ends_of_a_gripper_are_a_question(tmp_path, capsys):
+    path, file = tmp_path / 'mine.yaml', urdf(tmp_path / 'one.urdf', sides=('left_',))
+    init(capsys, path, '--urdf', file, '--joints', 'left_')
+    (asked,) = [line for line in lacking(capsys, path) if line != 'no cameras']
+    assert 'at which value is left_finger1 closed' in asked
+    answer(path, 'left_finger1 closed')
+    assert lacking(capsys, path) == ['no cameras']
+
+
+def test_a_calibration_of_some_joints_leaves_the_unit_of_the_others_open(tmp_path, capsys):
+    content = robot_content()
+    arm = content['arms']['left']
+    first, second, *others = arm['joints']
+    arm['calibration'] = {first: {'scale': 0.01}, second: {'offset': 5.0}}
+    (said,) = lacking(capsys, write_robot(tmp_path, content))
+    names = ', '.join([second, *others])
+    assert said == f'the calibration of the left arm has no scale of {names}'
+    # In rad, one joint alone may turn the other way; and a scale of 1 is one.
+    arm['calibration'] = {first: {'sign': -1}, second: {'scale': 1.0, 'offset': 5.0}}
+    assert lacking(capsys, write_robot(tmp_path, content)) == []
+    arm['calibration'] = {name: {'scale': 1.0} for name in arm['joints']} | {
+        first: {'scale': 0.01}
+    }
+    assert lacking(capsys, write_robot(tmp_path, content)) == []
 
 
 def plain_robot(path, joints):

@@ -110,7 +110,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _about(robot: Any) -> dict[str, Any]:
     """Return what a robot lacks for each purpose, and the questions left in its YAML."""
-    from eva_ros.robot.draft_text import QUESTION
+    from eva_ros.robot.questions import open_questions
     from eva_ros.robot.spec import missing_for
     from eva_ros.robot.urdf import urdf_joint_names
 
@@ -120,12 +120,7 @@ def _about(robot: Any) -> dict[str, Any]:
             urdf_joint_names(robot)
         except UserError as error:
             missing['gate'].append(str(error).rstrip('.'))
-    lines = robot.path.read_text(encoding='utf-8').splitlines()
-    questions = [
-        {'line': number, 'question': line.strip().removeprefix(QUESTION)}
-        for number, line in enumerate(lines, 1)
-        if line.strip().startswith(QUESTION)
-    ]
+    questions = [{'line': q.line, 'question': q.text} for q in open_questions(robot.path)]
     return {'robot': robot.name, 'file': str(robot.path), 'missing': missing,
             'questions': questions}  # fmt: skip
 

@@ -93,9 +93,12 @@ class Controller:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a joint state says of a joint: rad = sign * scale * (value - offset)."""
+    """What a joint state says of a joint: rad = sign * scale * (value - offset).
 
-    scale: float = 1.0
+    A scale of None is not given, and 1.
+    """
+
+    scale: float | None = None
     offset: float = 0.0
     sign: int = 1
 
@@ -152,6 +155,12 @@ class Arm:
         return np.array([known and name in self.joints for name in self.joint_names])
 
     @property
+    def unscaled_joints(self) -> tuple[str, ...]:
+        """Return the joints that are given no scale although others of the arm need one."""
+        given = {joint: c.scale for joint, c in self.calibration.items() if c.scale is not None}
+        return tuple(j for j in self.joints if j not in given) if {*given.values()} - {1.0} else ()
+
+    @property
     def controller(self) -> Controller:
         """Return where the arm takes its commands.
 
@@ -168,7 +177,7 @@ class Arm:
         unit = 180.0 / np.pi if self.state_unit == 'deg' else 1.0
         own = [self.calibration.get(joint) for joint in self.joints]
         offset = [0.0 if c is None else c.offset for c in own]
-        scale = [unit if c is None else c.sign / c.scale for c in own]
+        scale = [unit if c is None else c.sign / (c.scale or 1.0) for c in own]
         return _interface(self.state_names, offset, scale, self.gripper)
 
     @cached_property

@@ -8,9 +8,10 @@ import re
 
 from eva_ros.robot.draft import Draft
 from eva_ros.robot.draft import DraftArm
+from eva_ros.robot.questions import FOR_TRAINING
+from eva_ros.robot.questions import MARK
 from eva_ros.robot.urdf_facts import UrdfJoint
 
-QUESTION = '# QUESTION: '
 _DRIVE = 'Needed to drive the arms.'
 _OPENING = '{min_position: 0.0, max_position: 1.0, source: {position: 0 is closed and 1 open}}'
 
@@ -26,7 +27,8 @@ def draft_text(draft: Draft, out: Path) -> str:
     sources += [draft.urdf.path.name] if draft.urdf else []
     lines = [
         f'# Made by `eva robot init` from {" and ".join(sources)}.',
-        '# What is not known is marked QUESTION; `eva robot check` says what is needed for what.',
+        '# What is not known is marked QUESTION: answer it and delete its line.',
+        '# `eva robot check` says what is needed for what.',
         f'name: {draft.name}',
         *_urdf(draft, out),
     ]
@@ -34,7 +36,7 @@ def draft_text(draft: Draft, out: Path) -> str:
         lines.append(f'# Left out, as they belong to no arm: {", ".join(draft.left_out)}.')
     lines += ['', 'arms:']
     if draft.guess:
-        lines.append(f'  {QUESTION}{draft.guess}')
+        lines.append(f'  {MARK}{draft.guess}')
     lines += _arms({side: _arm(draft, arm) for side, arm in draft.arms.items()})
     lines += ['', *_cameras(draft), '', *_home(draft), '', *_limits(draft)]
     return '\n'.join(lines) + '\n'
@@ -43,7 +45,7 @@ def draft_text(draft: Draft, out: Path) -> str:
 def _urdf(draft: Draft, out: Path) -> list[str]:
     if draft.urdf is not None and draft.whole_urdf:
         return [f'urdf: {os.path.relpath(draft.urdf.path.resolve(), out.resolve().parent)}']
-    return [f'{QUESTION}which URDF has all joints by these names? For rviz and `collision` only.',
+    return [f'{MARK}which URDF has all joints by these names? For rviz and `collision` only.',
             '# urdf: FILE']  # fmt: skip
 
 
@@ -83,9 +85,10 @@ def _units(draft: Draft) -> list[str]:
         return []
     went = f'recorded values go from {draft.spread[0]:.4g} to {draft.spread[1]:.4g}'
     if not draft.not_rad:
-        return [] if draft.seen.in_rad else [f'{QUESTION}are the joint states in rad ({went})?']
+        asked = f'{MARK}are the joint states in rad ({went})? {FOR_TRAINING}'
+        return [] if draft.seen.in_rad else [asked]
     return [
-        f'{QUESTION}in which unit are the joint states ({went})? rad, deg, or instead:',
+        f'{MARK}in which unit are the joint states ({went})? rad, deg, or instead:',
         '# calibration: {JOINT: {scale: RAD_FOR_EACH_UNIT, offset: VALUE_AT_ZERO, sign: 1}, ...}',
         'state_unit: unknown',
     ]
@@ -93,13 +96,17 @@ def _units(draft: Draft) -> list[str]:
 
 def _gripper(draft: Draft, arm: DraftArm) -> list[str]:
     if arm.hand:
-        return [f'{QUESTION}which of {", ".join(arm.hand)} says how far the hand is open?']
+        hand = ', '.join(arm.hand)
+        return [f'{MARK}which of {hand} says how far the hand is open? {FOR_TRAINING}']
     if arm.gripper is None:
         counted = len({re.sub(r'\d+', '', name) for _, name in arm.joints}) == 1
         if not counted or len(arm.joints) == 1:
             return []
-        return [f'{QUESTION}is one of these joints a gripper? Then move it from joints to:',
-                '# gripper: {name: , controller_joint: , closed: , open: , unit: }']  # fmt: skip
+        return [
+            f'{MARK}is one of these joints a gripper? {FOR_TRAINING}',
+            '# Then move it from joints to:',
+            '# gripper: {name: , controller_joint: , closed: , open: , unit: }',
+        ]
     name, state = arm.gripper
     entry = f'gripper: {{name: {name}, controller_joint: {state}, closed: '
     if draft.seen is not None and draft.seen.by_lerobot:
@@ -116,7 +123,7 @@ def _gripper(draft: Draft, arm: DraftArm) -> list[str]:
         facts.append(f'recorded values go from {low:.4g} to {high:.4g}')
     about = f' ({"; ".join(facts)})' if facts else ''
     return [
-        f'{QUESTION}at which value is {state} closed, and at which open{about}?',
+        f'{MARK}at which value is {state} closed, and at which open{about}? {FOR_TRAINING}',
         f'# {entry}, open: , unit: {unit}}}',
     ]
 
@@ -124,7 +131,7 @@ def _gripper(draft: Draft, arm: DraftArm) -> list[str]:
 def _controller(arm: DraftArm) -> list[str]:
     if arm.command is None:
         return [
-            f'{QUESTION}where does this arm take its commands? {_DRIVE}',
+            f'{MARK}where does this arm take its commands? {_DRIVE}',
             '# controller: {topic: , type: trajectory_msgs/msg/JointTrajectory}',
         ]
     topic, sent = arm.command
@@ -144,7 +151,7 @@ def _cameras(draft: Draft) -> list[str]:
     for camera in cameras:
         entry = f'{camera.name}: {{topic: {camera.topic}, '
         if camera.size is None:
-            entries.append(f'  {QUESTION}how large are the pictures on {camera.topic}?')
+            entries.append(f'  {MARK}how large are the pictures on {camera.topic}?')
             entries.append(f'  # {entry}height: , width: }}')
         else:
             height, width = camera.size
@@ -152,7 +159,7 @@ def _cameras(draft: Draft) -> list[str]:
     if any(camera.size for camera in cameras):
         return [*left_out, 'cameras:', *entries]
     entries = entries or ['  # NAME: {topic: , height: , width: }']
-    return [*left_out, f'{QUESTION}which cameras are there? Needed for recordings.', '# cameras:',
+    return [*left_out, f'{MARK}which cameras are there? Needed for recordings.', '# cameras:',
             *entries]  # fmt: skip
 
 
@@ -167,7 +174,7 @@ def _home(draft: Draft) -> list[str]:
         poses[side] = [', '.join(f'{name}: ' for name, _ in names)]
     pose = _shared(poses) or [line for lines in poses.values() for line in lines]
     return [
-        f'{QUESTION}in which pose do the arms rest? {_DRIVE}',
+        f'{MARK}in which pose do the arms rest? {_DRIVE}',
         f'# home: {{{", ".join(pose)}}}',
     ]
 
@@ -188,8 +195,8 @@ def _limits(draft: Draft) -> list[str]:
                 blocks[side].append(line)
         if arm.gripper and draft.seen is not None and draft.seen.by_lerobot:
             blocks[side].append(f'  {arm.gripper[0]}: {_OPENING}')
-    lines = [QUESTION + text.format(_every(names, draft)) for text, names in asked.items()]
-    lines.append(f'{QUESTION}which acceleration limits have all joints?')
+    lines = [MARK + text.format(_every(names, draft)) for text, names in asked.items()]
+    lines.append(f'{MARK}which acceleration limits have all joints?')
     lines.append(f'# Every limit names its `source`. {_DRIVE}')
     entries = _shared(blocks) or [line for block in blocks.values() for line in block]
     return [*lines, *(['joint_limits:', *entries] if entries else ['# joint_limits:'])]

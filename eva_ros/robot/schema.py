@@ -71,9 +71,12 @@ class EnableEntry(StrictModel):
 
 
 class CalibrationEntry(StrictModel):
-    """`calibration` of a joint: rad = sign * scale * (value in the joint state - offset)."""
+    """`calibration` of a joint: rad = sign * scale * (value in the joint state - offset).
 
-    scale: Number = Field(default=1.0, gt=0.0)
+    `scale` is 1 where it is not given.
+    """
+
+    scale: Annotated[Number, Field(gt=0.0)] | None = None
     offset: Number = 0.0
     sign: Literal[1, -1] = 1
 

@@ -18,6 +18,7 @@ from eva_ros.robot.arm import EnableService
 from eva_ros.robot.arm import Gripper
 from eva_ros.robot.limits import Limits
 from eva_ros.robot.paths import find_config
+from eva_ros.robot.questions import open_questions
 from eva_ros.robot.schema import ArmEntry
 from eva_ros.robot.schema import read_robot_file
 from eva_ros.robot.schema import RobotFile
@@ -238,8 +239,7 @@ def missing_for(robot: Robot, purpose: str) -> list[str]:
     """Return what a robot's YAML lacks for a purpose, a phrase each; empty if nothing."""
     missing = [] if robot.cameras else ['no cameras']
     if purpose != 'recordings':
-        missing += [f"the unit of the {arm.name} arm's joint states is unknown"
-                    for arm in robot.arms.values() if arm.state_unit == 'unknown']  # fmt: skip
+        missing += _missing_for_joints(robot)
     if purpose == 'gate':
         missing += [f'the {arm.name} arm has no controller' for arm in robot.arms.values()
                     if arm.own_controller is None]  # fmt: skip
@@ -256,6 +256,19 @@ def missing_for(robot: Robot, purpose: str) -> list[str]:
         if np.isnan(robot.home).any():
             missing.append('no home pose')
     return list(dict.fromkeys(missing))
+
+
+def _missing_for_joints(robot: Robot) -> list[str]:
+    """Return what leaves it open what the numbers of the joint states mean."""
+    arms = robot.arms.values()
+    missing = [f"the unit of the {arm.name} arm's joint states is unknown"
+               for arm in arms if arm.state_unit == 'unknown']  # fmt: skip
+    missing += [f'the calibration of the {arm.name} arm has no scale of {", ".join(joints)}'
+                for arm in arms if (joints := arm.unscaled_joints)]  # fmt: skip
+    missing += [f"line {question.line} asks '{question.what}' (answer it and delete the line)"
+                for question in open_questions(robot.path)
+                if question.bars_training]  # fmt: skip
+    return missing
 
 
 def load_robot(name_or_path: str | Path) -> Robot:
