@@ -352,6 +352,16 @@ def test_a_calibration_of_some_joints_leaves_the_unit_of_the_others_open(tmp_pat
     assert lacking(capsys, write_robot(tmp_path, content)) == []
 
 
+def test_a_home_as_asked_for_holds_the_joints_that_there_are(tmp_path, capsys):
+    path = tmp_path / 'mine.yaml'
+    init(capsys, path, '--urdf', urdf(tmp_path / 'two.urdf'))
+    (line,) = [line for line in path.read_text().splitlines() if line.startswith('# home:')]
+    # Only the side has to be filled in, and values.
+    given = re.sub(r': (?=[,}])', ': 0.0', line.removeprefix('# '))
+    path.write_text(path.read_text().replace(line, given))
+    np.testing.assert_array_equal(load_robot(path).home, 0.0)
+
+
 def plain_robot(path, joints):
     path.write_text(yaml.safe_dump({
         'name': 'plain', 'arms': {'left': {'joints': list(joints)}},

@@ -170,7 +170,9 @@ def _rate(rate_hz: float) -> str:
 def _home(draft: Draft) -> list[str]:
     poses = {}
     for side, arm in draft.arms.items():
-        names = [*arm.joints, *([arm.gripper] if arm.gripper else [])]
+        # A gripper that is still asked about is no joint to rest in a pose.
+        is_known = draft.seen is not None and draft.seen.by_lerobot
+        names = [*arm.joints, *([arm.gripper] if arm.gripper and is_known else [])]
         poses[side] = [', '.join(f'{name}: ' for name, _ in names)]
     pose = _shared(poses) or [line for lines in poses.values() for line in lines]
     return [
