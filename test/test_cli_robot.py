@@ -22,6 +22,7 @@ from eva_ros.robot.joint_naming import divide
 from eva_ros.robot.paths import config_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import missing_for
+from eva_ros.robot.urdf import gripper_ranges
 
 SHIPPED = ['aloha_sim', 'franka_duo', 'piper_dual', 'so101', 'so101_dual', 'ur5e_dual']
 ARM = ('pan', 'lift', 'elbow')
@@ -97,6 +98,12 @@ def test_a_urdf_gives_joints_limits_with_their_source_and_frames(tmp_path, capsy
         ('lower="-2" upper="2" velocity="10" effort="10"', 'velocity', '10 in two.urdf'),
         ('lower="0" upper="0" velocity="3" effort="9"', 'position', 'two.urdf gives none'),
         ('lower="-2" upper="2"', 'velocity', 'two.urdf gives none'),
+        ('lower="nan" upper="2" velocity="3"', 'position', "lower='nan' in two.urdf is not"),
+        ('lower="-2" upper="${pi}" velocity="3"', 'position', "upper='${pi}' in two.urdf is not"),
+        ('lower="-inf" upper="2" velocity="3"', 'position', "lower='-inf' in two.urdf is not"),
+        ('lower="-2" upper="" velocity="3"', 'position', "upper='' in two.urdf is not"),
+        ('lower="-2" upper="2" velocity="fast"', 'velocity', "velocity='fast' in two.urdf is"),
+        ('lower="-2" upper="2" velocity="inf"', 'velocity', "velocity='inf' in two.urdf is"),
     ],
 )
 def test_placeholders_become_questions_and_not_limits(tmp_path, capsys, limit, kind, words):
@@ -404,3 +411,15 @@ def test_the_simulated_robots_name_is_said_in_one_place(repository):
     found = [path.name for path in files for line in path.read_text().splitlines()
              if "'aloha_sim'" in line]  # fmt: skip
     assert found == ['paths.py']
+
+
+@pytest.mark.parametrize('upper', ['nan', 'inf', 'wide'])
+def test_a_grippers_range_is_not_taken_from_an_unreadable_limit(tmp_path, upper):
+    robot = load_robot('so101_dual')
+    joints = ''.join(
+        f'<joint name="{name}" type="revolute"><limit lower="0" upper="{upper}"/></joint>'
+        for name in robot.joint_names
+    )
+    (tmp_path / 'one.urdf').write_text(f'<robot name="made_up">{joints}</robot>')
+    with pytest.raises(UserError, match='gives joint left_gripper limits that are not finite'):
+        gripper_ranges(robot, tmp_path / 'one.urdf')

@@ -185,19 +185,20 @@ def _limits(draft: Draft) -> list[str]:
     """Return the limits that the URDF gives, and a question for each kind that is missing."""
     file = draft.urdf.path.name if draft.urdf else ''
     blocks: dict[str, list[str]] = {side: [] for side in draft.arms}
-    asked: dict[str, list[str]] = {}
+    asked: dict[tuple[str, str], list[str]] = {}
     for side, arm in draft.arms.items():
         for name, _ in arm.joints:
             joint = arm.urdf.get(name)
             for kind in ('position', 'velocity'):
                 if joint is None or kind in joint.doubts:
                     why = '' if joint is None else f' ({joint.doubts[kind]})'
-                    asked.setdefault(f'which {kind} limits have {{}}{why}?', []).append(name)
+                    asked.setdefault((kind, why), []).append(name)
             if joint is not None and (line := _limit(name, joint, file)):
                 blocks[side].append(line)
         if arm.gripper and draft.seen is not None and draft.seen.by_lerobot:
             blocks[side].append(f'  {arm.gripper[0]}: {_OPENING}')
-    lines = [MARK + text.format(_every(names, draft)) for text, names in asked.items()]
+    lines = [f'{MARK}which {kind} limits have {_every(names, draft)}{why}?'
+             for (kind, why), names in asked.items()]  # fmt: skip
     lines.append(f'{MARK}which acceleration limits have all joints?')
     lines.append(f'# Every limit names its `source`. {_DRIVE}')
     entries = _shared(blocks) or [line for block in blocks.values() for line in block]

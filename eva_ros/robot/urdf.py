@@ -1,5 +1,6 @@
 """What a robot's URDF calls its joints and its root, read without building a model."""
 
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -115,7 +116,13 @@ def _range(path: Path, joint: str) -> tuple[float, float]:
     limit = _tree(path).find(f"joint[@name='{joint}']/limit")
     if limit is None or limit.get('upper') is None:
         raise UserError(f'The URDF {path} gives joint {joint} no limits.')
-    return float(limit.get('lower', '0')), float(limit.get('upper', '0'))
+    try:
+        lower, upper = float(limit.get('lower', '0')), float(limit.get('upper', '0'))
+    except ValueError:
+        lower = upper = math.nan
+    if not math.isfinite(upper - lower):
+        raise UserError(f'The URDF {path} gives joint {joint} limits that are not finite numbers.')
+    return lower, upper
 
 
 def _tree(path: Path) -> ElementTree.Element:

@@ -103,16 +103,22 @@ def _link(joint: ElementTree.Element, end: str) -> str:
 def _joint(joint: ElementTree.Element, file: str) -> UrdfJoint:
     kind, limit = joint.get('type', ''), joint.find('limit')
     given = {} if limit is None else limit.attrib
-    lower, upper = _number(given, 'lower') or 0.0, _number(given, 'upper') or 0.0
-    velocity, effort = _number(given, 'velocity'), _number(given, 'effort')
+    # What is not written is 0 in a URDF.
+    lower, upper, velocity, effort = (
+        _number(given.get(key, '0')) for key in ('lower', 'upper', 'velocity', 'effort')
+    )
     doubts = {}
     if kind == 'continuous':
         doubts['position'] = 'it turns without end'
+    elif not math.isfinite(lower + upper):
+        doubts['position'] = _unreadable(given, 'lower', 'upper', file=file)
     elif not lower < upper:
         doubts['position'] = f'{file} gives none'
     elif kind == 'revolute' and upper - lower > MAX_TURNS_RAD + 1e-6:
         doubts['position'] = f'{lower:g} to {upper:g} in {file} looks like a placeholder'
-    if not velocity or velocity < 0.0:
+    if not math.isfinite(velocity):
+        doubts['velocity'] = _unreadable(given, 'velocity', file=file)
+    elif velocity <= 0.0:
         doubts['velocity'] = f'{file} gives none'
     elif velocity > MAX_SENSIBLE_VELOCITY or velocity == effort:
         # Exporters write one number for effort and velocity where nobody gave any.
@@ -124,9 +130,15 @@ def _joint(joint: ElementTree.Element, file: str) -> UrdfJoint:
     )  # fmt: skip
 
 
-def _number(given: dict[str, str], key: str) -> float | None:
+def _number(text: str) -> float:
     try:
-        found = float(given[key])
-    except (KeyError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _unreadable(given: dict[str, str], *keys: str, file: str) -> str:
+    """Return which values of a URDF are not finite numbers."""
+    found = [f'{key}={given[key]!r}' for key in keys
+             if not math.isfinite(_number(given.get(key, '0')))]  # fmt: skip
+    return f'{" and ".join(found)} in {file} is not a finite number'
