@@ -8,6 +8,7 @@ import pytest
 
 import eva_ros.cli
 from eva_ros.cli.main import main
+from eva_ros.robot.spec import load_robot
 
 COMMAND = """
 HELP = 'Does what the test says.'
@@ -106,6 +107,24 @@ def test_a_disk_that_takes_no_more_is_one_sentence(command, capsys):
     command('made_up', "import errno; raise OSError(errno.ENOSPC, 'No space left', '/data/x')")
     assert exit_code('made-up', '--count', '1') == 2
     assert sentence(capsys) == 'eva: /data/x: No space left.'
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(command, capsys, tmp_path):
+    command('made_up', f"open('{tmp_path}/gone/robot.yaml', 'w')")
+    assert exit_code('made-up', '--count', '1') == 2
+    assert sentence(capsys) == f'eva: {tmp_path}/gone/robot.yaml: No such file or directory.'
+
+
+def test_a_name_that_is_too_long_is_one_sentence(capsys, tmp_path):
+    urdf, out = load_robot('aloha_sim').urdf, tmp_path / f'{"x" * 300}.yaml'
+    assert exit_code('robot', 'init', '--urdf', str(urdf), '--out', str(out)) == 2
+    assert sentence(capsys) == f'eva: {out}: File name too long.'
+
+
+def test_a_fault_that_names_no_file_keeps_its_traceback(command):
+    command('made_up', "raise OSError('a fault of our own')")
+    with pytest.raises(OSError, match='a fault of our own'):
+        main(['made-up', '--count', '1'])
 
 
 def test_an_interrupt_is_code_130(command, capsys):

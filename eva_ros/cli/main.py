@@ -27,8 +27,8 @@ from eva_ros.ros.installed import missing
 FINDINGS = 1
 WRONG_USE = 2
 INTERRUPTED = 130
-# Errors of the file system that are not bugs of this package.
-_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# Errors of the file system that are not bugs of this package, even if they name no file.
+_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class _SubCommands(argparse._SubParsersAction):
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINDINGS
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.filename is None and error.errno not in _DISK:
             raise
         print(f'eva: {error.filename or "A file"}: {error.strerror}.', file=sys.stderr)
         return WRONG_USE
