@@ -163,6 +163,14 @@ def test_a_bag_and_a_urdf_give_what_the_shipped_robot_says(tmp_path, capsys):
     assert code == 0 and found['verdict'] == 'usable', found['reasons']
 
 
+def test_a_folder_of_bags_gives_what_its_first_bag_gives(tmp_path, capsys):
+    first = record(tmp_path / 'bags' / 'attempt_000', duration_s=1.0)
+    record(tmp_path / 'bags' / 'attempt_001', duration_s=1.0, cameras=())
+    init(capsys, tmp_path / 'one.yaml', '--bag', first, '--name', 'mine')
+    init(capsys, tmp_path / 'folder.yaml', '--bag', tmp_path / 'bags', '--name', 'mine')
+    assert (tmp_path / 'folder.yaml').read_text() == (tmp_path / 'one.yaml').read_text()
+
+
 def test_joints_in_servo_ticks_are_a_question_and_good_for_recordings_alone(tmp_path, capsys):
     data = version2(tmp_path / 'set')
     init(capsys, tmp_path / 'mine.yaml', '--dataset', data)

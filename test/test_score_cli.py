@@ -161,6 +161,23 @@ def test_a_bag_gives_one_path_for_each_attempt(tmp_path, capsys):
     assert len(scored(capsys, unmarked, bag, '--robot', 'aloha_sim')['paths']) == 2
 
 
+def test_a_folder_of_bags_gives_what_its_bags_give(tmp_path, capsys):
+    bags = [
+        episode_bags.record(tmp_path / 'reach_left' / name, cameras=(), duration_s=duration_s)
+        for name, duration_s in (('attempt_000', 2.0), ('attempt_001', 3.0))
+    ]
+    told = scored(capsys, tmp_path / 'reach_left', '--robot', 'aloha_sim')
+    assert told == scored(capsys, *bags, '--robot', 'aloha_sim') and len(told['paths']) == 2
+    assert main(['score', str(tmp_path / 'reach_left'), '--robot', 'aloha_sim']) == 0
+    table = capsys.readouterr().out
+    assert all(str(bag) in table for bag in bags)
+
+
+def test_a_folder_without_a_bag_is_refused(tmp_path, capsys):
+    (tmp_path / 'empty').mkdir()
+    assert 'There is no bag in' in refused(capsys, tmp_path / 'empty', '--robot', 'aloha_sim')
+
+
 def test_a_bag_without_the_robots_joints_is_refused(tmp_path, capsys):
     bag = episode_bags.record(tmp_path / 'bag', cameras=('top',), keeps=lambda s, _: s == 'top')
     assert 'holds no joint states' in refused(capsys, bag, '--robot', 'aloha_sim')

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     init = actions.add_parser('init', help='write a robot YAML: what is known, and questions')
     init.add_argument('--urdf', type=Path, help='joints, limits and frames')
     seen = init.add_mutually_exclusive_group()
-    seen.add_argument('--bag', type=Path, help='topics, joints and cameras of a recorded bag')
+    seen.add_argument('--bag', type=Path, help='topics, joints and cameras of a recorded bag; '
+                      'of a folder of bags, those of the first')  # fmt: skip
     seen.add_argument('--dataset', type=Path, help='joints and cameras of a LeRobot data set')
     init.add_argument('--joints', metavar='REGEX', help='only joints whose names match (all)')
     init.add_argument('--name', help="of the robot (the bag's, else the file's)")
@@ -70,8 +71,9 @@ def _init(args: argparse.Namespace) -> int:
 def _seen(args: argparse.Namespace) -> 'Seen | None':
     if args.bag:
         from eva_ros.interchange.sighting import look_at_bag
+        from eva_ros.recordings.bag_search import find_bags
 
-        return look_at_bag(args.bag)
+        return look_at_bag(find_bags([args.bag])[0] if args.bag.is_dir() else args.bag)
     if args.dataset:
         from eva_ros.interchange.sighting import look_at_data_set
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+import sys
 from typing import Any
 
 from eva_ros.cli import arguments
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='FILE',
         help='npz with positions [T, J] or [N, T, J] and dt; csv with a column time (s) and one '
-        'for each joint; or a bag',
+        'for each joint; or a bag, or a folder of bags',
     )
     arguments.add_robot(parser, view=False)
     parser.add_argument(
@@ -55,13 +56,22 @@ def run(args: argparse.Namespace) -> int:
     robot = load_robot(args.robot)
     limits, settings = preset(args.preset, robot)
     paths, sources = [], []
-    for file in args.files:
+    for file in (found for path in args.files for found in _files(path)):
         for found in read_joint_paths(file, robot, args.rate):
             scored = _scored(file, found, limits, settings)
             paths += scored
             sources += [str(file)] * len(scored)
     print(json.dumps({'paths': paths}, allow_nan=False) if args.json else _table(sources, paths))
     return 0
+
+
+def _files(path: Path) -> list[Path]:
+    """Return a file, or the bags of a folder."""
+    from eva_ros.recordings.bag_search import find_bags
+
+    if not path.is_dir():
+        return [path]
+    return find_bags([path], lambda _, guess: print(f'eva score: {guess}', file=sys.stderr))
 
 
 def _scored(file: Path, found: Any, limits: Any, settings: Any) -> list[dict[str, Any]]:
