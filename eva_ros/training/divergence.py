@@ -106,6 +106,13 @@ class DivergenceGuard:
         if step or stop is not None:
             self._say(sentence)
 
+    def say_interrupted(self, folder: Path, step: int) -> None:
+        """Say that a training was interrupted, with its state on disk."""
+        self._say(
+            f'interrupted after {self._unit} {step}; the state in {folder} is kept: run the same '
+            'command to resume'
+        )
+
     @contextmanager
     def stopping(self, folder: Path) -> Iterator[None]:
         """Turn what is not finite into the end of the training, and keep the reason on disk.

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 import math
 from pathlib import Path
+import signal
 import sys
 import time
 from typing import Any
@@ -34,6 +35,7 @@ from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.progress import Progress
 from eva_ros.training import run_state
 from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.interrupts import Interrupts
 from eva_ros.training.run_state import STATE
 
 SAVE_EVERY_S = 60.0
@@ -153,6 +155,8 @@ class TrainingLoop:
         if task.average is not None:
             self._average = EMAModel(self.weights.values(), decay=task.average, foreach=True)
         self._schedules: list[LambdaLR] = []
+        self._interrupts = Interrupts()
+        self._interrupted = 0
 
     @property
     def is_main(self) -> bool:
@@ -186,7 +190,18 @@ class TrainingLoop:
 
         Raises:
             UserError: The training diverges; the last finite state is kept.
+            KeyboardInterrupt: Ctrl-C, after the step that was under way, with the state on disk.
         """
+        # Of several processes the launcher ends one that waits for the others by SIGTERM.
+        alone = self.accelerator.num_processes == 1
+        ends = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,)
+        with Interrupts(*ends) as self._interrupts:
+            self._train(max_seconds)
+        if received := self._interrupted or self._interrupts.received:
+            self.guard.say_interrupted(self.folder, self.step)
+            signal.raise_signal(received)
+
+    def _train(self, max_seconds: float) -> None:
         self.guard.say_resumed(self.folder, self.step)
         self.accelerator.init_trackers('tensorboard')
         task, began, saved = self.task, self.spent_s, self.spent_s
@@ -194,7 +209,7 @@ class TrainingLoop:
             self.guard.stopping(self.folder),
             Progress(task.label, 1.0, sys.stderr if self.is_main else None) as progress,
         ):
-            while self.share < 1 and self.spent_s - began < max_seconds:
+            while self.share < 1 and self.spent_s - began < max_seconds and not self._interrupted:
                 figures = self.run_step()
                 shown = ' '.join(f'{name} {value:.4g}' for name, value in figures.items())
                 progress.show(self.share, f'{task.unit} {self.step}  {shown}')
@@ -218,9 +233,12 @@ class TrainingLoop:
             self._schedules = [self._schedule(optimizer) for optimizer in self._optimizers]
         figures = self.task.step(self, self.step)
         self.step += 1
-        # The first process' clock is everybody's: all stop, save and slow down together.
-        spent = torch.tensor(self.spent_s + time.monotonic() - began, dtype=torch.float64)
-        self.spent_s = float(broadcast(spent.to(self.accelerator.device)))
+        # The first process' clock and signal are everybody's: all stop, save and slow down
+        # together.
+        spent = self.spent_s + time.monotonic() - began
+        shared = torch.tensor([spent, self._interrupts.received], dtype=torch.float64)
+        self.spent_s, signal_number = broadcast(shared.to(self.accelerator.device)).tolist()
+        self._interrupted = int(signal_number)
         for schedule in self._schedules:
             schedule.step()
         return dict(figures)
