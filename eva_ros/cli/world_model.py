@@ -13,6 +13,8 @@ from eva_ros.errors import UserError
 
 HELP = 'train, evaluate or show the world model'
 
+DONE, FINDINGS = 0, 1
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare train, evaluate, info and show."""
@@ -213,9 +215,10 @@ def _info(args: argparse.Namespace) -> int:
 
         view = load_view(args.view)
     about = info(args.checkpoint, robot, view)
+    code = FINDINGS if about['fits'] is False else DONE
     if args.json:
         print(json.dumps(about))
-        return 0
+        return code
     Console().print(table(about))
     verdict = {
         True: 'It fits.',
@@ -223,7 +226,7 @@ def _info(args: argparse.Namespace) -> int:
         None: 'Give --robot to see if it fits.',
     }
     print(verdict[about['fits']], *about['reasons'], sep='\n  ')
-    return 0
+    return code
 
 
 def _show(args: argparse.Namespace) -> int:
