@@ -223,6 +223,28 @@ def test_a_xacro_a_description_that_is_there_and_too_many_joints_are_refused(tmp
     assert 'is there already' in init(capsys, out, '--urdf', many, code=2)
 
 
+def test_a_urdf_with_none_of_the_recorded_joints_is_refused(tmp_path, capsys):
+    data, two = version2(tmp_path / 'set'), urdf(tmp_path / 'two.urdf')
+    said = init(capsys, tmp_path / 'mine.yaml', '--dataset', data, '--urdf', two, code=2)
+    assert 'two.urdf has none of the joints of the' in said and said.count('\n') == 1
+    assert 'left_pan' in said and 'and not joint0, joint1, joint2. Give the URDF' in said
+    assert not (tmp_path / 'mine.yaml').exists()
+
+
+def test_joints_that_a_urdf_lacks_are_named_in_the_questions(tmp_path, capsys):
+    data, part = version2(tmp_path / 'set'), tmp_path / 'part.urdf'
+    part.write_text(
+        urdf(tmp_path / 'two.urdf', sides=('',)).read_text().replace('"pan"', '"joint0"')
+    )
+    init(capsys, tmp_path / 'mine.yaml', '--dataset', data, '--urdf', part)
+    asked = ' '.join(questions(tmp_path / 'mine.yaml'))
+    assert 'by these names (part.urdf lacks joint1, joint2)?' in asked
+    assert 'position limits have joint1, joint2 (part.urdf has no such joint)?' in asked
+    robot = load_robot(tmp_path / 'mine.yaml')
+    known = dict(zip(robot.joint_names, robot.limits.max_velocity))
+    assert known == {'joint0': 3.0, 'joint1': np.inf, 'joint2': np.inf}
+
+
 @pytest.mark.parametrize('name', SHIPPED)
 def test_shipped_robots_take_under_60_lines_and_have_all_joints_for_recordings(name, capsys):
     assert sorted(path.stem for path in (config_dir() / 'robots').glob('*.yaml')) == SHIPPED

@@ -58,7 +58,7 @@ class Draft:
         arms: by side.
         seen: what recordings show; None where there are none.
         urdf: what the URDF says; None without one.
-        whole_urdf: whether the URDF has all joints under the robot's names.
+        not_in_urdf: joints that the URDF lacks under the robot's names; none without a URDF.
         left_out: names of joints that belong to no arm.
         guess: a question about what was guessed of the arms.
     """
@@ -67,9 +67,14 @@ class Draft:
     arms: Mapping[str, DraftArm]
     seen: Seen | None
     urdf: UrdfFacts | None
-    whole_urdf: bool
+    not_in_urdf: tuple[str, ...]
     left_out: tuple[str, ...]
     guess: str
+
+    @property
+    def whole_urdf(self) -> bool:
+        """Return whether the URDF has all joints under the robot's names."""
+        return self.urdf is not None and not self.not_in_urdf
 
     @property
     def spread(self) -> tuple[float, float] | None:
@@ -91,7 +96,7 @@ def draft(name: str, urdf: UrdfFacts | None, seen: Seen | None) -> Draft:
     """Return what a URDF and recordings say of a robot.
 
     Raises:
-        UserError: no joint looks like an arm's, or too many do.
+        UserError: no joint looks like an arm's, or too many do, or the URDF has none of them.
     """
     states = seen.states if seen else {'joint_states': tuple(urdf.joints) if urdf else ()}
     owned, others, guess = _owned(states)
@@ -108,10 +113,16 @@ def draft(name: str, urdf: UrdfFacts | None, seen: Seen | None) -> Draft:
             )
     every = [names for arm in arms.values()
              for names in (*arm.joints, *([arm.gripper] if arm.gripper else []))]  # fmt: skip
-    whole = urdf is not None and all(not urdf.joints.keys().isdisjoint(n) for n in every)
+    if urdf and seen and not any(arm.urdf for arm in arms.values()):
+        raise UserError(
+            f'{urdf.path} has none of the joints of {seen.source}: it has '
+            f'{", ".join(urdf.joints)}, and not {", ".join(state for _, state in every)}. Give '
+            'the URDF of that robot, or leave --urdf out.'
+        )
+    lacking = [n for n, state in every if urdf and urdf.joints.keys().isdisjoint((n, state))]
     used = {state for _, state in every} | {name for arm in arms.values() for name in arm.hand}
     left_out = dict.fromkeys(n for own in states.values() for n in own if n not in used)
-    return Draft(name, arms, seen, urdf, whole, tuple(left_out), guess)
+    return Draft(name, arms, seen, urdf, tuple(lacking), tuple(left_out), guess)
 
 
 def _owned(

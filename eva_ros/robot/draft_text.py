@@ -45,7 +45,9 @@ def draft_text(draft: Draft, out: Path) -> str:
 def _urdf(draft: Draft, out: Path) -> list[str]:
     if draft.urdf is not None and draft.whole_urdf:
         return [f'urdf: {os.path.relpath(draft.urdf.path.resolve(), out.resolve().parent)}']
-    return [f'{MARK}which URDF has all joints by these names? For rviz and `collision` only.',
+    lacks = f' ({draft.urdf.path.name} lacks {", ".join(draft.not_in_urdf)})' if draft.urdf else ''
+    return [f'{MARK}which URDF has all joints by these names{lacks}? For rviz and `collision` '
+            'only.',
             '# urdf: FILE']  # fmt: skip
 
 
@@ -191,7 +193,9 @@ def _limits(draft: Draft) -> list[str]:
             joint = arm.urdf.get(name)
             for kind in ('position', 'velocity'):
                 if joint is None or kind in joint.doubts:
-                    why = '' if joint is None else f' ({joint.doubts[kind]})'
+                    absent = f'{file} has no such joint' if file else ''
+                    doubt = absent if joint is None else joint.doubts[kind]
+                    why = f' ({doubt})' if doubt else ''
                     asked.setdefault((kind, why), []).append(name)
             if joint is not None and (line := _limit(name, joint, file)):
                 blocks[side].append(line)
