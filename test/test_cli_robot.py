@@ -223,6 +223,18 @@ def test_a_xacro_a_description_that_is_there_and_too_many_joints_are_refused(tmp
     assert 'is there already' in init(capsys, out, '--urdf', many, code=2)
 
 
+def test_a_pattern_that_matches_no_joint_is_refused_with_the_names_there_are(tmp_path, capsys):
+    out, two, data = tmp_path / 'z.yaml', urdf(tmp_path / 'two.urdf'), version2(tmp_path / 'set')
+    for sources, names in (
+        (('--urdf', two), 'neck, left_pan, right_pan, left_lift'),
+        (('--dataset', data), 'joint0, joint1, joint2'),
+        (('--dataset', data, '--urdf', two), 'joint0, joint1, joint2'),
+    ):
+        said = init(capsys, out, *sources, '--joints', 'zzz', code=2)
+        assert said.startswith("eva: --joints 'zzz' matches none of the joints: ")
+        assert names in said and said.count('\n') == 1 and not out.exists()
+
+
 def test_a_urdf_with_none_of_the_recorded_joints_is_refused(tmp_path, capsys):
     data, two = version2(tmp_path / 'set'), urdf(tmp_path / 'two.urdf')
     said = init(capsys, tmp_path / 'mine.yaml', '--dataset', data, '--urdf', two, code=2)

@@ -82,13 +82,21 @@ def _seen(args: argparse.Namespace) -> 'Seen | None':
 
 
 def _matching(regex: str, urdf: Any, seen: Any) -> tuple[Any, Any]:
-    """Return the URDF and the recordings with those joints alone that match."""
+    """Return the URDF and the recordings with those joints alone that match.
+
+    Raises:
+        UserError: none does.
+    """
     from dataclasses import replace
 
     try:
         wanted = re.compile(regex)
     except re.error as error:
         raise UserError(f"--joints '{regex}' is not a regular expression: {error}.") from None
+    states = seen.states if seen is not None else {'': urdf.joints}
+    names = dict.fromkeys(name for own in states.values() for name in own)
+    if not any(map(wanted.search, names)):
+        raise UserError(f"--joints '{regex}' matches none of the joints: {', '.join(names)}.")
     if seen is not None:
         kept = {t: tuple(n for n in own if wanted.search(n)) for t, own in seen.states.items()}
         return urdf, replace(seen, states={topic: names for topic, names in kept.items() if names})
