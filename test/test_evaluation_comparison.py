@@ -12,7 +12,7 @@ from eva_ros.evaluation.comparison import Comparison
 from eva_ros.evaluation.comparison import counts
 from eva_ros.evaluation.comparison import jobs
 from eva_ros.evaluation.comparison import Outcome
-from eva_ros.sim.looks import parse_scenes
+from eva_ros.sim.scenes import parse_scenes
 from eva_ros.sim.tasks import TASKS
 
 

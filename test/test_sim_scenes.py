@@ -11,10 +11,10 @@ from rosbags.rosbag2 import Reader
 
 from eva_ros.cli.main import main
 from eva_ros.errors import UserError
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import parse_scenes
-from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import parse_scenes
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import TASKS
 from eva_ros.sim.world import AlohaWorld

@@ -10,9 +10,9 @@ from eva_ros.errors import UserError
 from eva_ros.interchange.rates import is_rate
 from eva_ros.interchange.rates import NO_RATE
 from eva_ros.robot.paths import SIM_ROBOT
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import parse_scenes
-from eva_ros.sim.looks import Scenes
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import parse_scenes
+from eva_ros.sim.scenes import Scenes
 
 
 def add_robot(parser: ArgumentParser, *, view: bool = True) -> None:

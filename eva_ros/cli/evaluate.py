@@ -9,7 +9,7 @@ import sys
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
 from eva_ros.errors import UserError
-from eva_ros.sim.tasks import PHRASINGS
+from eva_ros.sim.phrasings import PHRASINGS
 
 HELP = 'measure the success rate of models and controls in the closed loop'
 

@@ -7,7 +7,7 @@ import sys
 
 from eva_ros.cli import arguments
 from eva_ros.robot.paths import SIM_ROBOT
-from eva_ros.sim.tasks import RECORDED_PHRASINGS
+from eva_ros.sim.phrasings import RECORDED_PHRASINGS
 
 HELP = 'record or evaluate scripted experts on the simulated robot'
 

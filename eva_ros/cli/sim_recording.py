@@ -16,11 +16,11 @@ from eva_ros.robot.spec import Robot
 from eva_ros.sim.experts import DT
 from eva_ros.sim.experts import ExpertSettings
 from eva_ros.sim.experts import plan_episode
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import find_task
 
 _POINT_EVERY = 5

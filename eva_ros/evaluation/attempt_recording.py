@@ -19,11 +19,11 @@ from eva_ros.recordings.records import ChunkRecord
 from eva_ros.recordings.records import EXECUTABILITY
 from eva_ros.recordings.records import RolloutRecord
 from eva_ros.robot.spec import Robot
-from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
+from eva_ros.sim.scenes import Scenes
 
 OnStep = Callable[[Step], None]
 

@@ -24,9 +24,9 @@ from eva_ros.evaluation.variants import World
 from eva_ros.observations.views import view_of
 from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import Scenes
 from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import find_task
 from eva_ros.training.weights import checkpoint_label
 from eva_ros.workers import spread

@@ -27,7 +27,7 @@ from eva_ros.ros.stamps import to_ns
 from eva_ros.ros.stamps import to_time
 from eva_ros.ros.trajectories import received_points
 from eva_ros.sim import robot as sim
-from eva_ros.sim.looks import parse_scenes
+from eva_ros.sim.scenes import parse_scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import EXPLORE
 from eva_ros.sim.tasks import find_task

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from eva_ros.robot.motion import minimum_jerk_fraction
 from eva_ros.sim.geometry import inverse_kinematics
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import Scenes
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import Task

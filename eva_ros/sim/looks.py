@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eva_ros.errors import UserError
-
 Array = NDArray[np.float64]
 
 # Half sizes in m of the distractors, none of them higher than a hand above the cube passes.
@@ -29,45 +27,6 @@ _CLEARANCE_M = 0.14
 _APART_M = 0.08
 # Where the hands and forearms start, and how far they are from the middle.
 _ARMS_X, _ARMS_Y = 0.14, (0.37, 0.63)
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """How scenes are drawn.
-
-    Attributes:
-        level: Strength of the randomisation, 0 (clean) to 1.
-    """
-
-    level: float = 0.0
-
-    def __str__(self) -> str:
-        """Return the scenes as --scenes takes them."""
-        return f'randomised:{self.level:g}' if self.level else 'clean'
-
-
-CLEAN = Scenes()
-
-
-def parse_scenes(text: str) -> Scenes:
-    """Return the scenes named by a text: clean, randomised or randomised:LEVEL.
-
-    Raises:
-        UserError: The text names no scenes.
-    """
-    name, _, level = text.partition(':')
-    if text == 'clean':
-        return CLEAN
-    try:
-        scenes = Scenes(float(level) if ':' in text else 1.0)
-    except ValueError:
-        scenes = CLEAN
-    if name != 'randomised' or not 0 < scenes.level <= 1:
-        raise UserError(
-            f"There are no scenes '{text}': give clean, randomised or randomised:LEVEL, with a "
-            'level above 0 and up to 1.'
-        )
-    return scenes
 
 
 @dataclass(frozen=True, eq=False)

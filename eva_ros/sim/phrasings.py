@@ -10,6 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 
+# Groups of phrasings, and those of them that recordings are made with.
+PHRASINGS = ('shipped', 'training', 'held_out')
+RECORDED_PHRASINGS = ('shipped', 'training')
+
 CUBES = ('the cube', 'the red cube')
 BARS = ('the bar', 'the red bar')
 _HANDS = (

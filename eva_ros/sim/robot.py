@@ -17,8 +17,8 @@ from eva_ros.sim.controller import TrajectoryCommand as TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
 from eva_ros.sim.judge import Judge
 from eva_ros.sim.judge import Sight
-from eva_ros.sim.looks import CLEAN
-from eva_ros.sim.looks import Scenes
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import Scene

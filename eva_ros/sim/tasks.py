@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
 from eva_ros.sim import phrasings
-from eva_ros.sim.looks import CLEAN
 from eva_ros.sim.looks import draw_look
 from eva_ros.sim.looks import Look
-from eva_ros.sim.looks import Scenes
 from eva_ros.sim.phrasings import Phrasings
+from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.world import SIDES
 from eva_ros.sim.world import TARGETS
 
@@ -27,9 +27,6 @@ _AREAS = {
     'transfer': ((0.0, 0.40), (0.20, 0.60)),
     'lift_bar': ((-0.04, 0.42), (0.04, 0.58)),
 }
-
-PHRASINGS = ('shipped', 'training', 'held_out')
-RECORDED_PHRASINGS = ('shipped', 'training')
 
 
 @dataclass(frozen=True)
