@@ -36,6 +36,14 @@ def test_a_state_of_an_earlier_version_is_refused_and_kept(tmp_path, run, name):
     assert not (tmp_path / 'eva.json').exists()
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Take Ctrl-C as a shell in the foreground has it: in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def interrupt(monkeypatch):
     """Return a function that has signals sent to this process in the middle of a step."""

@@ -97,6 +97,8 @@ def _member(
     torch.set_num_threads(threads)
     try:
         function(*arguments)
+        # Whoever leaves first would take the connection from those still at it.
+        process_state().wait_for_everyone()
     except UserError as error:
         said.put(str(error))
         sys.exit(1)
