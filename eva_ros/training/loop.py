@@ -199,6 +199,7 @@ class TrainingLoop:
             self._train(max_seconds)
         if received := self._interrupted or self._interrupts.received:
             self.guard.say_interrupted(self.folder, self.step)
+            self.accelerator.wait_for_everyone()
             signal.raise_signal(received)
 
     def _train(self, max_seconds: float) -> None:
