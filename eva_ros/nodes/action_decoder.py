@@ -15,7 +15,6 @@ from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.reading import read_rollout
 from eva_ros.idm.reading import Reading
 from eva_ros.nodes.checkpoints import checkpoint_folder
-from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.observations.views import view_of
 from eva_ros.ros import qos
 from eva_ros.ros import topics
@@ -31,6 +30,7 @@ from eva_ros.ros.rollouts import received_rollout
 from eva_ros.ros.rollouts import StampedRollout
 from eva_ros.ros.run import run
 from eva_ros.ros.worker import Worker
+from eva_ros.training.weights import checkpoint_label
 
 
 class ActionDecoder(EvaNode):

@@ -1,10 +1,9 @@
-"""Which checkpoint a parameter means, and how a message names it."""
+"""Which checkpoint a parameter means."""
 
 from pathlib import Path
 
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
-from eva_ros.training.weights import checkpoint_label as checkpoint_label
 
 DEFAULT = 'default'
 NONE = 'none'

@@ -24,7 +24,6 @@ from eva_ros.alignment.best_of import MOST
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
-from eva_ros.nodes.checkpoints import checkpoint_label
 from eva_ros.nodes.checkpoints import NONE
 from eva_ros.nodes.rollout_generator.recent import RecentObservations
 from eva_ros.observations.views import view_of
@@ -153,9 +152,7 @@ class RolloutGenerator(EvaNode):
             torch.set_num_threads(self.param('threads'))
         self._model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
         self._dreamer = self._choosing(view)
-        self._label = checkpoint_label(folder)
-        if adapter:
-            self._label += f'+{checkpoint_label(adapter)}'
+        self._label = self._model.label
         self.diagnostics.report('world model', 'ok', 'loaded', checkpoint=self._label)
 
     def _choosing(self, view: ViewSpec) -> WorldModel | BestOf:
