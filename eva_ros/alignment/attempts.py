@@ -75,7 +75,7 @@ def read_dreams(paths: Iterable[Path], robot: Robot, view: ViewSpec) -> Iterator
         view: View of the dreams.
 
     Raises:
-        UserError: There is no bag, or one is of another robot or view.
+        UserError: No bag was found, or one belongs to another robot or view.
     """
     for bag in find_bags(list(paths)):
         yield from _of_bag(bag, robot, view)

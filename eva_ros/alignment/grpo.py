@@ -70,7 +70,7 @@ class GrpoSettings(ResamplingSettings):
     kl_weight: float = 0.01
 
     def check(self) -> None:
-        """Refuse a window that is longer than a dream, and groups with nobody to compare with."""
+        """Refuse a window that is longer than a dream, and groups of a single dream."""
         if self.window > self.steps:
             raise UserError(
                 f'A dream has {self.steps} denoising steps: the window cannot have {self.window}.'

@@ -117,8 +117,8 @@ class Judge:
         floor_share: share of the recorded motion that a dream must have.
         floor_weight: what the reward loses when there is none.
         weights: of the terms in the reward.
-        spread: of each joint over the recordings [J]; without it there is no similarity.
-        critic: judges progress; without it there is no such term.
+        spread: of each joint over the recordings [J]; None disables similarity.
+        critic: judges progress; None disables progress.
     """
 
     idm: InverseDynamics

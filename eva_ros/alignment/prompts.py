@@ -26,7 +26,7 @@ class Prompt:
         joints: recorded joints [T, J], rad; grippers 0 to 1.
         instruction: what the robot was told.
         task: short name of the task.
-        success: of the recorded attempt; None where nobody judged.
+        success: of the recorded attempt; None if unknown.
         episode: number of that attempt among the recordings.
     """
 

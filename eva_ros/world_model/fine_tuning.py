@@ -40,6 +40,7 @@ from eva_ros.world_model.memory import available_bytes
 from eva_ros.world_model.memory import needed_bytes
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.train import flow_loss
+from eva_ros.world_model.train import warm_and_fall
 from eva_ros.world_model.training_run import clip_sampler
 from eva_ros.world_model.training_run import told
 from eva_ros.world_model.wan import WanWorldModel
@@ -151,9 +152,8 @@ class FineTuning(Task):
         return loss, {'loss': loss.item()}
 
     def rate(self, step: int, share: float) -> float:
-        """Warm up, stay, then fall linearly to 5 % over the last 40 % of the run."""
-        warm = min(1.0, (step + 1) / self.settings.warmup)
-        return warm * max(0.05, min(1.0, (1 - share) / 0.4))
+        """Return `warm_and_fall` with the settings' warm-up."""
+        return warm_and_fall(step, share, self.settings.warmup)
 
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed run to be the same run."""

@@ -76,6 +76,18 @@ def draw_noise_levels(count: int, shift: float, generator: torch.Generator) -> T
     return sigma.masked_fill(pure, 1.0)
 
 
+def warm_and_fall(step: int, share: float, warmup: int) -> float:
+    """Return the factor on the learning rate: it warms up, stays, then falls linearly to 5 %.
+
+    Args:
+        step: Steps done.
+        share: Share of the run that is done; it falls over the last 40 %.
+        warmup: Steps until the full rate.
+    """
+    warm = min(1.0, (step + 1) / warmup)
+    return warm * max(0.05, min(1.0, (1 - share) / 0.4))
+
+
 class WorldModelTask(Task):
     """Learning to dream, on a GPU if there is one."""
 
@@ -122,9 +134,8 @@ class WorldModelTask(Task):
         return loss, {'loss': loss.item()}
 
     def rate(self, step: int, share: float) -> float:
-        """Warm up, stay, then fall linearly to 5 % over the last 40 % of the run."""
-        warm = min(1.0, (step + 1) / self.settings.warmup)
-        return warm * max(0.05, min(1.0, (1 - share) / 0.4))
+        """Return `warm_and_fall` with the settings' warm-up."""
+        return warm_and_fall(step, share, self.settings.warmup)
 
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed run to be the same run."""
