@@ -10,7 +10,7 @@ from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
-from eva_ros.sim.tasks import TIME_LIMIT_S
+from eva_ros.sim.scenes import TIME_LIMIT_S
 from eva_ros.sim.world import CAMERAS
 from eva_ros.sim.world import STEP_NS
 

@@ -132,6 +132,14 @@ def new_folder(text: str) -> Path:
     return path
 
 
+def named_folder(text: str) -> tuple[str, Path]:
+    """Return the name and the folder of NAME=FOLDER."""
+    name, _, folder = text.partition('=')
+    if not name or not folder:
+        raise ArgumentTypeError(f"'{text}' is not NAME=FOLDER")
+    return name, Path(folder)
+
+
 def new_file(text: str) -> Path:
     """Return the path of a file that can be written, in a folder that may not exist yet."""
     path = Path(text)

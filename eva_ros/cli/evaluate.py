@@ -10,6 +10,7 @@ from eva_ros.cli import arguments
 from eva_ros.cli import loading
 from eva_ros.errors import UserError
 from eva_ros.sim.phrasings import PHRASINGS
+from eva_ros.sim.scenes import TIME_LIMIT_S
 
 HELP = 'measure the success rate of models and controls in the closed loop'
 
@@ -32,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=DEFAULT_VARIANTS,
         metavar='VARIANT',
-        help='unaligned, aligned, best_of_N (the best of N dreams), any_of_N (N attempts at a '
+        help='unaligned, smoothed (unaligned, paths smoothed once more), aligned, the names of '
+        '--adapters, best_of_N (the best of N dreams), any_of_N (N attempts at a '
         'scene, one success is enough), still, mean_motion, nearest_start '
         f'({" ".join(DEFAULT_VARIANTS)})',
     )
@@ -59,6 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
     parser.add_argument(
+        '--adapters',
+        nargs='+',
+        type=arguments.named_folder,
+        default=(),
+        metavar='NAME=LORA',
+        help='further adapters of the world model, each a variant of that name',
+    )
+    parser.add_argument(
         '--best-of-by',
         metavar='TERM',
         help='how best_of_N chooses: progress, executability, consensus (progress)',
@@ -72,6 +82,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.2,
         metavar='S',
         help='simulated time charged per dream, in s (%(default)s)',
+    )
+    parser.add_argument(
+        '--steps',
+        type=arguments.count,
+        metavar='N',
+        help="denoising steps of a dream (the checkpoint's)",
+    )
+    parser.add_argument(
+        '--time-limit',
+        type=arguments.above_zero,
+        default=TIME_LIMIT_S,
+        metavar='S',
+        help='simulated time of an attempt, in s (%(default)s)',
     )
     parser.add_argument(
         '--workers', type=arguments.count, default=2, help='processes (%(default)s)'
@@ -128,12 +151,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         variants=tuple(dict.fromkeys(args.variants)),
         episodes=args.episodes,
         seed=args.seed,
-        loop=LoopSettings(think_time_s=args.think_time),
+        loop=LoopSettings(args.time_limit, args.think_time),
         scenes=args.scenes,
         phrasings=args.phrasings,
         record=args.record,
         best_of_by=args.best_of_by or 'progress',
         critic=args.critic,
+        adapters=tuple(args.adapters),
+        steps=args.steps,
     )
     print(
         f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr

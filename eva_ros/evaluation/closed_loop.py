@@ -28,7 +28,7 @@ from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
-from eva_ros.sim.tasks import TIME_LIMIT_S
+from eva_ros.sim.scenes import TIME_LIMIT_S
 from eva_ros.world_model.pipeline import Rollout
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.

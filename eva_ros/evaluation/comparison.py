@@ -57,6 +57,8 @@ class Comparison:
         record: Folder for a bag per attempt; None to record nothing.
         best_of_by: How best_of_N chooses among its dreams.
         critic: Folder of its critic; None for that of `models`.
+        adapters: Folders of further LoRAs, (variant, folder) each.
+        steps: Denoising steps of a dream; None for the checkpoint's.
     """
 
     robot: str
@@ -72,6 +74,8 @@ class Comparison:
     record: Path | None = None
     best_of_by: str = 'progress'
     critic: Path | None = None
+    adapters: tuple[tuple[str, Path], ...] = ()
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,15 @@ def _decoder(models: Path) -> str:
 def _world(comparison: Comparison) -> World:
     robot = load_robot(comparison.robot)
     view = view_of(robot, comparison.view)
-    return World(robot, view, comparison.models, comparison.best_of_by, comparison.critic)
+    return World(
+        robot,
+        view,
+        comparison.models,
+        comparison.best_of_by,
+        comparison.critic,
+        comparison.adapters,
+        comparison.steps,
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
+from eva_ros.idm.smoothing import smooth
 from eva_ros.observations.ingest import Observation
 from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import Robot
@@ -40,6 +41,8 @@ class World:
         models: Folder of the checkpoints: idm, world_model, aligned, critic, controls.
         best_of_by: How best_of_N chooses among its dreams, one of best_of.CHOICES.
         critic: Folder of the critic; None takes that of `models`, if it holds one.
+        adapters: Folders of further LoRAs, (variant, folder) each.
+        steps: Denoising steps of a dream; None takes the checkpoint's.
     """
 
     robot: Robot
@@ -47,6 +50,8 @@ class World:
     models: Path
     best_of_by: str = 'progress'
     critic: Path | None = None
+    adapters: tuple[tuple[str, Path], ...] = ()
+    steps: int | None = None
 
     @property
     def dt(self) -> float:
@@ -75,21 +80,42 @@ class World:
 
 Driver = Callable[[Attempt], Planner]
 
+# What the variant smoothed smooths with, beyond the decoder's own 2 Hz.
+SMOOTHED_HZ = 1.0
 
-def dreaming(world_model: WorldModel | BestOf, idm: InverseDynamics, robot: Robot) -> Driver:
+
+def dreaming(
+    world_model: WorldModel | BestOf,
+    idm: InverseDynamics,
+    robot: Robot,
+    steps: int | None = None,
+    cutoff_hz: float | None = None,
+) -> Driver:
     """Return the driver that dreams and decodes the joints from the dream.
 
     The first dream of an attempt has the attempt's seed, and each further one adds 1, as in the
     action ExecuteTask.
+
+    Args:
+        world_model: What dreams.
+        idm: Inverse dynamics model.
+        robot: Robot that the joints belong to.
+        steps: Denoising steps; None takes the checkpoint's.
+        cutoff_hz: Smooths the decoded path once more; None leaves it as the decoder gives it.
     """
 
     def begin(attempt: Attempt) -> Planner:
         seeds = itertools.count(attempt.seed)
 
         def plan(observation: Observation) -> Plan:
-            rollout = world_model.dream(observation.view, attempt.instruction, seed=next(seeds))
+            rollout = world_model.dream(
+                observation.view, attempt.instruction, seed=next(seeds), steps=steps
+            )
             reading = read_rollout(idm, rollout.frames)
-            positions = robot.gripping(reading.smoothed)
+            path = reading.smoothed
+            if cutoff_hz is not None:
+                path = smooth(path, rollout.dt, cutoff_hz)
+            positions = robot.gripping(path)
             return Plan(
                 positions, rollout.dt, reading.confidence, rollout.frames, rollout, reading
             )
@@ -99,12 +125,20 @@ def dreaming(world_model: WorldModel | BestOf, idm: InverseDynamics, robot: Robo
     return begin
 
 
+def _dreaming(world: World, lora: Path | None, cutoff_hz: float | None = None) -> Driver:
+    return dreaming(world.world_model(lora), world.idm, world.robot, world.steps, cutoff_hz)
+
+
 def _unaligned(world: World) -> Driver:
-    return dreaming(world.world_model(lora=None), world.idm, world.robot)
+    return _dreaming(world, None)
+
+
+def _smoothed(world: World) -> Driver:
+    return _dreaming(world, None, SMOOTHED_HZ)
 
 
 def _aligned(world: World) -> Driver:
-    return dreaming(world.world_model(lora=world.models / 'aligned'), world.idm, world.robot)
+    return _dreaming(world, world.models / 'aligned')
 
 
 def _best_of(world: World, variant: 'Numbered') -> Driver:
@@ -113,7 +147,7 @@ def _best_of(world: World, variant: 'Numbered') -> Driver:
     by = variant.by or world.best_of_by
     score = load_score(by, world.robot, world.view, idm=world.models / 'idm', critic=critic)
     model = BestOf(world.world_model(lora=None), score, variant.number)
-    return dreaming(model, world.idm, world.robot)
+    return dreaming(model, world.idm, world.robot, world.steps)
 
 
 def _still(world: World) -> Driver:
@@ -136,6 +170,7 @@ def _nearest_start(world: World) -> Driver:
 
 VARIANTS: dict[str, Callable[[World], Driver]] = {
     'unaligned': _unaligned,
+    'smoothed': _smoothed,
     'aligned': _aligned,
     'still': _still,
     'mean_motion': _mean_motion,
@@ -192,7 +227,9 @@ def load_driver(name: str, world: World) -> Driver:
         return _best_of(world, variant)
     if variant.kind == ANY_OF:
         return _unaligned(world)
+    if (lora := dict(world.adapters).get(name)) is not None:
+        return _dreaming(world, lora)
     if name not in VARIANTS:
-        known = ', '.join((*VARIANTS, f'{BEST_OF}_N', f'{ANY_OF}_N'))
+        known = ', '.join((*VARIANTS, f'{BEST_OF}_N', f'{ANY_OF}_N', *dict(world.adapters)))
         raise UserError(f'There is no variant {name} (there are: {known}).')
     return VARIANTS[name](world)

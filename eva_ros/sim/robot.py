@@ -19,11 +19,11 @@ from eva_ros.sim.judge import Judge
 from eva_ros.sim.judge import Sight
 from eva_ros.sim.scenes import CLEAN
 from eva_ros.sim.scenes import Scenes
+from eva_ros.sim.scenes import TIME_LIMIT_S
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import Scene
 from eva_ros.sim.tasks import TASKS
-from eva_ros.sim.tasks import TIME_LIMIT_S
 from eva_ros.sim.world import AlohaWorld
 from eva_ros.sim.world import CAMERAS
 from eva_ros.sim.world import IMAGE_SIZE

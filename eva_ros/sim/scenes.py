@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from eva_ros.errors import UserError
 
+# An attempt at a task fails after this.
+TIME_LIMIT_S = 10.0
+
 
 @dataclass(frozen=True)
 class Scenes:

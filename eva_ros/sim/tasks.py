@@ -15,8 +15,6 @@ from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.world import SIDES
 from eva_ros.sim.world import TARGETS
 
-TIME_LIMIT_S = 10.0
-
 HOME_ARM = (0.0, -1.5, 1.5, 0.0, 0.3, 0.0)
 _START_SPREAD_RAD = 0.12
 # the elbow's range ends at 1.6057
