@@ -65,6 +65,11 @@ class DreamPrompt(Prompt):
     seed: int = 0
     checkpoint: str = ''
 
+    def identity(self) -> tuple[str, NDArray, NDArray]:
+        """Return what tells this dream from another, its outcome included."""
+        instruction, _, joints = super().identity()
+        return f'{instruction} {self.success} {self.seed}', np.asarray(self.frames), joints
+
 
 def read_dreams(paths: Iterable[Path], robot: Robot, view: ViewSpec) -> Iterator[AttemptDream]:
     """Yield the dreams of all attempts in bags, in order; none where none were recorded.

@@ -50,7 +50,13 @@ class DirectSettings(ResamplingSettings):
                 f'last {self.gradient_steps}.'
             )
 
-    def task(self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge) -> AlignTask:
+    def task(
+        self,
+        policy: WorldModelPolicy,
+        prompts: Sequence[Prompt],
+        judge: Judge,
+        own: Sequence[Prompt] = (),
+    ) -> AlignTask:
         """Return the algorithm, at its beginning."""
         return DirectTask(policy, prompts, judge, self)
 

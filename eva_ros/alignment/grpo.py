@@ -78,7 +78,13 @@ class GrpoSettings(ResamplingSettings):
         if self.group_size < 2:
             raise UserError('A group of one dream has nothing to compare it with: give 2 or more.')
 
-    def task(self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge) -> AlignTask:
+    def task(
+        self,
+        policy: WorldModelPolicy,
+        prompts: Sequence[Prompt],
+        judge: Judge,
+        own: Sequence[Prompt] = (),
+    ) -> AlignTask:
         """Return the algorithm, at its beginning."""
         return GrpoTask(policy, prompts, judge, self)
 

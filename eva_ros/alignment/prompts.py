@@ -51,6 +51,16 @@ class Prompt:
         return float(path_length(joints, dt, grippers))
 
 
+def draw_balanced(prompts: Sequence[Prompt], count: int, rng: np.random.Generator) -> list[Prompt]:
+    """Return as many prompts as asked for, drawn with replacement, evenly from their tasks."""
+    tasks: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        tasks.setdefault(prompt.task or prompt.instruction, []).append(prompt)
+    names = sorted(tasks)
+    drawn = [tasks[names[task]] for task in rng.integers(len(names), size=count)]
+    return [same[rng.integers(len(same))] for same in drawn]
+
+
 def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[Prompt]:
     """Return every place in the recordings where resting arms begin to move, once each.
 

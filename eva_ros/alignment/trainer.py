@@ -74,9 +74,13 @@ class ResamplingSettings:
         """
 
     def task(
-        self, policy: WorldModelPolicy, prompts: Sequence[Prompt], judge: Judge
+        self,
+        policy: WorldModelPolicy,
+        prompts: Sequence[Prompt],
+        judge: Judge,
+        own: Sequence[Prompt] = (),
     ) -> 'AlignTask':
-        """Return the algorithm that these are the settings of, at its beginning."""
+        """Return the algorithm that these are the settings of, at its beginning; see `align`."""
         raise NotImplementedError
 
 
@@ -96,6 +100,7 @@ class AlignTask(Task):
         prompts: Sequence[Prompt],
         judge: Judge,
         settings: ResamplingSettings,
+        own: Sequence[Prompt] = (),
     ) -> None:
         """Prepare an alignment from its beginning.
 
@@ -104,7 +109,9 @@ class AlignTask(Task):
             prompts: what to dream from.
             judge: of the dreams.
             settings: of the algorithm.
+            own: what of the robot's own attempts is learnt from.
         """
+        self.own = list(own)
         self.policy, self.prompts, self.judge = policy, list(prompts), judge
         self.settings: Any = settings
         self.gradient_norm = settings.gradient_norm
@@ -121,6 +128,8 @@ class AlignTask(Task):
             'judge': judge.fingerprint(),
             'prompts': fingerprint(part for prompt in prompts for part in prompt.identity()),
         }
+        if own:
+            self._data['own'] = fingerprint(part for prompt in own for part in prompt.identity())
 
     @abstractmethod
     def iterate(self, loop: TrainingLoop, rng: np.random.Generator) -> Mapping[str, float]:
@@ -197,9 +206,10 @@ def training_loop(
     judge: Judge,
     settings: ResamplingSettings,
     folder: Path,
+    own: Sequence[Prompt] = (),
 ) -> TrainingLoop:
     """Return the alignment in a folder, from its beginning (see `align`)."""
-    task = settings.task(policy, prompts, judge)
+    task = settings.task(policy, prompts, judge, own)
     return TrainingLoop(task, folder, Budget(settings.iterations, settings.minutes))
 
 
@@ -210,6 +220,7 @@ def align(
     out: Path,
     settings: ResamplingSettings,
     facts: Mapping[str, Any] | None = None,
+    own: Sequence[Prompt] = (),
 ) -> TrainingLoop:
     """Align a world model and write the adapter.
 
@@ -223,6 +234,7 @@ def align(
         out: folder of the adapter.
         settings: of the algorithm, which their kind chooses.
         facts: for the model card.
+        own: what of the robot's own attempts is learnt from, where the algorithm does so.
 
     Raises:
         UserError: the settings contradict each other, the folder holds another alignment, or the
@@ -233,7 +245,7 @@ def align(
     if not (out / STATE).exists():
         scale = _measured_scale(policy, prompts, judge, settings)
         judge = replace(judge, reward=replace(judge.reward, scale=scale))
-    loop = training_loop(policy, prompts, judge, settings, out)
+    loop = training_loop(policy, prompts, judge, settings, out, own)
     loop.resume()
     loop.run()
     loop.finish()

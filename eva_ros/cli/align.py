@@ -12,6 +12,11 @@ from eva_ros.cli import align_reward
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
 
+_ALGORITHMS = ('direct', 'grpo', 'filtered', 'nft', 'finetune')
+# What learns from recordings, without dreaming and without a reward.
+_OFFLINE = ('filtered', 'nft', 'finetune')
+_FROM_ATTEMPTS = ('filtered', 'nft')
+
 HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
 
 
@@ -20,8 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_models(parser, required=False)
     parser.add_argument('--out', type=arguments.new_folder, metavar='LORA',
                         help='folder of the adapter; an unfinished run is resumed')  # fmt: skip
-    parser.add_argument('--algorithm', choices=['direct', 'grpo'], default='direct',
-                        help='gradient of the reward, or Flow-GRPO (%(default)s)')  # fmt: skip
+    parser.add_argument('--algorithm', choices=_ALGORITHMS, default='direct',
+                        help='direct: gradient of the reward; grpo: Flow-GRPO; from --attempts: '
+                        'filtered (imitate what succeeded) or nft (DiffusionNFT); finetune: '
+                        'demonstrations alone, the control of filtered (%(default)s)')  # fmt: skip
+    align_attempts.add_attempts(parser, required=False)
+    align_attempts.add_tolerance(parser)
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument('--minutes', type=arguments.above_zero, help='of wall time')
     budget.add_argument(
@@ -36,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ('group-size', arguments.count, 'grpo: dreams per initial view'),
         ('batch-groups', arguments.count, 'grpo: groups in one pass; fewer need less memory'),
         ('kl-weight', arguments.zero_or_more, 'grpo: weight of the KL divergence'),
+        ('clips', arguments.count, 'filtered, nft, finetune: clips per iteration'),
+        ('beta', arguments.above_zero, 'nft: strength of the contrast'),
         ('dream-steps', arguments.count, "denoising steps of a dream (the checkpoint's)"),
         ('learning-rate', arguments.above_zero, 'learning rate of AdamW'),
         ('data-weight', arguments.zero_or_more, 'weight of the supervised loss on recorded clips'),
@@ -59,7 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_models(parser: argparse.ArgumentParser, *, required: bool) -> None:
     arguments.add_recordings(parser, required=required)
     arguments.add_split(parser)
-    parser.add_argument('--world-model', type=Path, required=required, metavar='CKPT')
+    if required:
+        parser.add_argument('--world-model', type=Path, required=True, metavar='CKPT')
     parser.add_argument('--idm', type=Path, required=required, metavar='CKPT')
 
 
@@ -93,13 +105,35 @@ def _align(args: argparse.Namespace) -> int:
             '--iterations (see eva align --help).'
         )
     settings = _settings(args)
+    settings.check()
     align_reward.accepted(args)
-    robot, _, judge, prompts = _judge_and_prompts(args)
-    floor = {'floor_share': settings.floor_share, 'floor_weight': settings.floor_weight}
-    judge = replace(judge, **floor)
-    align_reward.require(args, judge, prompts, robot)
+    _require_attempts(args)
+    if args.algorithm not in _OFFLINE:
+        robot, _, judge, prompts = _judge_and_prompts(args)
+        floor = {'floor_share': settings.floor_share, 'floor_weight': settings.floor_weight}
+        align_reward.require(args, replace(judge, **floor), prompts, robot)
     launch(args.processes, _align_member, args)
     return 0
+
+
+def _require_attempts(args: argparse.Namespace) -> None:
+    """Refuse attempts that nothing would learn from, and an algorithm without its attempts."""
+    from eva_ros.errors import UserError
+
+    if args.algorithm in _FROM_ATTEMPTS and not args.attempts:
+        raise UserError(f'--algorithm {args.algorithm} learns from attempts: give --attempts.')
+    if args.attempts and args.algorithm not in _FROM_ATTEMPTS:
+        raise UserError(
+            f'--algorithm {args.algorithm} does not learn from attempts: leave --attempts out, or '
+            'choose filtered or nft.'
+        )
+    if args.tolerance and args.algorithm != 'filtered':
+        raise UserError('--tolerance is for --algorithm filtered, which alone verifies attempts.')
+    if args.reward is not None and args.algorithm in _OFFLINE:
+        raise UserError(
+            f'--algorithm {args.algorithm} has no reward but the outcome of attempts: leave '
+            '--reward out, or choose direct or grpo.'
+        )
 
 
 def _align_member(args: argparse.Namespace) -> None:
@@ -119,7 +153,10 @@ def _align_member(args: argparse.Namespace) -> None:
     policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
     facts: dict[str, Any] = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
     facts |= {'preset': args.preset, 'critic': args.critic and args.critic.name}
-    loop = align(policy, prompts, judge, args.out, settings, facts)
+    own = align_attempts.learnt(args, judge.idm) if args.attempts else []
+    if own:
+        facts |= {'attempts': [bags.name for bags in args.attempts], 'own': len(own)}
+    loop = align(policy, prompts, judge, args.out, settings, facts, own)
     if loop.is_main:
         print(f'{loop.step} iterations, written to {args.out}')
 
@@ -128,16 +165,25 @@ def _settings(args: argparse.Namespace) -> Any:
     """Return the settings of the chosen algorithm."""
     from eva_ros.alignment.direct import DirectSettings
     from eva_ros.alignment.grpo import GrpoSettings
+    from eva_ros.alignment.own_attempts import FilteredSettings
+    from eva_ros.alignment.own_attempts import FinetuneSettings
+    from eva_ros.alignment.own_attempts import NftSettings
     from eva_ros.alignment.trainer import ResamplingSettings
     from eva_ros.errors import UserError
 
-    kinds: dict[str, type[ResamplingSettings]] = {'direct': DirectSettings, 'grpo': GrpoSettings}
+    kinds: dict[str, type[ResamplingSettings]] = {
+        'direct': DirectSettings,
+        'grpo': GrpoSettings,
+        'filtered': FilteredSettings,
+        'nft': NftSettings,
+        'finetune': FinetuneSettings,
+    }
     settings = kinds[args.algorithm](
         seed=args.seed, minutes=args.minutes, iterations=args.iterations
     )
     names = (
         *('dreams', 'gradient_steps', 'groups', 'group_size', 'batch_groups', 'kl_weight'),
-        *('learning_rate', 'data_weight', 'floor_share'),
+        *('learning_rate', 'data_weight', 'floor_share', 'clips', 'beta'),
     )
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in chosen:

@@ -31,18 +31,23 @@ def add_attempts(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument('--lora', type=Path, help='adapter of that checkpoint')
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of `eva align verify`."""
-    arguments.add_recordings(parser)
-    arguments.add_split(parser)
-    add_attempts(parser, required=True)
-    parser.add_argument('--idm', type=Path, required=True, metavar='CKPT')
+def add_tolerance(parser: argparse.ArgumentParser) -> None:
+    """Declare --tolerance."""
     parser.add_argument(
         '--tolerance',
         type=Path,
         metavar='FILE',
         help='keep the tolerance in this file, measured once on the held-out --bags',
     )
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `eva align verify`."""
+    arguments.add_recordings(parser)
+    arguments.add_split(parser)
+    add_attempts(parser, required=True)
+    parser.add_argument('--idm', type=Path, required=True, metavar='CKPT')
+    add_tolerance(parser)
     parser.add_argument('--json', action='store_true', help='print one JSON object')
     parser.set_defaults(action=verify)
 
@@ -79,6 +84,38 @@ def verify(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     return 0
+
+
+def learnt(args: argparse.Namespace, idm: Any) -> list:
+    """Return what --algorithm learns from in --attempts: verified parts, or dreams.
+
+    Args:
+        args: Arguments of `eva align`.
+        idm: Inverse dynamics model.
+
+    Raises:
+        UserError: Nothing can be learnt from these attempts.
+    """
+    from eva_ros.alignment import verified
+    from eva_ros.alignment.attempts import dream_prompts
+    from eva_ros.alignment.own_attempts import require_contrast
+    from eva_ros.episodes.dataset import load_episodes
+
+    robot, view = loading.robot_and_view(args)
+    attempts = load_episodes(args.attempts, robot, view, args.cache, report=sys.stderr)
+    if args.algorithm == 'nft':
+        dreams = dream_prompts(dreams_of(args, robot, view), attempts)
+        require_contrast(dreams)
+        return dreams
+    parts = verified.verify(idm, attempts, view.frames, _tolerance(args, idm, view))
+    print(_table({'tasks': verified.counts(parts, attempts)}), file=sys.stderr)
+    own = [part.prompt for part in parts if not part.rejected]
+    if not own:
+        raise UserError(
+            'No part of the attempts may be imitated (see the table above): attempt more, or an '
+            'easier task.'
+        )
+    return own
 
 
 def dreams_of(args: argparse.Namespace, robot: Any, view: Any) -> list:
