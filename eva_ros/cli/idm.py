@@ -31,6 +31,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _add_data(parser)
     parser.add_argument('--out', type=arguments.new_folder, required=True,
                         help='folder of the checkpoint; an unfinished run is resumed')  # fmt: skip
+    parser.add_argument('--from', type=Path, dest='start', metavar='CKPT',
+                        help='begin with the weights of this checkpoint')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
                         help='also train on clips encoded and decoded by its codec')  # fmt: skip
     budget = parser.add_mutually_exclusive_group(required=True)
@@ -42,8 +44,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--learning-rate', type=arguments.above_zero, metavar='R')
     arguments.add_processes(parser, 1)
-    parser.add_argument('--stride', type=arguments.count, default=1,
-                        help='stride of the three input frames (%(default)s)')  # fmt: skip
+    parser.add_argument('--stride', type=arguments.count,
+                        help="stride of the three input frames (--from's, else 1)")  # fmt: skip
     parser.set_defaults(action=_train)
 
 
@@ -81,6 +83,7 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.idm.train import TrainSettings
     from eva_ros.training.launch import process_state
     from eva_ros.training.manifest import view_fingerprint
+    from eva_ros.training.weights import checkpoint_label
 
     robot, view, (training, held_out) = _load(args)
     settings = TrainSettings(
@@ -97,8 +100,11 @@ def _train_member(args: argparse.Namespace) -> None:
         'hardware': _hardware(),
     }
     corruptions = [_codec_round_trip(args.world_model)] if args.world_model else []
+    start = _start(args, robot, view)
+    if start:
+        facts['from'] = checkpoint_label(args.start)
     train(
-        IdmConfig.of(robot, view, stride=args.stride),
+        start.config if start else IdmConfig.of(robot, view, stride=args.stride or 1),
         training,
         args.out,
         settings,
@@ -106,9 +112,25 @@ def _train_member(args: argparse.Namespace) -> None:
         fingertips=_fingertips(robot),
         facts=facts,
         view_hash=view_fingerprint(view),
+        start=start,
     )
     if process_state().is_main_process:
         print(f'written to {args.out}')
+
+
+def _start(args: argparse.Namespace, robot: Any, view: Any) -> Any:
+    """Return the model of --from; None where there is none."""
+    from eva_ros.idm.checkpoint import load_idm
+
+    if args.start is None:
+        return None
+    start = load_idm(args.start, robot, view)
+    if args.stride not in (None, start.config.stride):
+        raise UserError(
+            f'{args.start} has a stride of {start.config.stride}: leave --stride out, or train '
+            'without --from.'
+        )
+    return start
 
 
 def _evaluate(args: argparse.Namespace) -> int:

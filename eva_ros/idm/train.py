@@ -126,6 +126,7 @@ class IdmTask(Task):
         *,
         corruptions: Sequence[Corruption] = (),
         fingertips: Fingertips | None = None,
+        start: InverseDynamics | None = None,
     ) -> None:
         """Prepare a training from its beginning (see `train`)."""
         self.settings = settings
@@ -133,11 +134,12 @@ class IdmTask(Task):
         self._device = training_device()
         self._share = share_of(settings.batch_clips, 'clips')
         torch.manual_seed(settings.seed)
-        self.model = InverseDynamics(config)
+        self.model = start.train() if start else InverseDynamics(config)
         require_finite_labels(episodes, config.joint_names)
-        mean, std = label_statistics(episodes)
-        self.model.mean.copy_(torch.from_numpy(mean))
-        self.model.std.copy_(torch.from_numpy(std))
+        if start is None:
+            mean, std = label_statistics(episodes)
+            self.model.mean.copy_(torch.from_numpy(mean))
+            self.model.std.copy_(torch.from_numpy(std))
         self.model.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizers = optimizers(self.model, settings)
         self._sampler = ClipSampler(episodes, settings.clip_frames, settings.seed, fingertips)
@@ -194,6 +196,7 @@ def train(
     fingertips: Fingertips | None = None,
     facts: Mapping[str, Any] | None = None,
     view_hash: str = '',
+    start: InverseDynamics | None = None,
 ) -> InverseDynamics:
     """Train an inverse dynamics model and write its checkpoint.
 
@@ -208,6 +211,7 @@ def train(
         fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; weighs the joints' errors.
         facts: for the model card.
         view_hash: `manifest.view_fingerprint` of the view.
+        start: a trained model of the same shape to begin with; None begins anew.
 
     Returns:
         The model with the average of the weights, ready for inference.
@@ -216,9 +220,8 @@ def train(
         UserError: the training diverges, a label is not finite, or the folder holds another
             training.
     """
-    loop = training_loop(
-        config, episodes, out, settings, corruptions=corruptions, fingertips=fingertips
-    )
+    options = {'corruptions': corruptions, 'fingertips': fingertips, 'start': start}
+    loop = training_loop(config, episodes, out, settings, **options)
     loop.resume()
     loop.run()
     loop.finish()
