@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 import json
+from pathlib import Path
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from safetensors.torch import save_file
@@ -21,6 +24,7 @@ from eva_ros.alignment.best_of import BestOf
 from eva_ros.alignment.critic import words_of
 from eva_ros.cli.main import main
 from eva_ros.evaluation import comparison
+from eva_ros.evaluation import variants
 from eva_ros.evaluation.closed_loop import EpisodeResult
 from eva_ros.inspection.check import check_bag
 from eva_ros.observations.views import load_view
@@ -29,6 +33,7 @@ from eva_ros.recordings.records import EpisodeRecord
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.tasks import find_task
+from eva_ros.world_model.checkpoint import load_world_model
 
 
 def eva(*arguments):
@@ -126,6 +131,9 @@ def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
         (('--tasks', 'lift_bar'), ('no instruction for lift_bar', '--phrasings')),
         (('--phrasings', 'rude'), ('rude', 'held_out')),
         (('--episodes', '0'), ('--episodes', 'above zero')),
+        (('--adapters', 'other'), ("'other'", 'NAME=FOLDER')),
+        (('--adapters', 'other=models/aligned'), ('other', '--variants')),
+        (('--time-limit', '0'), ('--time-limit', 'above zero')),
         (('--think-time', '-1'), ('--think-time', 'negative')),
     ],
 )
@@ -204,6 +212,50 @@ def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, mo
     assert [told[name]['tasks']['reach_left']['successes'] for name in told] == [1, 1]
     assert [seed for _, seed in begun] == [5000, 5060, 5120, 5000]
     assert len({time for time, _ in begun}) == 1
+
+
+def test_adapters_are_variants_and_a_missing_one_is_named(capsys, models, monkeypatch):
+    loaded = []
+
+    def loading(self, lora):
+        loaded.append(lora)
+        return load_world_model(models / 'world_model')
+
+    monkeypatch.setattr(variants.World, 'world_model', loading)
+    named = ('--adapters', 'tuned=some/lora')
+    assert main([*evaluate(models, 'unaligned', 'tuned'), *named, '--time-limit', '0.3']) == 0
+    assert loaded == [None, Path('some/lora')]
+    assert set(json.loads(capsys.readouterr().out)['variants']) == {'unaligned', 'tuned'}
+    monkeypatch.undo()
+    assert main([*evaluate(models, 'tuned'), *named]) == 2
+    assert 'some/lora' in capsys.readouterr().err
+
+
+def test_dreams_take_the_steps_asked_for_and_attempts_the_time(capsys, models, tmp_path):
+    out, folder = tmp_path / 'out.jsonl', tmp_path / 'bags'
+    asked = ('--steps', '1', '--time-limit', '3', '--out', str(out), '--record', str(folder))
+    assert main([*evaluate(models, 'unaligned'), *asked]) == 0
+    (attempt,) = map(json.loads, out.read_text().splitlines())
+    assert attempt['elapsed_s'] == pytest.approx(3.0, abs=0.05)
+    dreams = list(read_dreams([folder], load_robot('aloha_sim'), load_view('aloha_sim')))
+    assert {dream.rollout.denoising_steps for dream in dreams} == {1}
+
+
+def test_smoothed_is_the_same_dream_and_a_smoother_path(monkeypatch):
+    robot, view = load_robot('aloha_sim'), load_view('aloha_sim')
+    world = variants.World(robot, view, checkpoint_dir())
+    joints = np.array(robot.home)
+    observation = SimpleNamespace(
+        view=np.zeros((view.height, view.width, 3), np.uint8), joint_positions=joints
+    )
+    attempt = variants.Attempt('reach_left', 'transfer the cube', 3)
+    plans = [
+        variants.load_driver(name, world)(attempt)(observation)
+        for name in ('unaligned', 'smoothed')
+    ]
+    np.testing.assert_array_equal(plans[0].frames, plans[1].frames)
+    rough, smoothed = (np.abs(np.diff(plan.positions, 3, axis=0)).sum() for plan in plans)
+    assert smoothed < rough
 
 
 @pytest.mark.slow

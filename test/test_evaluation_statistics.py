@@ -7,6 +7,7 @@ import pytest
 
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.evaluation.statistics import paired_difference
+from eva_ros.evaluation.statistics import paired_gain
 from eva_ros.evaluation.statistics import wilson_interval
 
 
@@ -57,3 +58,22 @@ def test_paired_difference_sees_through_what_both_share():
     assert 0.9 < low < mean < high < 1.1
     with pytest.raises(ValueError, match='not pairs'):
         paired_difference([1.0], [1.0, 2.0], seed=0)
+
+
+def test_paired_gain_weighs_tasks_alike_and_counts_what_changed():
+    ours = {'easy': [1, 1, 1, 1], 'hard': [1] * 6 + [0] * 4}
+    theirs = {'easy': [1, 1, 1, 0], 'hard': [0] * 8 + [1, 0]}
+    gain = paired_gain(ours, theirs, seed=0)
+    assert gain.mean == pytest.approx((0.25 + 0.5) / 2)
+    assert (gain.gained, gain.lost) == (7, 1)
+    assert gain.p_value == pytest.approx(2 * (1 + 8) / 2**8)
+    low, high = gain.interval
+    assert low < gain.mean < high
+    same = paired_gain(theirs, theirs, seed=0)
+    assert (same.mean, same.interval, same.p_value) == (0.0, (0.0, 0.0), 1.0)
+
+
+@pytest.mark.parametrize('other', [{}, {'easy': [1]}, {'hard': [1, 0]}])
+def test_paired_gain_of_other_scenes_is_refused(other):
+    with pytest.raises(ValueError, match='differ'):
+        paired_gain({'easy': [1, 0]}, other, seed=0)

@@ -143,6 +143,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.robot.paths import checkpoint_dir
 
     _require_best_of(args)
+    for name, _ in args.adapters:
+        if name not in args.variants:
+            raise UserError(f'--adapters {name}: no variant has that name; add it to --variants.')
     comparison = Comparison(
         robot=args.robot,
         view=args.view,

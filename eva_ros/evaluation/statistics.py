@@ -1,6 +1,8 @@
 """Confidence intervals of success rates, means and paired differences."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -74,3 +76,47 @@ def paired_difference(
         raise ValueError(f'{first.size} and {second.size} figures are not pairs')
     difference = first - second
     return float(np.nanmean(difference)), bootstrap_interval(difference, seed)
+
+
+class PairedGain(NamedTuple):
+    """What one variant succeeds more often at than another, on the same scenes.
+
+    Attributes:
+        mean: Mean over tasks of the difference of success rates, -1 to 1.
+        interval: 95 % percentile bootstrap interval, scenes resampled within each task.
+        gained: Scenes that only the first did.
+        lost: Scenes that only the second did.
+        p_value: Of McNemar's exact test, two-sided; 1 where no scene differs.
+    """
+
+    mean: float
+    interval: Interval
+    gained: int
+    lost: int
+    p_value: float
+
+
+def paired_gain(
+    ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Sequence[int]], seed: int
+) -> PairedGain:
+    """Compare the successes of two variants on the same scenes.
+
+    Args:
+        ours: Successes, 0 or 1, by task, in the order of the scenes.
+        theirs: Successes of the other variant in the same scenes.
+        seed: Random seed of the resampling.
+
+    Raises:
+        ValueError: There are no tasks, or they or the numbers of scenes differ.
+    """
+    if not ours or {t: len(s) for t, s in ours.items()} != {t: len(s) for t, s in theirs.items()}:
+        raise ValueError('the tasks or the numbers of scenes of two variants differ')
+    rng = np.random.default_rng(seed)
+    differences = [np.array(ours[task], float) - np.array(theirs[task], float) for task in ours]
+    drawn = [d[rng.integers(len(d), size=(RESAMPLES, len(d)))].mean(1) for d in differences]
+    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    every = np.concatenate(differences)
+    gained, lost = int((every > 0).sum()), int((every < 0).sum())
+    p_value = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    mean = float(np.mean([d.mean() for d in differences]))
+    return PairedGain(mean, (float(low), float(high)), gained, lost, float(p_value))
