@@ -43,6 +43,8 @@ class OfflineSettings(ResamplingSettings):
         clips: of an optimizer step, each one transformer pass.
     """
 
+    DREAMS: ClassVar[bool] = False
+
     clips: int = 16
 
 

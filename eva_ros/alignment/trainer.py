@@ -53,6 +53,8 @@ class ResamplingSettings:
     """
 
     ALGORITHM: ClassVar[str] = ''
+    # Whether it dreams and rewards its dreams, so that P0 must be known.
+    DREAMS: ClassVar[bool] = True
 
     seed: int = 0
     iterations: int | None = None
@@ -242,7 +244,7 @@ def align(
     """
     settings.check()
     judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
-    if not (out / STATE).exists():
+    if settings.DREAMS and not (out / STATE).exists():
         scale = _measured_scale(policy, prompts, judge, settings)
         judge = replace(judge, reward=replace(judge.reward, scale=scale))
     loop = training_loop(policy, prompts, judge, settings, out, own)
