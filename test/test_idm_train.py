@@ -52,6 +52,22 @@ def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=0, atol=0)
 
 
+def test_training_from_a_checkpoint_begins_with_its_weights_and_changes_them(recorded, tmp_path):
+    train(idm_world.config(), recorded, tmp_path / 'first', settings(steps=60))
+    first = load_idm(tmp_path / 'first')
+    start = load_idm(tmp_path / 'first')
+    options = {'start': start}
+    loop = training_loop(start.config, recorded, tmp_path / 'on', settings(steps=2), **options)
+    for name, weight in first.state_dict().items():
+        torch.testing.assert_close(loop.task.model.state_dict()[name], weight, rtol=0, atol=0)
+    loop.run()
+    changed = loop.task.model.state_dict()
+    assert any(not torch.equal(weight, changed[name]) for name, weight in first.named_parameters())
+    anew = training_loop(first.config, recorded, tmp_path / 'on', settings(steps=2))
+    with pytest.raises(UserError, match='another start'):
+        anew.resume()
+
+
 def test_state_of_another_training_is_refused(recorded, tmp_path):
     train(idm_world.config(), recorded, tmp_path, settings())
     with pytest.raises(UserError, match='another settings'):

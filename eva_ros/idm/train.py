@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.augment import augment
 from eva_ros.idm.augment import Corruption
 from eva_ros.idm.checkpoint import save_idm
@@ -134,7 +135,8 @@ class IdmTask(Task):
         self._device = training_device()
         self._share = share_of(settings.batch_clips, 'clips')
         torch.manual_seed(settings.seed)
-        self.model = start.train() if start else InverseDynamics(config)
+        self._start = fingerprint(w.numpy() for w in start.state_dict().values()) if start else ''
+        self.model = start.train().requires_grad_() if start else InverseDynamics(config)
         require_finite_labels(episodes, config.joint_names)
         if start is None:
             mean, std = label_statistics(episodes)
@@ -175,6 +177,7 @@ class IdmTask(Task):
             'settings': kept,
             'clips': len(self._sampler),
             'mean': [round(value, 6) for value in self.model.mean.tolist()],
+            'start': self._start,
         }
 
 
