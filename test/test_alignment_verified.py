@@ -69,6 +69,24 @@ def test_nine_of_ten_recorded_parts_are_within_the_tolerance(tolerance):
     assert np.mean(within) == pytest.approx(0.9, abs=0.03)
 
 
+def test_a_part_that_ends_with_the_attempt_in_mid_motion_does_not_teach_to_stop(tolerance):
+    whole, cut = attempt(0), attempt(1)
+    for name in ('frames', 'joints', 'stamps_ns'):
+        if hasattr(cut, name):
+            setattr(cut, name, getattr(cut, name)[: probe_world.STEPS // 2])
+    parts = {part.prompt.episode: part for part in verify([whole, cut], tolerance)}
+    assert parts[1].rejected == verified.CUT_OFF
+    assert parts[0].rejected in ('', verified.DISAGREES)
+
+
+def test_a_part_that_ends_at_rest_counts_however_short_it_is():
+    short = attempt(0)
+    steps = probe_world.STEPS - 3
+    short.frames, short.joints = short.frames[:steps].copy(), short.joints[:steps].copy()
+    short.joints[-2:], short.frames[-2:] = short.joints[-3], short.frames[-3]
+    assert all(prompt.whole for prompt in motions([short]))
+
+
 def test_a_part_counts_where_the_task_succeeded_and_cameras_agree_with_joints(tolerance):
     attempts = [
         *(attempt(i) for i in range(20)),

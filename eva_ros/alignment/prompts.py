@@ -28,6 +28,8 @@ class Prompt:
         task: short name of the task.
         success: of the recorded attempt; None if unknown.
         episode: number of that attempt among the recordings.
+        whole: whether the recording goes on until the arms rest, or for as long as a dream. What
+            it lacks is filled with its last frame, in which arms seem to stop.
     """
 
     frames: NDArray[np.uint8]
@@ -36,6 +38,7 @@ class Prompt:
     task: str
     success: bool | None = None
     episode: int = 0
+    whole: bool = True
 
     def identity(self) -> tuple[str, NDArray, NDArray]:
         """Return what tells this prompt from another: instruction, initial view and joints."""
@@ -91,8 +94,17 @@ def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[P
                 episode.task,
                 episode.success,
                 clip.episode,
+                _is_whole(episode, clip.frames, rate_hz, settings.rest_rad_s),
             )
         )
     if not found:
         raise UserError('In these recordings no resting arm begins to move: record more.')
     return found
+
+
+def _is_whole(episode: Any, frames: NDArray, rate_hz: float, rest_rad_s: float) -> bool:
+    """Return whether a clip needs no frames beyond its episode's end, or rests there."""
+    if len(np.unique(frames)) == len(frames):
+        return True
+    last = np.asarray(episode.joints)[-2:]
+    return bool((np.abs(np.diff(last, axis=0)) * rate_hz <= rest_rad_s).all())

@@ -28,6 +28,7 @@ FEWEST = 10
 NOT_JUDGED = 'attempt without outcome'
 FAILED = 'task failed'
 NOT_TOLD = 'no instruction'
+CUT_OFF = 'cut off by the end of the attempt'
 DISAGREES = 'cameras and joints disagree'
 
 
@@ -159,6 +160,8 @@ def _rejected(prompt: Prompt, error: float, tolerance: Tolerance) -> str:
         return FAILED
     if not prompt.instruction.strip():
         return NOT_TOLD
+    if not prompt.whole:
+        return CUT_OFF
     return DISAGREES if error > tolerance.limit else ''
 
 
