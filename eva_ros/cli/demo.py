@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--out', type=arguments.new_folder, default=Path('runs'), help='folder (%(default)s)'
     )
     parser.add_argument(
+        '--lora',
+        default='none',
+        metavar='LORA',
+        help="adapter of the world model; 'default' is the shipped one, which succeeds less often "
+        '(%(default)s)',
+    )
+    parser.add_argument(
         '--report',
         type=Path,
         metavar='FOLDER',
@@ -141,14 +148,10 @@ def _stay_on_this_machine(domain: int) -> None:
 
 
 def _up_arguments(args: argparse.Namespace) -> list[str]:
-    from eva_ros.robot.paths import checkpoint_dir
-
     # The robot is simulated, so accepted motions may be executed.
     up = ['--robot', SIM_ROBOT, '--sim', '--no-dry-run', '--composed', '--use-sim-time']
     up += ['--task', args.tasks[0], '--seed', str(args.seed), '--log-level', 'warn']
-    if (checkpoint_dir() / 'aligned').is_dir():
-        up += ['--lora', 'default']
-    return up
+    return [*up, '--lora', args.lora]
 
 
 def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[dict]:
