@@ -55,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--lora', type=arguments.count, metavar='RANK', help='rank of the adapter (with --from)'
     )
+    train.add_argument(
+        '--text-encoder',
+        type=Path,
+        metavar='FOLDER',
+        help='read the instructions with this encoder of transformers, frozen (words of its own)',
+    )
     train.add_argument('--name', help="name of the checkpoint (the robot's and _small)")
     train.set_defaults(action_run='train')
     evaluate = actions.add_parser('evaluate', help='evaluate a checkpoint on held-out bags')
@@ -116,6 +122,8 @@ def _train(args: argparse.Namespace) -> int:
 
     if (args.base is None) != (args.lora is None):
         raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
+    if args.base is not None and args.text_encoder is not None:
+        raise UserError('A Wan checkpoint keeps its own text encoder: leave out --text-encoder.')
     robot, view, episodes = loading.recordings(args)
     if args.base is None:
         training_run.check(episodes, args.out, _options(args, robot))
@@ -163,6 +171,7 @@ def _options(args: argparse.Namespace, robot: Any):
         mirror=not args.no_mirror and robot.arms_are_alike,
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
+        text_encoder=args.text_encoder,
     )
 
 
