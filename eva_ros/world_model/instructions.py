@@ -5,6 +5,8 @@ from transformers import PreTrainedTokenizerBase
 
 from eva_ros.errors import UserError
 
+_MOST_SHOWN = 80  # characters
+
 
 def require_tokens(
     tokenizer: PreTrainedTokenizerBase, instruction: str, most: int, name: str
@@ -32,8 +34,13 @@ def require_tokens(
         )
     if unknown is not None and unknown in ids:
         words = [w for w in text.split() if unknown in tokenizer(w).input_ids]
-        what = ', '.join(repr(word) for word in words[:5]) or 'characters'
+        what = ', '.join(shortened(word) for word in words[:5]) or 'characters'
         raise UserError(
-            f'The instruction {instruction!r} has {what}, which the text encoder of {name} has '
-            'no tokens for: say it in other words.'
+            f'The instruction {shortened(instruction)} has {what}, which the text encoder of '
+            f'{name} has no tokens for: say it in other words.'
         )
+
+
+def shortened(text: str) -> str:
+    """Return a text in quotes as a sentence can hold it."""
+    return repr(text if len(text) <= _MOST_SHOWN else f'{text[:_MOST_SHOWN]}...')

@@ -25,6 +25,7 @@ from eva_ros.world_model.folder import read_text_encoder
 from eva_ros.world_model.folder import TEXT_ENCODER
 from eva_ros.world_model.folder import TOKENIZER
 from eva_ros.world_model.instructions import require_tokens
+from eva_ros.world_model.instructions import shortened
 
 READINGS = 'readings.json'
 # Tokens that an instruction is padded to, where the encoder does not say less.
@@ -103,8 +104,9 @@ class TextEncoder(nn.Module):
         require_tokens(self.tokenizer, instruction, self.max_tokens, name)
         if self.readings is not None and not self.is_read(instruction):
             raise UserError(
-                f'The instruction {instruction!r} does not read as a task that the text encoder '
-                f'of {name} knows, e.g. {self.readings.instructions[0]!r}: say it in other words.'
+                f'The instruction {shortened(instruction)} does not read as a task that the '
+                f'text encoder of {name} knows, e.g. {self.readings.instructions[0]!r}: '
+                'say it in other words.'
             )
         self._accepted.add(instruction)
 
