@@ -71,10 +71,13 @@ def measure(args: argparse.Namespace) -> dict:
                     wrong[group][text] += 1
         if other is not None:
             told = [phrasing(task, 'recorded', number) for task in CUBE_TASKS]
-            again = [phrasing(task, 'recorded', number + 1) for task in CUBE_TASKS]
-            before, same = (ends(other, idm, view, texts, scene) for texts in (told, again))
-            moved += apart(ends(model, idm, view, told, scene), before).tolist()
-            between += apart(same, before).tolist()
+            before, after = (
+                ends(other, idm, view, told, scene),
+                accepted(model, idm, view, told, scene),
+            )
+            pairs = zip(before, after)
+            moved += [float(apart(one, end)) for one, end in pairs if end is not None]
+            between += [float(np.partition(apart(known, end), 1)[1]) for end in known]
         print(f'{number + 1} of {args.scenes} scenes', file=sys.stderr)
     return {
         'asked_and_read': {g: {t: dict(n) for t, n in asked[g].items()} for g in GROUPS},
@@ -85,7 +88,7 @@ def measure(args: argparse.Namespace) -> dict:
 
 def figures(moved: list[float], between: list[float]) -> dict:
     """Return medians and 95th percentiles of the distances between ends of dreams."""
-    named = {'same sentence, both models': moved, 'two sentences of a task, reference': between}
+    named = {'same sentence, both models': moved, 'task and its nearest other': between}
     return {
         name: {'median': float(np.median(d)), 'p95': float(np.quantile(d, 0.95)), 'n': len(d)}
         for name, d in named.items()

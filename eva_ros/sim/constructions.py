@@ -164,10 +164,11 @@ def mirrored(text: str) -> str:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """Return all words of the sentences."""
-    texts = [text for kind in ('reach', 'lift', 'transfer') for text in _templates(kind)]
+    texts = [text for kind, own in _OTHERS.items() for text in (*own, *_composed(kind))]
     known = {word for text in texts for word in text.split() if '{' not in word}
     for task in TASKS.values():
-        known |= {word for text in _recorded(task.name) for word in text.split()}
+        for text in (*task.grammar.training, *task.shipped.training):
+            known |= set(text.split())
     return tuple(sorted(known))
 
 
@@ -176,12 +177,14 @@ def _asked(reading: str, rng: np.random.Generator) -> str:
     name = 'transfer_cube' if reading == MIRRORED else reading
     task = find_task(name)
     if rng.random() < 0.25:
-        text = str(rng.choice(_recorded(name)))
+        own = task.shipped.training if rng.random() < 0.5 else ()
+        text = _pick(own or task.grammar.training, rng)
         if reading == MIRRORED and mirrored(text) == text:
             return _asked(reading, rng)
         return mirrored(text) if reading == MIRRORED else text
     giver, taker = ('left', 'right') if reading == MIRRORED else ('right', 'left')
-    template = _pick(_templates('lift' if task.kind == 'lift_bar' else task.kind), rng)
+    kind = 'lift' if task.kind == 'lift_bar' else task.kind
+    template = _pick(_OTHERS[kind] if rng.random() < 0.3 else _composed(kind), rng)
     slots = {
         'o': _pick(BARS if task.target == 'bar' else CUBES, rng),
         'a': _pick(_BOTH, rng) if task.side == 'both' else _pick(_HANDS, rng).format(task.side),
@@ -205,21 +208,15 @@ def _nothing(rng: np.random.Generator) -> str:
 
 
 @cache
-def _templates(kind: str) -> tuple[str, ...]:
-    """Return sentences with slots for what is done to which object by which hand."""
+def _composed(kind: str) -> tuple[str, ...]:
+    """Return every construction with every action, with slots for the object and the hands."""
     agents = {'give': 'g', 'take': 't'} if kind == 'transfer' else {kind: 'a'}
-    found = list(_OTHERS[kind])
+    found = []
     for action, agent in agents.items():
         for frames, actions in ((_FRAMES, _ACTIONS), (_FRONTED, _FRONTED_ACTIONS)):
             for frame, verb in product(frames, actions[action]):
                 found.append(frame.replace('{a}', f'{{{agent}}}').replace('{v}', verb))
     return tuple(found)
-
-
-@cache
-def _recorded(name: str) -> tuple[str, ...]:
-    task = find_task(name)
-    return (*task.grammar.training, *task.shipped.training)
 
 
 @cache

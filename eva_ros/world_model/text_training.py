@@ -51,7 +51,7 @@ class TextSettings:
         seed: Seed of the weights, the sentences and the hidden words.
     """
 
-    steps: int = 2400
+    steps: int = 3600
     batch: int = 32
     learning_rate: float = 1.5e-3
     warmup: int = 100
@@ -161,7 +161,8 @@ class TextTraining(Task):
 
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed run to be the same run."""
-        return {'settings': {k: v for k, v in asdict(self.settings).items() if k != 'steps'}}
+        chosen = {key: value for key, value in asdict(self.settings).items() if key != 'steps'}
+        return {'settings': {**chosen, 'kept': list(self.settings.kept)}}
 
 
 def squared_distances(states: Tensor, targets: Tensor) -> Tensor:
