@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help='folder of the world model with the encoder',
     )
-    text.add_argument('--steps', type=arguments.count, default=3600, help='optimizer steps (3600)')
+    text.add_argument('--steps', type=arguments.count, default=4600, help='optimizer steps (4600)')
     text.add_argument(
         '--seed', type=arguments.seed, default=0, help='seed of weights and sentences'
     )

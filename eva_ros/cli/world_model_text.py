@@ -52,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
     loop.resume()
     loop.run()
     loop.finish()
-    readings = _readings(embeddings)
     facts = {'steps': loop.step, 'seed': args.seed, 'seconds': round(loop.spent_s)}
-    encoder = TextEncoder(text.encoder, text.tokenizer, readings)
+    encoder = TextEncoder(text.encoder, text.tokenizer, _readings(text, args.seed))
     _write(base, args.out, encoder, facts)
     accepted, refused = _check(encoder, args.seed)
     print(
@@ -88,14 +87,16 @@ def _shares() -> dict[str, float]:
     return {reading: weight / sum(weights.values()) for reading, weight in weights.items()}
 
 
-def _readings(embeddings: dict[str, Tensor]) -> Readings:
-    """Accept what is clearly nearer to one task than to any other.
+def _readings(text: TextEncoder, seed: int) -> Readings:
+    """Accept what is at most twice as far from a task as new sentences are that ask for one."""
+    tasks = tuple(constructions.CANONICAL.values())
+    asked = _asked(np.random.default_rng((seed, 1)))
+    return Readings(tasks, 2 * max(text.distances(each, tasks)[0] for each in asked))
 
-    Halfway between the two nearest tasks the squared distance to both is a quarter of theirs.
-    """
-    tasks = torch.stack([embeddings[reading] for reading in constructions.CANONICAL]).flatten(1)
-    apart = torch.pdist(tasks).square() / tasks.shape[1]
-    return Readings(tuple(constructions.CANONICAL.values()), float(apart.min()) / 4)
+
+def _asked(rng: np.random.Generator) -> list[str]:
+    names = list(constructions.CANONICAL)
+    return [constructions.draw(names[i % len(names)], rng) for i in range(_SENTENCES)]
 
 
 def _write(base: Path, out: Path, encoder: TextEncoder, facts: dict) -> None:
@@ -110,9 +111,8 @@ def _write(base: Path, out: Path, encoder: TextEncoder, facts: dict) -> None:
 
 def _check(encoder: TextEncoder, seed: int) -> tuple[float, float]:
     """Return the share of new sentences accepted, and of those for no task refused."""
-    rng = np.random.default_rng((seed, 1))
-    names = [name for name in constructions.READINGS if name != constructions.NOTHING]
-    asked = [constructions.draw(names[i % len(names)], rng) for i in range(_SENTENCES)]
+    rng = np.random.default_rng((seed, 2))
+    asked = _asked(rng)
     idle = [constructions.draw(constructions.NOTHING, rng) for _ in range(_SENTENCES)]
     near = [[encoder.is_read(text) for text in texts] for texts in (asked, idle)]
     return float(np.mean(near[0])), 1 - float(np.mean(near[1]))

@@ -103,7 +103,10 @@ _OTHERS = {
         '{o} should come up with {a}', 'i want {o} up with {a}',
         'have {o} come off the table with {a}', '{o} should come off the table with {a}',
         'i want {o} off the table with {a}',
-        'i want {a} to have {o} up',
+        'i want {a} to have {o} up', 'i want {o} to come off the table with {a}',
+        'i want {o} to come up from the table with {a}', 'can you have {o} come up with {a}',
+        'i want you to have {o} come up with {a}', '{o} should come up from the table with {a}',
+        'let {o} come up from the table with {a}', 'i want {o} to go up from the table with {a}',
     ),
     'transfer': (
         *(f'{start}{verb} {{o}} from {{g}} to {{t}}'

@@ -30,6 +30,8 @@ from eva_ros.world_model.instructions import shortened
 READINGS = 'readings.json'
 # Tokens that an instruction is padded to, where the encoder does not say less.
 MAX_TOKENS = 64
+# Share of the squared distance to the next task that is clearly nearer.
+_CLEARLY = 0.5
 # A layer that some checkpoints lack, and that no hidden state depends on.
 _POOLER = 'pooler.'
 
@@ -39,9 +41,9 @@ class Readings:
     """What an encoder that was made for certain tasks accepts as an instruction.
 
     Attributes:
-        instructions: One for each task it was made for.
+        instructions: One for each task it was made for, at least two.
         farthest: Largest mean squared distance of an instruction's embedding to the nearest of
-            theirs.
+            theirs. It must be clearly less than that to the next one, too.
     """
 
     instructions: Sequence[str]
@@ -117,8 +119,13 @@ class TextEncoder(nn.Module):
         """
         if self.readings is None:
             return True
-        known, given = self.embed(self.readings.instructions), self.embed([instruction])
-        return float((given - known).square().mean((1, 2)).min()) <= self.readings.farthest
+        nearest, next_one = self.distances(instruction, self.readings.instructions)[:2]
+        return nearest <= min(self.readings.farthest, _CLEARLY * next_one)
+
+    def distances(self, instruction: str, others: Sequence[str]) -> list[float]:
+        """Return the mean squared distances of an embedding to those of others, nearest first."""
+        apart = self.embed([instruction]) - self.embed(others)
+        return apart.square().mean((1, 2)).sort().values.tolist()
 
     def embed(self, instructions: Sequence[str]) -> Tensor:
         """Return the embeddings [B, max_tokens, width] of instructions."""

@@ -51,7 +51,7 @@ class TextSettings:
         seed: Seed of the weights, the sentences and the hidden words.
     """
 
-    steps: int = 3600
+    steps: int = 4600
     batch: int = 32
     learning_rate: float = 1.5e-3
     warmup: int = 100
