@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
+import small_models
 import torch
 
 from eva_ros.alignment.direct import DirectSettings
@@ -31,8 +32,9 @@ QUERY = 'blocks.2.attn1.to_q.lora_A.weight'
 
 @pytest.fixture
 def models(tmp_path):
-    """Return a copy of the shipped models."""
-    return shutil.copytree(checkpoint_dir(), tmp_path / 'models')
+    """Return a copy of the shipped models, and beside them a world model with words of its own."""
+    small_models.small_world_model(tmp_path / 'models' / 'words')
+    return shutil.copytree(checkpoint_dir(), tmp_path / 'models', dirs_exist_ok=True)
 
 
 def load(models, path):
@@ -42,6 +44,8 @@ def load(models, path):
         return load_idm(models / 'idm', robot, view)
     if path.startswith('controls'):
         return controls.load(models / 'controls', robot, view)
+    if path.startswith('words'):
+        return load_world_model(models / 'words', robot=robot, view=view)
     lora = models / 'aligned' if path.startswith('aligned') else None
     return load_world_model(models / 'world_model', lora=lora, robot=robot, view=view)
 
@@ -73,7 +77,7 @@ FILES = {
     'idm/model.safetensors': 'heads.left.joints.bias',
     'world_model/transformer/diffusion_pytorch_model.safetensors': 'blocks.0.attn1.to_k.bias',
     'world_model/codec/codec.safetensors': 'change_basis',
-    'world_model/text/text.safetensors': 'embedding.weight',
+    'words/text/text.safetensors': 'embedding.weight',
     ADAPTER: QUERY,
 }
 

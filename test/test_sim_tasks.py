@@ -11,7 +11,7 @@ from eva_ros.sim.experts import plan_episode
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import TASKS
-from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.text_encoder import TextEncoder
 
 SHARED = ('reach_left', 'reach_right', 'lift_left', 'lift_right')
 
@@ -56,10 +56,10 @@ def test_every_word_held_out_occurs_in_the_training_phrasings_of_some_task():
 
 
 def test_the_shipped_models_can_read_the_shipped_phrasings_of_all_tasks_but_the_newest():
-    encoder = WordEncoder.load(checkpoint_dir() / 'world_model' / 'text')
+    encoder = TextEncoder.load(checkpoint_dir() / 'world_model' / 'text_encoder')
     for task in TASKS.values():
         for phrasing in task.shipped.training + task.shipped.held_out:
-            encoder.tokenize(phrasing)
+            encoder.check(phrasing, 'shipped')
     assert [task.name for task in TASKS.values() if not task.shipped.held_out] == ['lift_bar']
 
 
@@ -88,11 +88,11 @@ def test_recordings_draw_their_instruction_from_a_group_by_seed(group, least):
 
 
 def test_recordings_are_in_words_of_the_shipped_models_unless_others_are_asked_for():
-    encoder = WordEncoder.load(checkpoint_dir() / 'world_model' / 'text')
+    encoder = TextEncoder.load(checkpoint_dir() / 'world_model' / 'text_encoder')
     for task in TASKS.values():
         if task.shipped.training:
             plan = plan_episode(task, episode_rng(task.name, 0, 0), ExpertSettings())
-            encoder.tokenize(plan.instruction)
+            encoder.check(plan.instruction, 'shipped')
 
 
 def test_an_unknown_task_is_refused_with_the_list():

@@ -17,7 +17,7 @@ DONE, FINDINGS = 0, 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare train, evaluate, info and show."""
+    """Declare train, text, evaluate, info and show."""
     actions = parser.add_subparsers(dest='action', metavar='ACTION', required=True)
     train = actions.add_parser('train', help='train on recorded bags; resumes an unfinished run')
     _data(train)
@@ -55,8 +55,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--lora', type=arguments.count, metavar='RANK', help='rank of the adapter (with --from)'
     )
+    train.add_argument(
+        '--text-encoder',
+        type=Path,
+        metavar='FOLDER',
+        help='read the instructions with this encoder of transformers, frozen (words of its own)',
+    )
     train.add_argument('--name', help="name of the checkpoint (the robot's and _small)")
     train.set_defaults(action_run='train')
+    text = actions.add_parser(
+        'text', help="make an encoder that reads the simulator's tasks, by text alone"
+    )
+    text.add_argument(
+        '--from',
+        dest='base',
+        type=Path,
+        required=True,
+        metavar='CKPT',
+        help='small world model that it is for; nothing else of it changes',
+    )
+    text.add_argument(
+        '--out',
+        type=arguments.new_folder,
+        required=True,
+        help='folder of the world model with the encoder',
+    )
+    text.add_argument('--steps', type=arguments.count, default=4600, help='optimizer steps (4600)')
+    text.add_argument(
+        '--seed', type=arguments.seed, default=0, help='seed of weights and sentences'
+    )
     evaluate = actions.add_parser('evaluate', help='evaluate a checkpoint on held-out bags')
     _data(evaluate)
     _checkpoint(evaluate)
@@ -85,7 +112,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action."""
-    actions = {'train': _train, 'evaluate': _evaluate, 'info': _info, 'show': _show}
+    actions = {
+        'train': _train,
+        'text': _text,
+        'evaluate': _evaluate,
+        'info': _info,
+        'show': _show,
+    }
     return actions[args.action](args)
 
 
@@ -116,6 +149,8 @@ def _train(args: argparse.Namespace) -> int:
 
     if (args.base is None) != (args.lora is None):
         raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
+    if args.base is not None and args.text_encoder is not None:
+        raise UserError('A Wan checkpoint keeps its own text encoder: leave out --text-encoder.')
     robot, view, episodes = loading.recordings(args)
     if args.base is None:
         training_run.check(episodes, args.out, _options(args, robot))
@@ -149,6 +184,12 @@ def _train_member(args: argparse.Namespace) -> None:
         print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
 
+def _text(args: argparse.Namespace) -> int:
+    from eva_ros.cli import world_model_text
+
+    return world_model_text.run(args)
+
+
 def _options(args: argparse.Namespace, robot: Any):
     from eva_ros.world_model.training_run import RunOptions
 
@@ -163,6 +204,7 @@ def _options(args: argparse.Namespace, robot: Any):
         mirror=not args.no_mirror and robot.arms_are_alike,
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
+        text_encoder=args.text_encoder,
     )
 
 

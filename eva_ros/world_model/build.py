@@ -1,4 +1,4 @@
-"""A new world model for a set of recordings: codec fitted, vocabulary taken, weights random."""
+"""A new world model for recordings: codec fitted, words or encoder taken, weights random."""
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 import torch
@@ -10,6 +10,7 @@ from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.transformer import small_wan
 
 FIT_BATCHES = 24
@@ -21,6 +22,7 @@ def build_world_model(
     instructions: list[str],
     *,
     seed: int,
+    text_encoder: TextEncoder | None = None,
     channels: int = 96,
     width: int = 256,
     layers: int = 8,
@@ -31,8 +33,9 @@ def build_world_model(
     Args:
         settings: of the view and the robot.
         sampler: draws the clips the codec is fitted to.
-        instructions: whose words become the vocabulary.
+        instructions: whose words become the vocabulary, where there is no text encoder.
         seed: of the initial weights.
+        text_encoder: Frozen encoder of the instructions; None learns an embedding of words.
         channels: latent channels of the codec.
         width: features of a token.
         layers: transformer blocks.
@@ -41,7 +44,7 @@ def build_world_model(
     torch.manual_seed(seed)
     config = CodecConfig(settings.height, settings.width, channels=channels)
     codec = LinearCodec(config).fit(_batches(sampler))
-    text = WordEncoder.from_instructions(instructions)
+    text = text_encoder or WordEncoder.from_instructions(instructions)
     transformer = small_wan(channels, text.width, width=width, layers=layers)
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)

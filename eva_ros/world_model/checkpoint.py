@@ -3,7 +3,8 @@
 eva.json            the world it knows: robot, view, rate, frames; how it was trained
 transformer/        WanTransformer3DModel (config.json, safetensors)
 scheduler/          FlowMatchEulerDiscreteScheduler
-codec/, text/       the linear codec and the words
+codec/              the linear codec
+text/               the words, or text_encoder/ and tokenizer/ of transformers
 """
 
 from dataclasses import fields
@@ -29,12 +30,15 @@ from eva_ros.world_model.folder import base_fingerprint
 from eva_ros.world_model.folder import KIND
 from eva_ros.world_model.folder import read_folder
 from eva_ros.world_model.folder import SMALL
+from eva_ros.world_model.folder import TEXT
+from eva_ros.world_model.folder import TEXT_ENCODER
 from eva_ros.world_model.folder import WorldModelFolder
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.text_encoder import TextEncoder
 
 
 def save_world_model(
@@ -53,14 +57,14 @@ def save_world_model(
     saved = WanTransformer3DModel.from_config(config)
     saved.load_state_dict(model.transformer.state_dict())
     saved.to(dtype)
-    weights = {'transformer': saved, 'codec': model.codec, 'text': model.text}
+    weights = {'transformer': saved, 'codec': model.codec, TEXT: model.text}
     for name, part in weights.items():
         require_finite(part.state_dict(), f'{folder / name}', 'it is not written')
     folder.mkdir(parents=True, exist_ok=True)
     saved.save_pretrained(folder / 'transformer')
     model.scheduler.save_pretrained(folder / 'scheduler')
     model.codec.save(folder / 'codec')
-    model.text.save(folder / 'text')
+    model.text.save(folder)
     settings = model.settings
     details = {
         'settings': {
@@ -102,7 +106,7 @@ def load_world_model(
     settings = settings_of(holds, view)
     model: WorldModel
     if holds.family == SMALL:
-        model = _load_small(holds.path, settings)
+        model = _load_small(holds, settings)
     else:
         from eva_ros.world_model.wan_checkpoint import load_wan
 
@@ -116,12 +120,13 @@ def load_world_model(
     return model.eval().requires_grad_(False)
 
 
-def _load_small(folder: Path, settings: WorldSettings) -> SmallWorldModel:
+def _load_small(holds: WorldModelFolder, settings: WorldSettings) -> SmallWorldModel:
+    folder = holds.path
     try:
-        return SmallWorldModel(
+        model = SmallWorldModel(
             settings,
             LinearCodec.load(folder / 'codec'),
-            WordEncoder.load(folder / 'text'),
+            _load_text(holds),
             _load_transformer(folder / 'transformer'),
             FlowMatchEulerDiscreteScheduler.from_pretrained(
                 folder / 'scheduler', local_files_only=True
@@ -129,6 +134,19 @@ def _load_small(folder: Path, settings: WorldSettings) -> SmallWorldModel:
         )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f'The world model in {folder} cannot be read: {error}') from error
+    wanted = model.transformer.config.text_dim
+    if model.text.width != wanted:
+        raise UserError(
+            f'The text encoder of {folder} gives {model.text.width} features a token, and its '
+            f'transformer takes {wanted}: take the one that it was trained with.'
+        )
+    return model
+
+
+def _load_text(holds: WorldModelFolder) -> WordEncoder | TextEncoder:
+    if TEXT_ENCODER in holds.parts:
+        return TextEncoder.load(holds.path / TEXT_ENCODER)
+    return WordEncoder.load(holds.path / TEXT)
 
 
 def _load_transformer(folder: Path) -> WanTransformer3DModel:

@@ -20,16 +20,15 @@ KIND = 'world_model'
 SMALL, WAN_21, WAN_22_TI2V, WAN_22_A14B = 'small', 'wan2.1-i2v', 'wan2.2-ti2v', 'wan2.2-a14b'
 INDEX = 'model_index.json'
 _PICKLES = ('.bin', '.pt', '.pth', '.ckpt', '.pkl', '.pickle')
-_SMALL_PARTS = {
-    'transformer': 'WanTransformer3DModel',
-    'codec': 'LinearCodec',
-    'text': 'WordEncoder',
-}
+# Where a small model keeps its own words, and any model the text encoder and its tokenizer.
+TEXT, TEXT_ENCODER, TOKENIZER = 'text', 'text_encoder', 'tokenizer'
+_SMALL_PARTS = {'transformer': 'WanTransformer3DModel', 'codec': 'LinearCodec'}
 _WAN_PARTS = {
     'transformer': 'WanTransformer3DModel',
     'vae': 'AutoencoderKLWan',
     'text_encoder': 'UMT5EncoderModel',
 }
+_TOKENIZER_FILE = 'tokenizer_config.json'
 # Bytes at each end of a file that its fingerprint covers.
 _END = 1 << 20
 BYTES = {'F64': 8, 'I64': 8, 'F32': 4, 'I32': 4, 'BF16': 2, 'F16': 2, 'F8_E4M3': 1, 'F8_E5M2': 1}
@@ -99,6 +98,10 @@ def read_folder(path: Path) -> WorldModelFolder:
                 f'{path} does not hold a world model: it has neither {FILE} nor {INDEX}.'
             )
         parts = {name: _read_part(path / name, kind) for name, kind in _SMALL_PARTS.items()}
+        if (path / TEXT).is_dir() and not (path / TEXT_ENCODER).is_dir():
+            parts[TEXT] = _read_part(path / TEXT, 'WordEncoder')
+        else:
+            parts[TEXT_ENCODER] = read_text_encoder(path / TEXT_ENCODER)
         return WorldModelFolder(path, SMALL, parts, manifest, {})
     index = _read_json(path / INDEX)
     names = dict(_WAN_PARTS)
@@ -108,11 +111,23 @@ def read_folder(path: Path) -> WorldModelFolder:
     if parts['transformer'].config.get('image_dim') is not None:
         parts['image_encoder'] = _read_part(path / 'image_encoder', 'CLIPVisionModel')
         _require_file(path / 'image_processor' / 'preprocessor_config.json')
-    _require_file(path / 'tokenizer' / 'tokenizer_config.json')
+    _require_file(path / TOKENIZER / _TOKENIZER_FILE)
     _require_file(path / 'scheduler' / 'scheduler_config.json')
     family = _wan_family(path, index, parts)
     _require_channels(parts, family)
     return WorldModelFolder(path, family, parts, manifest, index)
+
+
+def read_text_encoder(path: Path) -> Part:
+    """Return a text encoder of transformers, of any architecture.
+
+    Raises:
+        UserError: It is missing, damaged or pickled, or its tokenizer is missing.
+    """
+    part = _read_part(path, 'text encoder')
+    if not (path / _TOKENIZER_FILE).is_file():
+        _require_file(path.parent / TOKENIZER / _TOKENIZER_FILE)
+    return part
 
 
 def base_fingerprint(folder: WorldModelFolder) -> str:

@@ -18,6 +18,7 @@ from eva_ros.world_model.sampler import make_sampler
 from eva_ros.world_model.sampler import Sampler
 from eva_ros.world_model.sampler import velocity_from_clean
 from eva_ros.world_model.text import WordEncoder
+from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.transformer import wan_forward
 from eva_ros.world_model.transformer import with_context
 
@@ -32,7 +33,7 @@ class SmallWorldModel(WorldModel):
         self,
         settings: WorldSettings,
         codec: LinearCodec,
-        text: WordEncoder,
+        text: WordEncoder | TextEncoder,
         transformer: WanTransformer3DModel,
         scheduler: FlowMatchEulerDiscreteScheduler,
     ) -> None:
@@ -53,16 +54,23 @@ class SmallWorldModel(WorldModel):
         return self.codec.frame_mean.device
 
     def check_instruction(self, instruction: str) -> None:
-        """Raise a UserError that lists the vocabulary when a word is unknown."""
-        self.text.tokenize(instruction)
+        """Raise a UserError when an instruction cannot be encoded; it says why."""
+        self.text.check(instruction, self.settings.name)
 
     def condition(
         self, views: Tensor, instructions: list[str], latent_frames: int | None = None
     ) -> Condition:
         """Return the condition of views [B, 3, H, W] in 0..1, on any device, and instructions."""
+        for text in set(instructions):
+            self.check_instruction(text)
         views = views.to(self.device)
         tokens = torch.tensor([self.text.tokenize(text) for text in instructions])
-        return Condition(self.codec.encode_first(views), tokens.to(views.device), views)
+        tokens = tokens.to(views.device)
+        words = None
+        if self.text.frozen:
+            different, rows = tokens.unique(dim=0, return_inverse=True)
+            words = self.text(different)[rows]
+        return Condition(self.codec.encode_first(views), tokens, views, words)
 
     def without_instruction(self, condition: Condition) -> Condition:
         """Refuse guidance."""
@@ -90,7 +98,7 @@ class SmallWorldModel(WorldModel):
         levels = sigmas[:, None].repeat(1, x.shape[2] + 1)
         levels[:, 0] = 0.0
         latents = with_context(torch.cat((condition.first, x), 2))
-        words = self.text(condition.tokens)
+        words = self.text(condition.tokens) if condition.words is None else condition.words
         return wan_forward(self.transformer, latents, levels, words)[:, :, 1:].to(x.dtype)
 
     def velocity(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.weights import load_weights
+from eva_ros.world_model.folder import TEXT
 
 _PAD = 0
 
@@ -28,7 +29,12 @@ class WordEncoder(nn.Module):
         words: the vocabulary, in the order of its rows.
         width: features of a word (`text_dim` of the transformer).
         max_words: words of the longest instruction.
+
+    Attributes:
+        frozen: False: it is trained with the transformer.
     """
+
+    frozen = False
 
     def __init__(self, words: Iterable[str], width: int = 128, max_words: int = 16):
         """Create an encoder with random embeddings."""
@@ -44,6 +50,10 @@ class WordEncoder(nn.Module):
     def from_instructions(cls, instructions: Iterable[str], **options) -> 'WordEncoder':
         """Create an encoder for all words that occur in the given instructions."""
         return cls(sorted({w for text in instructions for w in split_words(text)}), **options)
+
+    def check(self, instruction: str, name: str) -> None:
+        """Refuse an instruction that `tokenize` cannot read; `name` is the world model's."""
+        self.tokenize(instruction)
 
     def tokenize(self, instruction: str) -> list[int]:
         """Return max_words word indices, padded.
@@ -72,7 +82,8 @@ class WordEncoder(nn.Module):
         return self.embedding(tokens) + self.position
 
     def save(self, folder: Path) -> None:
-        """Write words.json and text.safetensors into a folder."""
+        """Write words.json and text.safetensors into text/ of a world model's folder."""
+        folder = folder / TEXT
         folder.mkdir(parents=True, exist_ok=True)
         config = {'words': self.words, 'width': self.width, 'max_words': self.max_words}
         (folder / 'words.json').write_text(json.dumps(config, indent=1) + '\n')
@@ -80,7 +91,7 @@ class WordEncoder(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> 'WordEncoder':
-        """Read an encoder back from the folder that save wrote."""
+        """Read an encoder back from the text/ that save wrote."""
         encoder = cls(**json.loads((folder / 'words.json').read_text()))
         load_weights(encoder, folder / 'text.safetensors')
         return encoder

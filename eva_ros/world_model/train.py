@@ -94,7 +94,7 @@ class WorldModelTask(Task):
     label = 'world-model'
 
     def __init__(self, model: WorldModel, sampler: ClipSampler, settings: TrainSettings) -> None:
-        """Prepare a training of the model's transformer and words."""
+        """Prepare a training of the transformer, and of the words where they are its own."""
         self.settings = settings
         self.average = settings.ema
         self._device = training_device()
@@ -102,7 +102,8 @@ class WorldModelTask(Task):
         self._sampler = sampler
         self.model: WorldModel = model.to(self._device).train()
         self.model.requires_grad_(requires_grad=False)
-        trained = [*model.transformer.parameters(), *model.text.parameters()]
+        text = [] if model.text.frozen else model.text.parameters()
+        trained = [*model.transformer.parameters(), *text]
         for weight in trained:
             weight.requires_grad_()
         # AdamW: Muon's orthogonalisation costs more than a training step on two cores

@@ -20,22 +20,25 @@ from eva_ros.training.launch import training_device
 from eva_ros.training.manifest import FILE
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import view_fingerprint
+from eva_ros.training.weights import checkpoint_label
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.clips import mirror_instruction
 from eva_ros.world_model.folder import KIND
 from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.train import averaged_model
 from eva_ros.world_model.train import training_loop
 from eva_ros.world_model.train import TrainSettings
 from eva_ros.world_model.train import WorldModelTask
 from eva_ros.world_model.transformer import HEAD_WIDTH
 
-# Options that change no weight, and one that a resumed run may change.
-_NOT_THE_MODEL = ('max_seconds', 'compiled')
+# Options that change no weight or are named otherwise, and one that a resumed run may change.
+_NOT_THE_MODEL = ('max_seconds', 'compiled', 'text_encoder')
 _NOT_THE_RUN = (*_NOT_THE_MODEL, 'steps')
 
 
@@ -46,6 +49,8 @@ class RunOptions:
     Attributes:
         max_seconds: stop with a checkpoint after so long; None trains to the end.
         compiled: whether the forward pass is compiled first.
+        text_encoder: Folder of a text encoder of transformers, which stays as it is; None learns
+            an embedding of the words that occur.
     """
 
     name: str
@@ -58,6 +63,7 @@ class RunOptions:
     mirror: bool = True
     max_seconds: float | None = None
     compiled: bool = False
+    text_encoder: Path | None = None
 
 
 def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) -> bool:
@@ -98,6 +104,7 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
             seed=options.seed,
             width=options.width,
             layers=options.layers,
+            text_encoder=_text_encoder(options),
         )
         save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
     process_state().wait_for_everyone()
@@ -131,18 +138,28 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
 
     Raises:
         UserError: no episode has an instruction, a recorded joint is not finite, the width does
-            not fit, or the run in the folder was begun with other episodes or other settings.
+            not fit, the text encoder cannot encode an instruction, or the run in the folder was
+            begun with other episodes or other settings.
     """
     if not told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
     require_finite_labels(told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
+    encoder = _text_encoder(options)
+    for text in {e.instruction for e in told(episodes)} if encoder is not None else ():
+        mirrored = mirror_instruction(text) if options.mirror else None
+        for each in {text, mirrored or text}:
+            encoder.check(each, options.name)
     start, here = out / 'run' / 'start', _identity(told(episodes), options)
     if not (start / FILE).is_file():
         return
     there = read_manifest(start, KIND).training
     refuse_another(out / 'run', 'a training', there, here)
+
+
+def _text_encoder(options: RunOptions) -> TextEncoder | None:
+    return None if options.text_encoder is None else TextEncoder.load(options.text_encoder)
 
 
 def told(episodes: Sequence) -> list:
@@ -157,7 +174,13 @@ def _identity(episodes: Sequence, options: RunOptions) -> dict:
     """
     parts = (part for e in episodes for part in (e.instruction, np.asarray(e.joints)))
     chosen = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_RUN}
-    return {**chosen, 'bags': fingerprint(parts)}
+    return {**chosen, **_encoder_label(options), 'bags': fingerprint(parts)}
+
+
+def _encoder_label(options: RunOptions) -> dict:
+    """Return the name and the digest of the text encoder; its path says nothing elsewhere."""
+    path = options.text_encoder
+    return {} if path is None else {'text_encoder': checkpoint_label(path)}
 
 
 def _settings(options: RunOptions) -> TrainSettings:
@@ -172,7 +195,7 @@ def _settings(options: RunOptions) -> TrainSettings:
 def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
     options_json = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_MODEL}
     return {
-        'options': options_json,
+        'options': {**options_json, **_encoder_label(options)},
         'steps_done': step,
         'seconds': round(seconds),
         'episodes': len(episodes),

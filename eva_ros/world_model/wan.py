@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 from eva_ros.world_model.folder import WAN_22_TI2V
+from eva_ros.world_model.instructions import require_tokens
 from eva_ros.world_model.pipeline import Condition
 from eva_ros.world_model.pipeline import to_uint8
 from eva_ros.world_model.pipeline import WorldModel
@@ -96,25 +97,7 @@ class WanWorldModel(WorldModel):
 
     def check_instruction(self, instruction: str) -> None:
         """Raise a UserError when an instruction is empty, too long or cannot be encoded."""
-        if not prompt_clean(instruction):
-            raise UserError('The instruction is empty: say what the robot has to do.')
-        ids = self.tokenizer(prompt_clean(instruction)).input_ids
-        if len(ids) > MAX_TOKENS:
-            raise UserError(
-                f'The instruction has {len(instruction)} characters, which are {len(ids)} tokens: '
-                f'shorten it to {MAX_TOKENS} tokens.'
-            )
-        if self.tokenizer.unk_token_id is not None and self.tokenizer.unk_token_id in ids:
-            raise UserError(
-                f'The instruction {instruction!r} has {self._unknown(instruction)}, which the '
-                f'text encoder of {self.settings.name} has no tokens for: say it in other words.'
-            )
-
-    def _unknown(self, instruction: str) -> str:
-        unknown = self.tokenizer.unk_token_id
-        words = prompt_clean(instruction).split()
-        found = [word for word in words if unknown in self.tokenizer(word).input_ids]
-        return ', '.join(repr(word) for word in found[:5]) or 'characters'
+        require_tokens(self.tokenizer, instruction, MAX_TOKENS, self.settings.name)
 
     @torch.no_grad()
     def condition(
