@@ -57,6 +57,11 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed', type=arguments.seed, default=0, help='seed of the intervals (%(default)s)'
     )
+    parser.add_argument('--replay', action='store_true',
+                        help='also let the simulated arms follow the recorded videos, read by '
+                        'the IDM (bags of `eva sim record`)')  # fmt: skip
+    parser.add_argument('--workers', type=arguments.count, default=2,
+                        help='processes that replay (%(default)s)')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.set_defaults(action=_evaluate)
 
@@ -119,14 +124,39 @@ def _evaluate(args: argparse.Namespace) -> int:
     robot, view, (training, held_out) = _load(args)
     model = load_idm(args.checkpoint, robot, view)
     episodes = [*training, *held_out] if args.all else held_out
+    jobs = _replay_jobs(args, robot, episodes) if args.replay else []
     treatment = _treatment(args.world_model) if args.world_model else None
     figures = evaluate(model, episodes, _fingertips(robot), treatment)
     summary = _summary(figures, model.config.joint_names, args.seed)
-    if args.json:
-        print(json.dumps(summary))
-    else:
-        print(_table(summary, model.config))
+    text = _table(summary, model.config)
+    if jobs:
+        from eva_ros.evaluation import replay
+
+        summary['replay'] = replay.summary(list(replay.replays(jobs, args.workers)))
+        text += '\n\n' + replay.table(summary['replay'])
+    print(json.dumps(summary) if args.json else text)
     return 0
+
+
+def _replay_jobs(args: argparse.Namespace, robot: Any, episodes: list) -> list:
+    """Return the episodes that the expert solved, to be replayed in their scenes."""
+    from eva_ros.cli.sim_recording import recorded_scene
+    from eva_ros.evaluation.replay import Job
+    from eva_ros.evaluation.replay import Recording
+    from eva_ros.robot.paths import SIM_ROBOT
+
+    if robot.name != SIM_ROBOT:
+        raise UserError(
+            f'--replay needs the simulated robot {SIM_ROBOT}, not {robot.name}: leave it out.'
+        )
+    solved = [episode for episode in episodes if episode.success]
+    if not solved:
+        raise UserError('--replay needs episodes that the expert solved: there are none.')
+    return [
+        Job(args.checkpoint, args.robot, args.view,
+            Recording(episode, recorded_scene(Path(episode.source))))
+        for episode in solved
+    ]  # fmt: skip
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:

@@ -63,7 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         '--clips', type=arguments.count, default=96, help='number of clips to dream (96)'
     )
-    evaluate.add_argument('--idm', type=Path, help='also decode the dreams with this IDM')
+    evaluate.add_argument(
+        '--idm',
+        type=Path,
+        help='also decode the dreams with this IDM (the shipped one for the shipped model)',
+    )
+    evaluate.add_argument(
+        '--training-bags',
+        type=Path,
+        nargs='+',
+        metavar='DIR',
+        help='where the nearest clip is looked up, a baseline (other attempts in --bags)',
+    )
+    evaluate.add_argument(
+        '--save-videos',
+        type=arguments.new_folder,
+        metavar='DIR',
+        help='write an mp4 of each dream beside its recording, and a contact sheet',
+    )
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
     info = actions.add_parser(
         'info', help='say what a checkpoint holds, the memory it needs and whether it fits'
@@ -181,24 +198,44 @@ def _adapter_settings(args: argparse.Namespace, robot: Any):
 
 def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation import dreams
+    from eva_ros.evaluation.dream_sheet import DreamSheet
 
     robot, view, episodes = loading.recordings(args)
-    idm = None
-    if args.idm is not None:
-        from eva_ros.idm.checkpoint import load_idm
-
-        idm = load_idm(args.idm, robot=robot, view=view)
+    sheet = None if args.save_videos is None else DreamSheet(args.save_videos)
     result = dreams.judge(
         _model(args, robot, view),
         episodes,
         robot,
-        idm,
+        _idm(args, robot, view),
         count=args.clips,
         seed=args.seed,
         steps=args.steps,
+        training=_training_episodes(args, robot, view),
+        **({'keep': sheet.add} if sheet else {}),
     )
     print(json.dumps(result) if args.json else dreams.table(result))
+    if sheet is not None:
+        print(f'wrote {sheet.write(result)}', file=sys.stderr)
     return 0
+
+
+def _idm(args: argparse.Namespace, robot: Any, view: Any) -> Any:
+    """Return the IDM that decodes the dreams, or None."""
+    from eva_ros.idm.checkpoint import load_idm
+    from eva_ros.resources import resource
+
+    folder = args.idm
+    if folder is None and args.world_model is None:
+        folder = resource('models', 'idm')
+    return None if folder is None else load_idm(folder, robot=robot, view=view)
+
+
+def _training_episodes(args: argparse.Namespace, robot: Any, view: Any) -> list:
+    from eva_ros.episodes.dataset import load_episodes
+
+    if args.training_bags is None:
+        return []
+    return load_episodes(args.training_bags, robot, view, args.cache)
 
 
 def _info(args: argparse.Namespace) -> int:
