@@ -44,6 +44,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     arguments.add_processes(parser, 1)
     parser.add_argument('--stride', type=arguments.count, default=1,
                         help='stride of the three input frames (%(default)s)')  # fmt: skip
+    parser.add_argument('--mirror', action='store_true',
+                        help="also train on mirrored recordings (needs the robot YAML's "
+                        'mirror_signs)')  # fmt: skip
     parser.set_defaults(action=_train)
 
 
@@ -53,9 +56,12 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--all', action='store_true',
                         help='use every episode, not only those held out')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
-                        help='first encode and decode the frames with its codec')  # fmt: skip
+                        help='first encode and decode the frames with its codec, and see '
+                        'what the confidence says of its dreams')  # fmt: skip
+    parser.add_argument('--clips', type=arguments.count, default=48,
+                        help='clips to dream with --world-model (%(default)s)')  # fmt: skip
     parser.add_argument(
-        '--seed', type=arguments.seed, default=0, help='seed of the intervals (%(default)s)'
+        '--seed', type=arguments.seed, default=0, help='seed of intervals and dreams (%(default)s)'
     )
     parser.add_argument('--replay', action='store_true',
                         help='also let the simulated arms follow the recorded videos, read by '
@@ -81,6 +87,7 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_member(args: argparse.Namespace) -> None:
     """Train in one of the processes."""
+    from eva_ros.episodes.dataset import mirrored_episodes
     from eva_ros.idm.config import IdmConfig
     from eva_ros.idm.train import train
     from eva_ros.idm.train import TrainSettings
@@ -99,8 +106,11 @@ def _train_member(args: argparse.Namespace) -> None:
         'bags': [bags.name for bags in args.bags],
         'held_out': {'episodes': len(held_out), 'share': args.held_out, 'seed': args.split_seed},
         'codec': args.world_model.name if args.world_model else None,
+        'mirrored': args.mirror,
         'hardware': _hardware(),
     }
+    if args.mirror:
+        training = [*training, *mirrored_episodes(training, robot, view)]
     corruptions = [_codec_round_trip(args.world_model)] if args.world_model else []
     train(
         IdmConfig.of(robot, view, stride=args.stride),
@@ -128,6 +138,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     treatment = _treatment(args.world_model) if args.world_model else None
     figures = evaluate(model, episodes, _fingertips(robot), treatment)
     summary = _summary(figures, model.config.joint_names, args.seed)
+    summary['calibration'] = _calibration(args, robot, view, model, episodes, treatment)
     text = _table(summary, model.config)
     if jobs:
         from eva_ros.evaluation import replay
@@ -136,6 +147,28 @@ def _evaluate(args: argparse.Namespace) -> int:
         text += '\n\n' + replay.table(summary['replay'])
     print(json.dumps(summary) if args.json else text)
     return 0
+
+
+def _calibration(
+    args: argparse.Namespace,
+    robot: Any,
+    view: Any,
+    model: Any,
+    episodes: list,
+    treatment: Callable | None,
+) -> dict[str, Any]:
+    """Return what the stated uncertainty is worth on recordings, and on dreams if there are."""
+    from eva_ros.evaluation import calibration
+
+    clips = calibration.recorded_clips(model, episodes, view.frames, treatment)
+    found = {'recordings': calibration.summary(list(clips))}
+    if args.world_model is not None:
+        from eva_ros.world_model.checkpoint import load_world_model
+
+        dreamer = load_world_model(args.world_model, robot=robot, view=view)
+        dreams = calibration.dreamed_clips(model, dreamer, episodes, args.clips, args.seed)
+        found['dreams'] = calibration.summary(list(dreams))
+    return found
 
 
 def _replay_jobs(args: argparse.Namespace, robot: Any, episodes: list) -> list:
@@ -246,7 +279,8 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
         }
 
     names = ('fingertip_error', 'smoothed_fingertip_error', 'roughness', 'smoothed_roughness',
-             'true_roughness', 'noise_floor', 'rank_correlation')  # fmt: skip
+             'true_roughness', 'noise_floor', 'reading_noise', 'smoothed_reading_noise',
+             'rank_correlation')  # fmt: skip
     errors = np.stack([figure.joint_error for figure in figures])
     return {
         'episodes': len(figures),
@@ -257,6 +291,8 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
 
 
 def _table(summary: dict[str, Any], config: Any) -> str:
+    from eva_ros.evaluation import calibration
+
     units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
     units |= {f'error {name}': '0..1' for name, gripper
               in zip(config.joint_names, config.gripper_mask) if gripper}  # fmt: skip
@@ -271,6 +307,8 @@ def _table(summary: dict[str, Any], config: Any) -> str:
         low, high = figure['interval']
         unit = units.get(name, 'rad')
         lines.append(f'{name:32} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}')
+    for kind, found in summary['calibration'].items():
+        lines += ['', calibration.table(kind, found)]
     return '\n'.join(lines)
 
 

@@ -44,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--compile', action='store_true', help='compile the model, for long training on a GPU'
     )
-    train.add_argument('--no-mirror', action='store_true', help='do not mirror recordings')
+    train.add_argument(
+        '--no-mirror',
+        action='store_true',
+        help="do not mirror recordings (never done without the robot YAML's mirror_signs)",
+    )
     train.add_argument(
         '--from',
         dest='base',
@@ -135,11 +139,11 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
     robot, view, episodes = loading.recordings(args)
     if args.base is None:
-        training_run.check(episodes, args.out, _options(args, robot))
+        training_run.check(episodes, args.out, _options(args, robot, view))
     else:
         from eva_ros.world_model import fine_tuning
 
-        fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot))
+        fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot, view))
     # A step of one clip cannot be shared.
     alone = args.base is not None and args.batch is None
     launch(1 if alone else args.processes, _train_member, args)
@@ -153,11 +157,12 @@ def _train_member(args: argparse.Namespace) -> None:
 
     robot, view, episodes = loading.recordings(args, quiet=True)
     if args.base is None:
-        done = training_run.train(episodes, robot.name, view, args.out, _options(args, robot))
+        options = _options(args, robot, view)
+        done = training_run.train(episodes, robot.name, view, args.out, options)
     else:
         from eva_ros.world_model import fine_tuning
 
-        settings = _adapter_settings(args, robot)
+        settings = _adapter_settings(args, robot, view)
         limit = args.minutes * 60 if args.minutes else math.inf
         done = fine_tuning.fine_tune(
             args.base, episodes, robot, view, args.out, settings, max_seconds=limit
@@ -166,7 +171,13 @@ def _train_member(args: argparse.Namespace) -> None:
         print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
 
-def _options(args: argparse.Namespace, robot: Any):
+def _mirror(args: argparse.Namespace, robot: Any, view: Any) -> bool:
+    from eva_ros.observations.mirror import mirror_fault
+
+    return not args.no_mirror and not mirror_fault(robot, view)
+
+
+def _options(args: argparse.Namespace, robot: Any, view: Any):
     from eva_ros.world_model.training_run import RunOptions
 
     return RunOptions(
@@ -177,13 +188,13 @@ def _options(args: argparse.Namespace, robot: Any):
         width=args.width,
         layers=args.layers,
         seed=args.seed,
-        mirror=not args.no_mirror and robot.arms_are_alike,
+        mirror=_mirror(args, robot, view),
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
     )
 
 
-def _adapter_settings(args: argparse.Namespace, robot: Any):
+def _adapter_settings(args: argparse.Namespace, robot: Any, view: Any):
     from eva_ros.world_model.fine_tuning import FineTuneSettings
 
     return FineTuneSettings(
@@ -192,7 +203,7 @@ def _adapter_settings(args: argparse.Namespace, robot: Any):
         batch=args.batch or 1,
         learning_rate=args.learning_rate or 1e-4,
         seed=args.seed,
-        mirror=not args.no_mirror and robot.arms_are_alike,
+        mirror=_mirror(args, robot, view),
     )
 
 

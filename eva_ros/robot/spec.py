@@ -77,6 +77,8 @@ class Robot:
         workspace: Lowest and highest corner of the box that all end effectors stay in, m in the
             URDF's root frame; None where the YAML gives none.
         max_tracking_error: By joint, where it is not the gate's.
+        mirror_signs: Factors that turn an arm's joints, without the gripper, into the other's in
+            the mirrored view; None where the YAML does not say that the arms mirror each other.
         path: The YAML file it was read from.
         collision_path: The file that it names for `collision`; None where there is none.
     """
@@ -94,6 +96,7 @@ class Robot:
     max_tracking_error: Mapping[str, float]
     path: Path
     collision_path: Path | None = None
+    mirror_signs: tuple[int, ...] | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -135,6 +138,19 @@ class Robot:
         """Return whether two arms have the same number of joints and may mirror each other."""
         sizes = [(len(arm.joints), arm.gripper is None) for arm in self.arms.values()]
         return len(sizes) == 2 and sizes[0] == sizes[1]
+
+    def mirrored(self, positions: ArrayLike) -> NDArray[np.float64]:
+        """Return the joints [..., J] that the mirrored view shows.
+
+        Raises:
+            ValueError: The YAML states no mirror_signs.
+        """
+        if self.mirror_signs is None:
+            raise ValueError(f'{self.name} has no mirror_signs')
+        left, right = np.split(np.asarray(positions, dtype=np.float64), 2, axis=-1)
+        signs = np.ones(left.shape[-1])
+        signs[: len(self.mirror_signs)] = self.mirror_signs
+        return np.concatenate([signs * right, signs * left], axis=-1)
 
     @property
     def has_end_effectors(self) -> bool:
@@ -300,6 +316,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         max_tracking_error=file.max_tracking_error,
         path=path,
         collision_path=collision,
+        mirror_signs=file.mirror_signs,
     )
 
 
