@@ -44,6 +44,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     arguments.add_processes(parser, 1)
     parser.add_argument('--stride', type=arguments.count, default=1,
                         help='stride of the three input frames (%(default)s)')  # fmt: skip
+    parser.add_argument('--backbone', type=Path, metavar='FOLDER',
+                        help='image backbone of transformers to look with, from a local folder '
+                        'with safetensors')  # fmt: skip
+    parser.add_argument('--freeze-backbone', action='store_true',
+                        help='keep its weights (default: fine-tune them)')  # fmt: skip
+    parser.add_argument('--stack-frames', action='store_true',
+                        help='look at the three input frames together, instead of joining them '
+                        'late')  # fmt: skip
     parser.add_argument('--mirror', action='store_true',
                         help="also train on mirrored recordings (needs the robot YAML's "
                         'mirror_signs)')  # fmt: skip
@@ -78,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train an inverse dynamics model from recorded episodes."""
+    """Train an inverse dynamics model from recorded episodes, failed ones included."""
+    if args.freeze_backbone and args.backbone is None:
+        raise UserError('--freeze-backbone needs --backbone FOLDER.')
     from eva_ros.training.launch import launch
 
     launch(args.processes, _train_member, args)
@@ -88,6 +98,7 @@ def _train(args: argparse.Namespace) -> int:
 def _train_member(args: argparse.Namespace) -> None:
     """Train in one of the processes."""
     from eva_ros.episodes.dataset import mirrored_episodes
+    from eva_ros.idm.backbones import read_backbone
     from eva_ros.idm.config import IdmConfig
     from eva_ros.idm.train import train
     from eva_ros.idm.train import TrainSettings
@@ -95,7 +106,9 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.training.manifest import view_fingerprint
 
     robot, view, (training, held_out) = _load(args)
+    backbone = None if args.backbone is None else read_backbone(args.backbone)
     settings = TrainSettings(
+        freeze_backbone=args.freeze_backbone,
         seed=args.seed,
         steps=args.steps,
         minutes=args.minutes,
@@ -107,18 +120,26 @@ def _train_member(args: argparse.Namespace) -> None:
         'held_out': {'episodes': len(held_out), 'share': args.held_out, 'seed': args.split_seed},
         'codec': args.world_model.name if args.world_model else None,
         'mirrored': args.mirror,
+        'backbone': args.backbone.name if args.backbone else None,
         'hardware': _hardware(),
     }
     if args.mirror:
         training = [*training, *mirrored_episodes(training, robot, view)]
     corruptions = [_codec_round_trip(args.world_model)] if args.world_model else []
     train(
-        IdmConfig.of(robot, view, stride=args.stride),
+        IdmConfig.of(
+            robot,
+            view,
+            stride=args.stride,
+            stacked=args.stack_frames,
+            backbone=backbone.spec if backbone else None,
+        ),
         training,
         args.out,
         settings,
         corruptions=corruptions,
         fingertips=_fingertips(robot),
+        backbone=backbone,
         facts=facts,
         view_hash=view_fingerprint(view),
     )

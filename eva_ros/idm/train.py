@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from eva_ros.idm.augment import augment
 from eva_ros.idm.augment import Corruption
+from eva_ros.idm.backbones import Pretrained
 from eva_ros.idm.checkpoint import save_idm
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.data import Clips
@@ -49,6 +50,8 @@ class TrainSettings:
         fingertip_weight: of the fingertips' error against that of the joints.
         difference_weight: of the error of the change from frame to frame.
         average: decay of the moving average of the weights that is saved.
+        freeze_backbone: whether a pretrained backbone keeps its weights.
+        backbone_rate: learning rate of a pretrained backbone against that of the rest.
     """
 
     seed: int = 0
@@ -63,6 +66,8 @@ class TrainSettings:
     fingertip_weight: float = 1.0
     difference_weight: float = 0.5
     average: float = 0.998
+    freeze_backbone: bool = False
+    backbone_rate: float = 0.1
 
 
 def losses(estimate: JointEstimate, clips: Clips, std: Tensor, settings: TrainSettings) -> dict:
@@ -91,18 +96,22 @@ def _smooth_l1(error: Tensor, beta: float) -> Tensor:
 
 def optimizers(
     model: InverseDynamics, settings: TrainSettings
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+) -> tuple[torch.optim.Optimizer, ...]:
     """Return Muon for the matrices inside the model and AdamW for the rest.
 
-    The rest: biases, priors, and the layers that meet pixels or joints.
+    The rest: biases, priors, and the layers that meet pixels or joints. A backbone that is
+    fine-tuned has an AdamW of its own.
     """
     edges = ('stem', 'prior', '.joints.', '.spread.')
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    backbone = {name: weight for name, weight in trained.items() if name.startswith('backbone.')}
+    own = {name: weight for name, weight in trained.items() if name not in backbone}
     inside = {
         name: weight
-        for name, weight in model.named_parameters()
+        for name, weight in own.items()
         if weight.ndim == 2 and not any(edge in name for edge in edges)
     }
-    rest = [weight for name, weight in model.named_parameters() if name not in inside]
+    rest = [weight for name, weight in own.items() if name not in inside]
     muon = torch.optim.Muon(
         inside.values(),
         settings.learning_rate,
@@ -110,7 +119,11 @@ def optimizers(
         adjust_lr_fn='match_rms_adamw',
     )
     rate = settings.learning_rate
-    return muon, torch.optim.AdamW(rest, rate, weight_decay=0.0, betas=(0.9, 0.99))
+    adam = torch.optim.AdamW(rest, rate, weight_decay=0.0, betas=(0.9, 0.99))
+    if not backbone:
+        return muon, adam
+    slow = settings.backbone_rate * rate
+    return muon, adam, torch.optim.AdamW(backbone.values(), slow, weight_decay=0.0)
 
 
 class IdmTask(Task):
@@ -126,6 +139,7 @@ class IdmTask(Task):
         *,
         corruptions: Sequence[Corruption] = (),
         fingertips: Fingertips | None = None,
+        backbone: Pretrained | None = None,
     ) -> None:
         """Prepare a training from its beginning (see `train`)."""
         self.settings = settings
@@ -134,6 +148,10 @@ class IdmTask(Task):
         self._share = share_of(settings.batch_clips, 'clips')
         torch.manual_seed(settings.seed)
         self.model = InverseDynamics(config)
+        self._backbone = backbone
+        if backbone is not None and self.model.backbone is not None:
+            self.model.backbone.load(backbone.weights)
+            self.model.backbone.requires_grad_(not settings.freeze_backbone)
         require_finite_labels(episodes, config.joint_names)
         mean, std = label_statistics(episodes)
         self.model.mean.copy_(torch.from_numpy(mean))
@@ -173,6 +191,7 @@ class IdmTask(Task):
             'settings': kept,
             'clips': len(self._sampler),
             'mean': [round(value, 6) for value in self.model.mean.tolist()],
+            **({'backbone': self._backbone.fingerprint} if self._backbone else {}),
         }
 
 
@@ -192,6 +211,7 @@ def train(
     *,
     corruptions: Sequence[Corruption] = (),
     fingertips: Fingertips | None = None,
+    backbone: Pretrained | None = None,
     facts: Mapping[str, Any] | None = None,
     view_hash: str = '',
 ) -> InverseDynamics:
@@ -206,6 +226,7 @@ def train(
         settings: how to train.
         corruptions: functions over clips [B, T, 3, H, W] that make them look dreamed.
         fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; weighs the joints' errors.
+        backbone: where a pretrained backbone starts from.
         facts: for the model card.
         view_hash: `manifest.view_fingerprint` of the view.
 
@@ -217,8 +238,9 @@ def train(
             training.
     """
     loop = training_loop(
-        config, episodes, out, settings, corruptions=corruptions, fingertips=fingertips
-    )
+        config, episodes, out, settings,
+        corruptions=corruptions, fingertips=fingertips, backbone=backbone,
+    )  # fmt: skip
     loop.resume()
     loop.run()
     loop.finish()
