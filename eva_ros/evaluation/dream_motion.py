@@ -1,12 +1,16 @@
 """What an inverse dynamics model says of the motion in dreams."""
 
+from contextlib import suppress
+
 import numpy as np
 from numpy.typing import NDArray
 import torch
 
 from eva_ros.alignment.judge import path_length
 from eva_ros.alignment.reward import executability
+from eva_ros.alignment.reward import MotionLimits
 from eva_ros.alignment.reward import preset
+from eva_ros.alignment.reward import RewardSettings
 from eva_ros.errors import UserError
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
@@ -25,10 +29,9 @@ class DreamMotion:
         self._idm = idm
         self._kinematics = ForwardKinematics(robot) if robot.has_end_effectors else None
         self._grippers = torch.tensor(idm.config.gripper_mask)
-        try:
+        self._reward: tuple[MotionLimits, RewardSettings] | None = None
+        with suppress(UserError):  # no limits to judge by
             self._reward = preset('robot', robot)
-        except UserError:  # no limits to judge by
-            self._reward = None
 
     def figures(self, dream: NDArray, real: NDArray, joints: NDArray) -> dict[str, float]:
         """Return the figures of a dream [T, H, W, 3] of a clip with these frames and joints."""

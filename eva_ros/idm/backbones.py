@@ -121,7 +121,7 @@ class BackboneTower(nn.Module):
     def __init__(self, shapes: list[tuple[int, ...]], channels: int) -> None:
         """Build it for feature maps [C, h, w], finest first."""
         super().__init__()
-        self.size = shapes[0][1:]
+        self.size: Size = (shapes[0][1], shapes[0][2])
         self.joins = nn.ModuleList([Conv(shape[0], channels, 1) for shape in shapes])
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:

@@ -75,8 +75,7 @@ class InverseDynamics(nn.Module):
         self.heads = nn.ModuleDict()
         for arm, columns in config.columns.items():
             for camera in self._cameras_of(arm):
-                tower = self.towers[_size(camera)]
-                size = (camera.box[2] // 4, camera.box[3] // 4)
+                tower, size = self.towers[_size(camera)], (camera.box[2] // 4, camera.box[3] // 4)
                 if isinstance(tower, BackboneTower):
                     size = tower.size
                 self.readouts[f'{arm} {camera.name}'] = KeypointReadout(
