@@ -111,7 +111,8 @@ def recorded_scene(bag: Path) -> Scene:
 def _parse_settings(text: str) -> ExpertSettings:
     """Return the settings whose repr a bag holds; only literals are read, nothing is run."""
     call = ast.parse(text, mode='eval').body
-    if not isinstance(call, ast.Call):
+    made = call.func if isinstance(call, ast.Call) else None
+    if not isinstance(call, ast.Call) or getattr(made, 'id', '') != ExpertSettings.__name__:
         raise ValueError(text)
     given = {str(entry.arg): ast.literal_eval(entry.value) for entry in call.keywords}
     return ExpertSettings(**given)
