@@ -22,6 +22,7 @@ class ReadingIdm:
 
     config = SimpleNamespace(
         stride=1,
+        stacked=False,
         rate_hz=probe_world.RATE_HZ,
         joint_names=idm_world.JOINTS,
         gripper_mask=idm_world.GRIPPERS,

@@ -74,11 +74,24 @@ def test_grippers_are_sent_further_closed_than_they_are_read(robot):
     read = np.random.default_rng(0).uniform(0.0, 1.0, (5, 14))
     read[:, 6], read[:, 13] = [1.0, 0.8, 0.6, 0.4, 0.0], [1.2, 1.0, 1.0, 1.0, -0.1]
     sent = robot.gripping(read)
-    np.testing.assert_allclose(sent[:, 6], [1.0, 0.65, 0.3, 0.0, 0.0], atol=1e-12)
+    np.testing.assert_allclose(sent[:, 6], [1.0, 0.633, 0.0, 0.0, 0.0], atol=1e-12)
     np.testing.assert_allclose(sent[:, 13], [1.0, 1.0, 1.0, 1.0, 0.0])
     np.testing.assert_array_equal(sent[:, ~robot.gripper_mask], read[:, ~robot.gripper_mask])
     as_read = load_robot('piper_dual').gripping(read)
     np.testing.assert_allclose(as_read[:, 6], read[:, 6])
+
+
+def test_a_gripper_that_is_about_to_open_or_nearly_open_is_sent_as_it_was_read(robot):
+    read = np.zeros((8, 14))
+    read[:, 6] = [0.6, 0.6, 0.6, 0.65, 0.8, 1.0, 1.0, 1.0]
+    read[:, 13] = 0.95
+    sent = robot.gripping(read)
+    np.testing.assert_allclose(sent[:, 6], read[:, 6])
+    np.testing.assert_allclose(sent[:, 13], read[:, 13])
+    still = np.zeros((8, 14))
+    still[:, 6] = 0.6
+    np.testing.assert_allclose(robot.gripping(still)[:, 6], 0.0)
+    np.testing.assert_array_equal(robot.gripping(still[0]), robot.gripping(still)[0])
 
 
 def test_velocities_are_nan_where_the_joint_state_gives_none(robot):
@@ -132,7 +145,7 @@ def broken(tmp_path, pattern, replacement):
         ('height: 240', "height: '240'", "height: Input should be a valid integer, not the text "
          "'240'."),
         ('width: 320', 'width: true', 'width: Input should be a valid integer, not true.'),
-        ('grip: 1.75', 'grip: 0.9', 'grip: Input should be greater than or equal to 1'),
+        ('grip: 2.67', 'grip: 0.9', 'grip: Input should be greater than or equal to 1'),
         ('closed: 0.021', "closed: '0.021'", "valid number, not the text '0.021'."),
         ('simulated: true', 'simulated: 1', 'simulated: Input should be a valid boolean, not 1.'),
         ('<side>_waist: 0.0', "<side>_waist: '0.0'", "home.left_waist: Input should be a valid "

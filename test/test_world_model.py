@@ -394,8 +394,7 @@ def test_one_arms_task_alone_can_be_trained_mirrored(tmp_path):
     told = [moving_square(seed) for seed in range(4)]
     for episode in told:
         episode.instruction = 'move the left square'
-    options = RunOptions(name='tiny', steps=2, batch=4, width=64, layers=1)
-    assert options.mirror
+    options = RunOptions(name='tiny', steps=2, batch=4, width=64, layers=1, mirror=True)
     assert training_run.train(told, 'aloha_sim', VIEW, tmp_path, options)
     load_world_model(tmp_path).check_instruction('move the right square')
     plain = replace(options, mirror=False)
@@ -434,7 +433,7 @@ def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp
         {'learning_rate': 1e-3},
         {'width': 128},
         {'seed': 1},
-        {'mirror': False},
+        {'mirror': True},
     ):
         with pytest.raises(UserError, match=f'another {next(iter(change))}: repeat'):
             training_run.check(episodes, tmp_path, replace(options, **change))

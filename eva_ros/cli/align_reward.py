@@ -268,13 +268,14 @@ def critic(args: argparse.Namespace) -> int:
     from eva_ros.alignment.critic_training import CriticSettings
     from eva_ros.alignment.critic_training import train_critic
     from eva_ros.episodes.dataset import split_episodes
+    from eva_ros.observations.mirror import mirror_fault
     from eva_ros.training.manifest import read_manifest
     from eva_ros.training.manifest import World
 
     robot, view, episodes = loading.recordings(args)
     train, held_out = split_episodes(episodes, args.held_out, args.split_seed)
     steps = args.steps if args.minutes else args.steps or 1500
-    mirror = robot.arms_are_alike and not args.no_mirror
+    mirror = not args.no_mirror and not mirror_fault(robot, view)
     settings = CriticSettings(args.seed, steps, args.minutes, mirror=mirror)
     train_critic(
         train,

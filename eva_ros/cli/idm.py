@@ -46,6 +46,17 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     arguments.add_processes(parser, 1)
     parser.add_argument('--stride', type=arguments.count,
                         help="stride of the three input frames (--from's, else 1)")  # fmt: skip
+    parser.add_argument('--backbone', type=Path, metavar='FOLDER',
+                        help='image backbone of transformers to look with, from a local folder '
+                        'with safetensors')  # fmt: skip
+    parser.add_argument('--freeze-backbone', action='store_true',
+                        help='keep its weights (default: fine-tune them)')  # fmt: skip
+    parser.add_argument('--stack-frames', action='store_true',
+                        help='look at the three input frames together, instead of joining them '
+                        'late')  # fmt: skip
+    parser.add_argument('--mirror', action='store_true',
+                        help="also train on mirrored recordings (needs the robot YAML's "
+                        'mirror_signs)')  # fmt: skip
     parser.set_defaults(action=_train)
 
 
@@ -55,10 +66,18 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--all', action='store_true',
                         help='use every episode, not only those held out')  # fmt: skip
     parser.add_argument('--world-model', type=Path, metavar='CKPT',
-                        help='first encode and decode the frames with its codec')  # fmt: skip
+                        help='first encode and decode the frames with its codec, and see '
+                        'what the confidence says of its dreams')  # fmt: skip
+    parser.add_argument('--clips', type=arguments.count, default=48,
+                        help='clips to dream with --world-model (%(default)s)')  # fmt: skip
     parser.add_argument(
-        '--seed', type=arguments.seed, default=0, help='seed of the intervals (%(default)s)'
+        '--seed', type=arguments.seed, default=0, help='seed of intervals and dreams (%(default)s)'
     )
+    parser.add_argument('--replay', action='store_true',
+                        help='also let the simulated arms follow the recorded videos, read by '
+                        'the IDM (bags of `eva sim record`)')  # fmt: skip
+    parser.add_argument('--workers', type=arguments.count, default=2,
+                        help='processes that replay (%(default)s)')  # fmt: skip
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     parser.set_defaults(action=_evaluate)
 
@@ -69,7 +88,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    """Train an inverse dynamics model from recorded episodes."""
+    """Train an inverse dynamics model from recorded episodes, failed ones included."""
+    if args.freeze_backbone and args.backbone is None:
+        raise UserError('--freeze-backbone needs --backbone FOLDER.')
     from eva_ros.training.launch import launch
 
     launch(args.processes, _train_member, args)
@@ -78,6 +99,8 @@ def _train(args: argparse.Namespace) -> int:
 
 def _train_member(args: argparse.Namespace) -> None:
     """Train in one of the processes."""
+    from eva_ros.episodes.dataset import mirrored_episodes
+    from eva_ros.idm.backbones import read_backbone
     from eva_ros.idm.config import IdmConfig
     from eva_ros.idm.train import train
     from eva_ros.idm.train import TrainSettings
@@ -86,7 +109,9 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.training.weights import checkpoint_label
 
     robot, view, (training, held_out) = _load(args)
+    backbone = None if args.backbone is None else read_backbone(args.backbone)
     settings = TrainSettings(
+        freeze_backbone=args.freeze_backbone,
         seed=args.seed,
         steps=args.steps,
         minutes=args.minutes,
@@ -97,19 +122,32 @@ def _train_member(args: argparse.Namespace) -> None:
         'bags': [bags.name for bags in args.bags],
         'held_out': {'episodes': len(held_out), 'share': args.held_out, 'seed': args.split_seed},
         'codec': args.world_model.name if args.world_model else None,
+        'mirrored': args.mirror,
+        'backbone': args.backbone.name if args.backbone else None,
         'hardware': _hardware(),
     }
+    if args.mirror:
+        training = [*training, *mirrored_episodes(training, robot, view)]
     corruptions = [_codec_round_trip(args.world_model)] if args.world_model else []
     start = _start(args, robot, view)
     if start:
         facts['from'] = checkpoint_label(args.start)
     train(
-        start.config if start else IdmConfig.of(robot, view, stride=args.stride or 1),
+        start.config
+        if start
+        else IdmConfig.of(
+            robot,
+            view,
+            stride=args.stride or 1,
+            stacked=args.stack_frames,
+            backbone=backbone.spec if backbone else None,
+        ),
         training,
         args.out,
         settings,
         corruptions=corruptions,
         fingertips=_fingertips(robot),
+        backbone=backbone,
         facts=facts,
         view_hash=view_fingerprint(view),
         start=start,
@@ -124,6 +162,10 @@ def _start(args: argparse.Namespace, robot: Any, view: Any) -> Any:
 
     if args.start is None:
         return None
+    if args.backbone or args.stack_frames:
+        raise UserError(
+            '--from keeps the shape of its model: leave --backbone and --stack-frames out.'
+        )
     start = load_idm(args.start, robot, view)
     if args.stride not in (None, start.config.stride):
         raise UserError(
@@ -141,14 +183,62 @@ def _evaluate(args: argparse.Namespace) -> int:
     robot, view, (training, held_out) = _load(args)
     model = load_idm(args.checkpoint, robot, view)
     episodes = [*training, *held_out] if args.all else held_out
+    jobs = _replay_jobs(args, robot, episodes) if args.replay else []
     treatment = _treatment(args.world_model) if args.world_model else None
     figures = evaluate(model, episodes, _fingertips(robot), treatment)
     summary = _summary(figures, model.config.joint_names, args.seed)
-    if args.json:
-        print(json.dumps(summary))
-    else:
-        print(_table(summary, model.config))
+    summary['calibration'] = _calibration(args, robot, view, model, episodes, treatment)
+    text = _table(summary, model.config)
+    if jobs:
+        from eva_ros.evaluation import replay
+
+        summary['replay'] = replay.summary(list(replay.replays(jobs, args.workers)))
+        text += '\n\n' + replay.table(summary['replay'])
+    print(json.dumps(summary) if args.json else text)
     return 0
+
+
+def _calibration(
+    args: argparse.Namespace,
+    robot: Any,
+    view: Any,
+    model: Any,
+    episodes: list,
+    treatment: Callable | None,
+) -> dict[str, Any]:
+    """Return what the stated uncertainty is worth on recordings, and on dreams if there are."""
+    from eva_ros.evaluation import calibration
+
+    clips = calibration.recorded_clips(model, episodes, view.frames, treatment)
+    found = {'recordings': calibration.summary(list(clips))}
+    if args.world_model is not None:
+        from eva_ros.world_model.checkpoint import load_world_model
+
+        dreamer = load_world_model(args.world_model, robot=robot, view=view)
+        dreams = calibration.dreamed_clips(model, dreamer, episodes, args.clips, args.seed)
+        found['dreams'] = calibration.summary(list(dreams))
+    return found
+
+
+def _replay_jobs(args: argparse.Namespace, robot: Any, episodes: list) -> list:
+    """Return the episodes that the expert solved, to be replayed in their scenes."""
+    from eva_ros.cli.sim_recording import recorded_scene
+    from eva_ros.evaluation.replay import Job
+    from eva_ros.evaluation.replay import Recording
+    from eva_ros.robot.paths import SIM_ROBOT
+
+    if robot.name != SIM_ROBOT:
+        raise UserError(
+            f'--replay needs the simulated robot {SIM_ROBOT}, not {robot.name}: leave it out.'
+        )
+    solved = [episode for episode in episodes if episode.success]
+    if not solved:
+        raise UserError('--replay needs episodes that the expert solved: there are none.')
+    return [
+        Job(args.checkpoint, args.robot, args.view,
+            Recording(episode, recorded_scene(Path(episode.source))))
+        for episode in solved
+    ]  # fmt: skip
 
 
 def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
@@ -238,7 +328,8 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
         }
 
     names = ('fingertip_error', 'smoothed_fingertip_error', 'roughness', 'smoothed_roughness',
-             'true_roughness', 'noise_floor', 'rank_correlation')  # fmt: skip
+             'true_roughness', 'noise_floor', 'reading_noise', 'smoothed_reading_noise',
+             'rank_correlation')  # fmt: skip
     errors = np.stack([figure.joint_error for figure in figures])
     return {
         'episodes': len(figures),
@@ -249,6 +340,8 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
 
 
 def _table(summary: dict[str, Any], config: Any) -> str:
+    from eva_ros.evaluation import calibration
+
     units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
     units |= {f'error {name}': '0..1' for name, gripper
               in zip(config.joint_names, config.gripper_mask) if gripper}  # fmt: skip
@@ -263,6 +356,8 @@ def _table(summary: dict[str, Any], config: Any) -> str:
         low, high = figure['interval']
         unit = units.get(name, 'rad')
         lines.append(f'{name:32} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}')
+    for kind, found in summary['calibration'].items():
+        lines += ['', calibration.table(kind, found)]
     return '\n'.join(lines)
 
 

@@ -1,5 +1,6 @@
 """Run a scripted expert on the simulated robot, and record it as a bag."""
 
+import ast
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,10 @@ from eva_ros.sim.robot import CameraImage
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.scenes import CLEAN
+from eva_ros.sim.scenes import parse_scenes
 from eva_ros.sim.scenes import Scenes
 from eva_ros.sim.tasks import find_task
+from eva_ros.sim.tasks import Scene
 
 _POINT_EVERY = 5
 
@@ -83,6 +86,36 @@ def is_recorded(path: Path, settings: ExpertSettings, scenes: Scenes) -> bool:
             '--scenes): give those, or another --out.'
         )
     return True
+
+
+def recorded_scene(bag: Path) -> Scene:
+    """Return the scene that a bag of `eva sim record` starts from, drawn again from its metadata.
+
+    Raises:
+        UserError: The bag was not recorded by `eva sim record`.
+    """
+    about, fault = read_metadata(bag)
+    facts = about.get('custom_data') or {}
+    try:
+        settings = _parse_settings(facts['eva.settings'])
+        rng = episode_rng(facts['eva.task'], int(facts['eva.seed']), int(facts['eva.episode']))
+        task, scenes = find_task(facts['eva.task']), parse_scenes(facts['eva.scenes'])
+    except (KeyError, TypeError, ValueError, SyntaxError, AttributeError) as error:
+        raise UserError(
+            f'{bag} does not say which scene it shows{f" ({fault})" if fault else ""}: give bags '
+            'that `eva sim record` recorded.'
+        ) from error
+    return plan_episode(task, rng, settings, scenes).scene
+
+
+def _parse_settings(text: str) -> ExpertSettings:
+    """Return the settings whose repr a bag holds; only literals are read, nothing is run."""
+    call = ast.parse(text, mode='eval').body
+    made = call.func if isinstance(call, ast.Call) else None
+    if not isinstance(call, ast.Call) or getattr(made, 'id', '') != ExpertSettings.__name__:
+        raise ValueError(text)
+    given = {str(entry.arg): ast.literal_eval(entry.value) for entry in call.keywords}
+    return ExpertSettings(**given)
 
 
 def record(job: Job) -> tuple[bool, float]:

@@ -44,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--compile', action='store_true', help='compile the model, for long training on a GPU'
     )
-    train.add_argument('--no-mirror', action='store_true', help='do not mirror recordings')
+    train.add_argument(
+        '--no-mirror',
+        action='store_true',
+        help="do not mirror recordings (never done without the robot YAML's mirror_signs)",
+    )
     train.add_argument(
         '--from',
         dest='base',
@@ -90,7 +94,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         '--clips', type=arguments.count, default=96, help='number of clips to dream (96)'
     )
-    evaluate.add_argument('--idm', type=Path, help='also decode the dreams with this IDM')
+    evaluate.add_argument(
+        '--idm',
+        type=Path,
+        help='also decode the dreams with this IDM (the shipped one for the shipped model)',
+    )
+    evaluate.add_argument(
+        '--training-bags',
+        type=Path,
+        nargs='+',
+        metavar='DIR',
+        help='where the nearest clip is looked up, a baseline (other attempts in --bags)',
+    )
+    evaluate.add_argument(
+        '--save-videos',
+        type=arguments.new_folder,
+        metavar='DIR',
+        help='write an mp4 of each dream beside its recording, and a contact sheet',
+    )
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
     info = actions.add_parser(
         'info', help='say what a checkpoint holds, the memory it needs and whether it fits'
@@ -153,11 +174,11 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError('A Wan checkpoint keeps its own text encoder: leave out --text-encoder.')
     robot, view, episodes = loading.recordings(args)
     if args.base is None:
-        training_run.check(episodes, args.out, _options(args, robot))
+        training_run.check(episodes, args.out, _options(args, robot, view))
     else:
         from eva_ros.world_model import fine_tuning
 
-        fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot))
+        fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot, view))
     # A step of one clip cannot be shared.
     alone = args.base is not None and args.batch is None
     launch(1 if alone else args.processes, _train_member, args)
@@ -171,11 +192,12 @@ def _train_member(args: argparse.Namespace) -> None:
 
     robot, view, episodes = loading.recordings(args, quiet=True)
     if args.base is None:
-        done = training_run.train(episodes, robot.name, view, args.out, _options(args, robot))
+        options = _options(args, robot, view)
+        done = training_run.train(episodes, robot.name, view, args.out, options)
     else:
         from eva_ros.world_model import fine_tuning
 
-        settings = _adapter_settings(args, robot)
+        settings = _adapter_settings(args, robot, view)
         limit = args.minutes * 60 if args.minutes else math.inf
         done = fine_tuning.fine_tune(
             args.base, episodes, robot, view, args.out, settings, max_seconds=limit
@@ -190,7 +212,13 @@ def _text(args: argparse.Namespace) -> int:
     return world_model_text.run(args)
 
 
-def _options(args: argparse.Namespace, robot: Any):
+def _mirror(args: argparse.Namespace, robot: Any, view: Any) -> bool:
+    from eva_ros.observations.mirror import mirror_fault
+
+    return not args.no_mirror and not mirror_fault(robot, view)
+
+
+def _options(args: argparse.Namespace, robot: Any, view: Any):
     from eva_ros.world_model.training_run import RunOptions
 
     return RunOptions(
@@ -201,14 +229,14 @@ def _options(args: argparse.Namespace, robot: Any):
         width=args.width,
         layers=args.layers,
         seed=args.seed,
-        mirror=not args.no_mirror and robot.arms_are_alike,
+        mirror=_mirror(args, robot, view),
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
         text_encoder=args.text_encoder,
     )
 
 
-def _adapter_settings(args: argparse.Namespace, robot: Any):
+def _adapter_settings(args: argparse.Namespace, robot: Any, view: Any):
     from eva_ros.world_model.fine_tuning import FineTuneSettings
 
     return FineTuneSettings(
@@ -217,30 +245,50 @@ def _adapter_settings(args: argparse.Namespace, robot: Any):
         batch=args.batch or 1,
         learning_rate=args.learning_rate or 1e-4,
         seed=args.seed,
-        mirror=not args.no_mirror and robot.arms_are_alike,
+        mirror=_mirror(args, robot, view),
     )
 
 
 def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation import dreams
+    from eva_ros.evaluation.dream_sheet import DreamSheet
 
     robot, view, episodes = loading.recordings(args)
-    idm = None
-    if args.idm is not None:
-        from eva_ros.idm.checkpoint import load_idm
-
-        idm = load_idm(args.idm, robot=robot, view=view)
+    sheet = None if args.save_videos is None else DreamSheet(args.save_videos)
     result = dreams.judge(
         _model(args, robot, view),
         episodes,
         robot,
-        idm,
+        _idm(args, robot, view),
         count=args.clips,
         seed=args.seed,
         steps=args.steps,
+        training=_training_episodes(args, robot, view),
+        **({'keep': sheet.add} if sheet else {}),
     )
     print(json.dumps(result) if args.json else dreams.table(result))
+    if sheet is not None:
+        print(f'wrote {sheet.write(result)}', file=sys.stderr)
     return 0
+
+
+def _idm(args: argparse.Namespace, robot: Any, view: Any) -> Any:
+    """Return the IDM that decodes the dreams, or None."""
+    from eva_ros.idm.checkpoint import load_idm
+    from eva_ros.resources import resource
+
+    folder = args.idm
+    if folder is None and args.world_model is None:
+        folder = resource('models', 'idm')
+    return None if folder is None else load_idm(folder, robot=robot, view=view)
+
+
+def _training_episodes(args: argparse.Namespace, robot: Any, view: Any) -> list:
+    from eva_ros.episodes.dataset import load_episodes
+
+    if args.training_bags is None:
+        return []
+    return load_episodes(args.training_bags, robot, view, args.cache)
 
 
 def _info(args: argparse.Namespace) -> int:

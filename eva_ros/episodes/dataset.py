@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 import hashlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from eva_ros.episodes.cache import default_cache
 from eva_ros.episodes.settings import ResamplingSettings
 from eva_ros.episodes.summary import summary
 from eva_ros.errors import UserError
+from eva_ros.observations.mirror import mirror_fault
 from eva_ros.observations.views import ViewSpec
 from eva_ros.recordings.bag_search import find_bags
 from eva_ros.robot.spec import Robot
@@ -155,6 +157,33 @@ def arm_speed(joints: NDArray, stamps_ns: NDArray, robot: Robot) -> NDArray[np.f
         axis=1,
     )
     return speed[np.searchsorted(stamps, stamps_ns)]
+
+
+def mirrored_episodes(episodes: Sequence[Episode], robot: Robot, view: ViewSpec) -> list[Episode]:
+    """Return episodes as a mirror would show them: frames and joints, but not the words.
+
+    Args:
+        episodes: Recorded episodes.
+        robot: Robot with mirror_signs.
+        view: Layout of the cameras; must have both sides alike.
+
+    Raises:
+        UserError: The robot YAML states no mirror_signs, or the view is not symmetric.
+    """
+    fault = mirror_fault(robot, view)
+    if fault:
+        raise UserError(f'Recordings cannot be mirrored: {fault}.')
+    return [
+        replace(
+            episode,
+            frames=episode.frames[:, :, ::-1],
+            joints=robot.mirrored(episode.joints),
+            observed_joints=robot.mirrored(episode.observed_joints),
+            speed=episode.speed[:, ::-1],
+            instruction='',
+        )
+        for episode in episodes
+    ]
 
 
 def split_episodes(

@@ -1,6 +1,8 @@
 """Quality of a world model: dreams of held-out clips compared with the recordings."""
 
+from collections.abc import Callable
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 import sys
 import time
@@ -11,45 +13,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
+from eva_ros.evaluation.dream_motion import DREAMED_RAD
+from eva_ros.evaluation.dream_motion import DreamMotion
+from eva_ros.evaluation.dream_motion import INSTRUCTED
+from eva_ros.evaluation.dream_motion import RECORDED_RAD
+from eva_ros.evaluation.held_out import held_out_clips
+from eva_ros.evaluation.held_out import NearestClips
 from eva_ros.evaluation.metrics import psnr_moving
 from eva_ros.evaluation.metrics import psnr_still
+from eva_ros.evaluation.similarity import ms_ssim
+from eva_ros.evaluation.similarity import ssim
 from eva_ros.evaluation.statistics import bootstrap_interval
-from eva_ros.evaluation.statistics import paired_difference
+from eva_ros.evaluation.statistics import bootstrap_ratio
+from eva_ros.evaluation.statistics import wilson_interval
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import read_rollout
 from eva_ros.pages import evenly
 from eva_ros.progress import Progress
-from eva_ros.robot.kinematics import ForwardKinematics
 from eva_ros.robot.spec import Robot
 from eva_ros.world_model.clips import Clip
-from eva_ros.world_model.clips import ClipSettings
-from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.pipeline import rollout_seed
 from eva_ros.world_model.pipeline import WorldModel
 
 
-def held_out_clips(
-    model: WorldModel, episodes: Sequence, count: int, seed: int
-) -> list[tuple[Any, Clip]]:
-    """Return `count` clips in which resting arms start to move, at most one per start.
+@dataclass(frozen=True)
+class DreamedClip:
+    """A held-out clip, its dream, and what their comparison gave.
 
-    Args:
-        model: World model, for its rollout length and rate.
-        episodes: Episodes that were not used in training.
-        count: Maximum number of clips.
-        seed: Random seed of the selection.
+    Attributes:
+        instruction: What was asked for.
+        rate_hz: Frames per second of both.
+        real: Recorded frames [T, H, W, 3], uint8.
+        dream: Dreamed frames [T, H, W, 3], uint8.
+        figures: Figures of this clip by name; nan where unknown.
     """
-    settings = ClipSettings(model.settings.frames, moving_weight=0.0, end_weight=0.0)
-    found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
-    starts = [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
-    if not starts:
-        raise UserError('No held-out episode begins at rest and then moves: give more bags.')
-    chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
-    return [(episodes[starts[k].episode], starts[k]) for k in chosen]
 
-
-def _follows(before: Clip, clip: Clip) -> bool:
-    return before.episode == clip.episode and clip.frames[0] - before.frames[0] <= 2
+    instruction: str
+    rate_hz: float
+    real: NDArray[np.uint8]
+    dream: NDArray[np.uint8]
+    figures: dict[str, float]
 
 
 def judge(
@@ -61,86 +63,127 @@ def judge(
     count: int,
     seed: int,
     steps: int | None = None,
+    training: Sequence = (),
+    keep: Callable[[DreamedClip], None] = lambda clip: None,
 ) -> dict:
     """Dream held-out clips and compare them with the recordings.
 
+    Args:
+        model: World model.
+        episodes: Episodes that were not used in training.
+        robot: Robot of the episodes.
+        idm: Inverse dynamics model that reads the dreams; without it their motion is unknown.
+        count: Maximum number of clips.
+        seed: Random seed of the selection and of the noise.
+        steps: Denoising steps; the checkpoint's if None.
+        training: Episodes in which the nearest clip is looked up; `episodes` if empty, other
+            attempts than the clip's own.
+        keep: Called with every clip, e.g. to write its video.
+
     Returns:
-        A dict for JSON: mean and 95 % bootstrap interval over clips of each figure.
+        A dict for JSON: mean and 95 % interval over clips of each figure; None where unknown.
     """
     clips = held_out_clips(model, episodes, count, seed)
+    nearest = NearestClips(model, training or episodes)
+    motion = None if idm is None else DreamMotion(idm, robot)
     rows = []
-    known = idm is not None and robot.has_end_effectors
-    kinematics = ForwardKinematics(robot) if known else None
     with Progress('dreams', len(clips), sys.stderr) as counter:
         for index, (episode, clip) in enumerate(clips):
-            rows.append(_row(model, idm, kinematics, episode, clip, index, seed, steps))
+            done = _dreamed(
+                model, motion, nearest, episode, clip, rollout_seed(seed, index), steps
+            )
+            rows.append(done.figures)
+            keep(done)
             counter.advance()
-    result: dict = {'clips': len(rows), 'seed': seed, 'steps': steps or model.settings.steps}
-    for key in rows[0]:
-        values = [row[key] for row in rows]
-        result[key] = {
-            'mean': float(np.nanmean(values)),
-            'interval': bootstrap_interval(values, 0),
-        }
-    mean, interval = paired_difference(
-        [r['psnr_moving_db'] for r in rows], [r['still_psnr_moving_db'] for r in rows], 0
-    )
-    result['gain_over_still_db'] = {'mean': mean, 'interval': interval}
-    return result
+    return {
+        'clips': len(rows),
+        'seed': seed,
+        'steps': steps or model.settings.steps,
+        'nearest_clip_of': 'training bags' if training else 'the same bags',
+        **_figures(rows),
+    }
 
 
-def _row(model, idm, kinematics, episode, clip, index, seed, steps) -> dict[str, float]:
+def _figures(rows: list[dict[str, float]]) -> dict[str, dict | None]:
+    """Return the figures over all clips."""
+    columns = {name: np.array([row[name] for row in rows], dtype=float) for name in rows[0]}
+    instructed = columns.pop(INSTRUCTED)
+    dreamed, recorded = columns.pop(DREAMED_RAD), columns.pop(RECORDED_RAD)
+    figures = {name: _mean(values) for name, values in columns.items()}
+    for other in ('still', 'nearest_clip'):
+        baseline = 'nearest_clip_psnr_moving' if other != 'still' else 'still_psnr_moving_db'
+        gain = columns['psnr_moving_db'] - columns[baseline]
+        figures[f'gain_over_{other}_db'] = _mean(gain)
+    figures['instructed_arm_fraction'] = figures['motion_ratio'] = None
+    known = instructed[~np.isnan(instructed)]
+    if known.size:
+        interval = wilson_interval(int(known.sum()), known.size)
+        figures['instructed_arm_fraction'] = {'mean': known.mean(), 'interval': interval}
+    if np.nansum(recorded) > 0:
+        ratio, interval = bootstrap_ratio(dreamed, recorded, 0)
+        figures['motion_ratio'] = {'mean': ratio, 'interval': interval}
+    return figures
+
+
+def _mean(values: NDArray) -> dict | None:
+    if np.isnan(values).all():
+        return None
+    return {'mean': float(np.nanmean(values)), 'interval': bootstrap_interval(values, 0)}
+
+
+def _dreamed(
+    model: WorldModel,
+    motion: DreamMotion | None,
+    nearest: NearestClips,
+    episode: Any,
+    clip: Clip,
+    seed: int,
+    steps: int | None,
+) -> DreamedClip:
+    """Dream a clip and compare it with the recording."""
     real = np.asarray(episode.frames[clip.frames])
     start = time.perf_counter()
-    rollout = model.dream(
-        real[0], episode.instruction, seed=rollout_seed(seed, index), steps=steps
-    )
-    row = {
-        'psnr_moving_db': psnr_moving(rollout.frames, real, real[0]),
+    dream = model.dream(real[0], episode.instruction, seed=seed, steps=steps).frames
+    seconds = time.perf_counter() - start
+    found = nearest.find(episode, real[0])
+    figures = {
+        'psnr_moving_db': psnr_moving(dream, real, real[0]),
         'still_psnr_moving_db': psnr_still(real, real[0]),
-        'dream_s': time.perf_counter() - start,
+        'nearest_clip_psnr_moving': np.nan if found is None else psnr_moving(found, real, real[0]),
+        **_similarities(dream, real, ''),
+        **_similarities(np.broadcast_to(real[:1], real.shape), real, 'still_'),
+        **_similarities(found, real, 'nearest_clip_'),
+        'dream_s': seconds,
+        INSTRUCTED: np.nan,
+        DREAMED_RAD: np.nan,
+        RECORDED_RAD: np.nan,
     }
-    if idm is not None:
-        row |= _misses(idm, kinematics, rollout.frames, real, episode.joints[clip.frames])
-    return row
+    if motion is not None:
+        figures |= motion.figures(dream, real, episode.joints[clip.frames])
+    return DreamedClip(episode.instruction, model.settings.rate_hz, real, dream, figures)
 
 
-def _misses(idm, kinematics, dream: NDArray, real: NDArray, joints: NDArray) -> dict[str, float]:
-    """Return how far off a clip ends: the fingertips of the arm that moves most in m.
-
-    Where no URDF says where these are, the arm joints instead: their mean error in rad.
-    """
-
-    def read(frames: NDArray) -> NDArray:
-        return read_rollout(idm, frames).positions.double().numpy()
-
-    paths = {
-        'dream_miss': read(dream),
-        'idm_miss': read(real),
-        'still_miss': np.repeat(joints[:1], len(joints), 0),
+def _similarities(frames: NDArray | None, real: NDArray, prefix: str) -> dict[str, float]:
+    """Return both similarities of the frames after the first, which was given."""
+    return {
+        f'{prefix}{measure.__name__}': np.nan if frames is None else measure(frames[1:], real[1:])
+        for measure in (ssim, ms_ssim)
     }
-    if kinematics is None:
-        arms = ~np.asarray(idm.config.gripper_mask)
-        return {
-            f'{name}_rad': float(np.abs(path[-1] - joints[-1])[arms].mean())
-            for name, path in paths.items()
-        }
-    truth = kinematics.end_effector(joints)
-    arm = max(truth, key=lambda name: np.linalg.norm(truth[name][-1] - truth[name][0]))
-    tips = {name: kinematics.end_effector(path)[arm][-1] for name, path in paths.items()}
-    return {f'{name}_m': float(np.linalg.norm(tip - truth[arm][-1])) for name, tip in tips.items()}
 
 
 def table(result: dict) -> str:
     """Return the figures as lines of text."""
     lines = [
         f'{result["clips"]} held-out clips from rest, {result["steps"]} denoising steps, '
-        f'seed {result["seed"]}'
+        f'seed {result["seed"]}; nearest clip of {result["nearest_clip_of"]}'
     ]
     for key, value in result.items():
         if isinstance(value, dict):
             low, high = value['interval']
             lines.append(f'{key:24s} {value["mean"]:8.3f}   [{low:.3f}, {high:.3f}]')
+        elif value is None:
+            needed = '--idm' if key in ('instructed_arm_fraction', 'motion_ratio') else 'more bags'
+            lines.append(f'{key:24s} not measured (needs {needed})')
     return '\n'.join(lines)
 
 

@@ -61,6 +61,32 @@ def bootstrap_interval(values: ArrayLike, seed: int) -> Interval:
     return float(found.low), float(found.high)
 
 
+def bootstrap_ratio(values: ArrayLike, reference: ArrayLike, seed: int) -> tuple[float, Interval]:
+    """Return the sum of values over that of a reference, and its 95 % bootstrap interval.
+
+    Args:
+        values: One value per independent sample [N].
+        reference: Values to divide by, of the same samples [N].
+        seed: Random seed of the resampling.
+    """
+    ours, theirs = np.asarray(values, dtype=float), np.asarray(reference, dtype=float)
+    ratio = float(ours.sum() / theirs.sum())
+    if ours.size == 1:
+        return ratio, (ratio, ratio)
+    found = bootstrap(
+        (ours, theirs),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        n_resamples=RESAMPLES,
+        batch=max(1, 2_000_000 // ours.size),
+        paired=True,
+        vectorized=True,
+        confidence_level=LEVEL,
+        method='percentile',
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return ratio, (float(found.low), float(found.high))
+
+
 def paired_difference(
     ours: Sequence[float] | ArrayLike, theirs: Sequence[float] | ArrayLike, seed: int
 ) -> tuple[float, Interval]:

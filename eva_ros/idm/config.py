@@ -58,6 +58,10 @@ class IdmConfig:
         gripper_mask: which of them are grippers [J].
         arms: name and number of joints, gripper included, of each arm; where there is none, two
             arms have half of the joints each (checkpoints from before robots had other arms).
+        backbone: image backbone that looks at the pictures, as `backbones.read_backbone` describes
+            it; None for the small towers.
+        stacked: whether the three frames are stacked into one picture, to be looked at together,
+            instead of joined late.
         view: name of the view.
         height: of the view, pixels.
         width: of the view, pixels.
@@ -84,6 +88,8 @@ class IdmConfig:
     values: int = 8
     hidden: int = 256
     arms: tuple[tuple[str, int], ...] = ()
+    backbone: dict[str, Any] | None = None
+    stacked: bool = False
 
     @property
     def columns(self) -> dict[str, range]:

@@ -32,6 +32,9 @@ class EpisodeFigures:
         true_roughness: the same of the labels, rad.
         noise_floor: standard deviation of the second difference while all joints stand still,
             rad; nan where they never do.
+        reading_noise: root mean square of the second difference of the arm joints' error while
+            any joint moves, rad; nan where none ever does.
+        smoothed_reading_noise: the same after the command path's smoothing, rad.
         rank_correlation: Spearman's, of the guessed spread with the true error over the frames.
     """
 
@@ -42,6 +45,8 @@ class EpisodeFigures:
     smoothed_roughness: float
     true_roughness: float
     noise_floor: float
+    reading_noise: float
+    smoothed_reading_noise: float
     rank_correlation: float
 
 
@@ -74,6 +79,8 @@ def evaluate_episode(
         smoothed_roughness=roughness(smoothed[:, arms]),
         true_roughness=roughness(joints[:, arms]),
         noise_floor=_noise_floor(decoded[:, arms], joints[:, arms]),
+        reading_noise=_reading_noise(decoded[:, arms], joints[:, arms]),
+        smoothed_reading_noise=_reading_noise(smoothed[:, arms], joints[:, arms]),
         rank_correlation=_rank_correlation(
             reading.spread.double().numpy()[:, arms].mean(1), error[:, arms].mean(1)
         ),
@@ -107,6 +114,14 @@ def _noise_floor(decoded: NDArray, joints: NDArray) -> float:
     steps = np.abs(np.diff(joints, axis=0)).max(1) < _STILL_RAD
     still = steps[:-1] & steps[1:]
     return float(np.diff(decoded, 2, axis=0)[still].std()) if still.sum() >= 2 else np.nan
+
+
+def _reading_noise(decoded: NDArray, joints: NDArray) -> float:
+    """Return the second difference of the error where no three frames in a row stand still."""
+    steps = np.abs(np.diff(joints, axis=0)).max(1) >= _STILL_RAD
+    moving = steps[:-1] | steps[1:]
+    change = np.diff(decoded - joints, 2, axis=0)[moving]
+    return float(np.sqrt(np.square(change).mean())) if len(change) else np.nan
 
 
 def _rank_correlation(first: NDArray, second: NDArray) -> float:

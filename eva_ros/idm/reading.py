@@ -57,6 +57,8 @@ class Reading:
 def estimate_frames(model: InverseDynamics, frames: Tensor) -> JointEstimate:
     """Estimate the joints of every frame of clips, looking at each frame once.
 
+    A model whose frames are stacked looks at each window once instead.
+
     At the ends of a clip the window repeats the first or the last frame.
 
     Args:
@@ -67,11 +69,14 @@ def estimate_frames(model: InverseDynamics, frames: Tensor) -> JointEstimate:
         Positions and spread [B, T, J], differentiable in the frames.
     """
     clips, steps = frames.shape[:2]
-    features = model.frame_features(frames.flatten(0, 1)).unflatten(0, (clips, steps))
     stride = model.config.stride
     middle = torch.arange(steps, device=frames.device)
     windows = torch.stack([middle - stride, middle, middle + stride], -1).clamp(0, steps - 1)
-    estimate = model.read_features(features[:, windows].flatten(0, 1))
+    if model.config.stacked:
+        estimate = model.read(frames[:, windows].flatten(0, 1))
+    else:
+        features = model.frame_features(frames.flatten(0, 1)).unflatten(0, (clips, steps))
+        estimate = model.read_features(features[:, windows].flatten(0, 1))
     return JointEstimate(*(value.unflatten(0, (clips, steps)) for value in estimate))
 
 

@@ -50,18 +50,23 @@ class Tower(nn.Module):
     resolution. No normalisation layers: they cost as much as the convolutions on a CPU.
     """
 
-    def __init__(self, widths: tuple[int, int]) -> None:
-        """Build a tower with the channels at a quarter and at an eighth of the resolution."""
+    def __init__(self, widths: tuple[int, int], frames: int = 1) -> None:
+        """Build a tower.
+
+        Args:
+            widths: channels at a quarter and at an eighth of the resolution.
+            frames: frames that are stacked into one picture.
+        """
         super().__init__()
         fine, coarse = widths
-        self.stem = Conv(3, fine, 8, stride=4)
+        self.stem = Conv(3 * frames, fine, 8, stride=4)
         self.fine = Residual(fine)
         self.down = Conv(fine, coarse, 4, stride=2)
         self.coarse = Residual(coarse)
         self.up = Conv(coarse, fine, 1)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Map [N, 3, h, w] in -1..1 to features [N, C, h/4, w/4]."""
+        """Map [N, 3 * frames, h, w] in -1..1 to features [N, C, h/4, w/4]."""
         fine = self.fine(functional.relu(self.stem(picture)))
         coarse = self.coarse(functional.relu(self.down(fine)))
         up = functional.interpolate(self.up(coarse), size=fine.shape[-2:], mode='nearest')

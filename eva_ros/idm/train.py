@@ -16,6 +16,7 @@ from torch.nn import functional
 from eva_ros.episodes.fingerprint import fingerprint
 from eva_ros.idm.augment import augment
 from eva_ros.idm.augment import Corruption
+from eva_ros.idm.backbones import Pretrained
 from eva_ros.idm.checkpoint import save_idm
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.data import Clips
@@ -50,6 +51,8 @@ class TrainSettings:
         fingertip_weight: of the fingertips' error against that of the joints.
         difference_weight: of the error of the change from frame to frame.
         average: decay of the moving average of the weights that is saved.
+        freeze_backbone: whether a pretrained backbone keeps its weights.
+        backbone_rate: learning rate of a pretrained backbone against that of the rest.
     """
 
     seed: int = 0
@@ -64,6 +67,8 @@ class TrainSettings:
     fingertip_weight: float = 1.0
     difference_weight: float = 0.5
     average: float = 0.998
+    freeze_backbone: bool = False
+    backbone_rate: float = 0.1
 
 
 def losses(estimate: JointEstimate, clips: Clips, std: Tensor, settings: TrainSettings) -> dict:
@@ -92,18 +97,22 @@ def _smooth_l1(error: Tensor, beta: float) -> Tensor:
 
 def optimizers(
     model: InverseDynamics, settings: TrainSettings
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+) -> tuple[torch.optim.Optimizer, ...]:
     """Return Muon for the matrices inside the model and AdamW for the rest.
 
-    The rest: biases, priors, and the layers that meet pixels or joints.
+    The rest: biases, priors, and the layers that meet pixels or joints. A backbone that is
+    fine-tuned has an AdamW of its own.
     """
     edges = ('stem', 'prior', '.joints.', '.spread.')
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    backbone = {name: weight for name, weight in trained.items() if name.startswith('backbone.')}
+    own = {name: weight for name, weight in trained.items() if name not in backbone}
     inside = {
         name: weight
-        for name, weight in model.named_parameters()
+        for name, weight in own.items()
         if weight.ndim == 2 and not any(edge in name for edge in edges)
     }
-    rest = [weight for name, weight in model.named_parameters() if name not in inside]
+    rest = [weight for name, weight in own.items() if name not in inside]
     muon = torch.optim.Muon(
         inside.values(),
         settings.learning_rate,
@@ -111,7 +120,11 @@ def optimizers(
         adjust_lr_fn='match_rms_adamw',
     )
     rate = settings.learning_rate
-    return muon, torch.optim.AdamW(rest, rate, weight_decay=0.0, betas=(0.9, 0.99))
+    adam = torch.optim.AdamW(rest, rate, weight_decay=0.0, betas=(0.9, 0.99))
+    if not backbone:
+        return muon, adam
+    slow = settings.backbone_rate * rate
+    return muon, adam, torch.optim.AdamW(backbone.values(), slow, weight_decay=0.0)
 
 
 class IdmTask(Task):
@@ -128,6 +141,7 @@ class IdmTask(Task):
         corruptions: Sequence[Corruption] = (),
         fingertips: Fingertips | None = None,
         start: InverseDynamics | None = None,
+        backbone: Pretrained | None = None,
     ) -> None:
         """Prepare a training from its beginning (see `train`)."""
         self.settings = settings
@@ -136,7 +150,12 @@ class IdmTask(Task):
         self._share = share_of(settings.batch_clips, 'clips')
         torch.manual_seed(settings.seed)
         self._start = fingerprint(w.numpy() for w in start.state_dict().values()) if start else ''
+        self._backbone = backbone
         self.model = start.train().requires_grad_() if start else InverseDynamics(config)
+        if self.model.backbone is not None:
+            if backbone is not None:
+                self.model.backbone.load(backbone.weights)
+            self.model.backbone.requires_grad_(not settings.freeze_backbone)
         require_finite_labels(episodes, config.joint_names)
         if start is None:
             mean, std = label_statistics(episodes)
@@ -178,6 +197,7 @@ class IdmTask(Task):
             'clips': len(self._sampler),
             'mean': [round(value, 6) for value in self.model.mean.tolist()],
             'start': self._start,
+            **({'backbone': self._backbone.fingerprint} if self._backbone else {}),
         }
 
 
@@ -197,6 +217,7 @@ def train(
     *,
     corruptions: Sequence[Corruption] = (),
     fingertips: Fingertips | None = None,
+    backbone: Pretrained | None = None,
     facts: Mapping[str, Any] | None = None,
     view_hash: str = '',
     start: InverseDynamics | None = None,
@@ -212,6 +233,7 @@ def train(
         settings: how to train.
         corruptions: functions over clips [B, T, 3, H, W] that make them look dreamed.
         fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; weighs the joints' errors.
+        backbone: where a pretrained backbone starts from.
         facts: for the model card.
         view_hash: `manifest.view_fingerprint` of the view.
         start: a trained model of the same shape to begin with; None begins anew.
@@ -223,8 +245,8 @@ def train(
         UserError: the training diverges, a label is not finite, or the folder holds another
             training.
     """
-    options = {'corruptions': corruptions, 'fingertips': fingertips, 'start': start}
-    loop = training_loop(config, episodes, out, settings, **options)
+    options = {'corruptions': corruptions, 'fingertips': fingertips, 'backbone': backbone}
+    loop = training_loop(config, episodes, out, settings, start=start, **options)
     loop.resume()
     loop.run()
     loop.finish()

@@ -176,7 +176,11 @@ class WorkspaceEntry(StrictModel):
 
 
 class RobotFile(StrictModel):
-    """The whole file."""
+    """The whole file.
+
+    `mirror_signs` says that the arms mirror each other: the factors, one for each joint of an arm
+    without its gripper, that turn an arm's joints into the other's in the mirrored view.
+    """
 
     name: str
     simulated: StrictBool = False
@@ -188,6 +192,7 @@ class RobotFile(StrictModel):
     collision: CollisionEntry | None = None
     workspace: WorkspaceEntry | None = None
     max_tracking_error: dict[str, Annotated[Number, Field(gt=0.0)]] = Field(default_factory=dict)
+    mirror_signs: tuple[Literal[1, -1], ...] | None = None
     joint_limits: dict[str, dict] = Field(default_factory=dict)
 
     @model_validator(mode='after')
@@ -205,9 +210,18 @@ class RobotFile(StrictModel):
             raise ValueError(f'home must hold the joints of the arms: {", ".join(missing)}')
         if self.urdf is None and (self.collision or self.workspace):
             raise ValueError('collision and workspace need a urdf')
+        if self.mirror_signs is not None:
+            self._check_mirror_signs(self.mirror_signs)
         if self.workspace and not all(arm.end_effector_frame for arm in self.arms.values()):
             raise ValueError('workspace needs the end_effector_frame of every arm')
         return self
+
+    def _check_mirror_signs(self, signs: tuple[int, ...]) -> None:
+        sizes = [(len(arm.joints), arm.gripper is None) for arm in self.arms.values()]
+        if len(sizes) != 2 or sizes[0] != sizes[1]:
+            raise ValueError('mirror_signs need two arms with the same number of joints')
+        if len(signs) != sizes[0][0]:
+            raise ValueError(f'mirror_signs must hold {sizes[0][0]} signs, one for each joint')
 
     def joint_names(self) -> list[str]:
         """Return the names inside, left arm first, each arm's gripper last."""

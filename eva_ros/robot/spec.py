@@ -27,6 +27,12 @@ from eva_ros.robot.sides import SIDES
 Point = tuple[float, float, float]
 
 
+# Openings from which a gripper may hold something, and above which it does not.
+_PRESSED, _OPEN = 0.7, 0.9
+# A gripper that opens by this much within so many steps of a path lets go.
+_OPENS, _STEPS_AHEAD = 0.05, 3
+
+
 @dataclass(frozen=True)
 class Body:
     """A capsule or a box fixed to a frame of the URDF, m; the other one is None.
@@ -77,6 +83,8 @@ class Robot:
         workspace: Lowest and highest corner of the box that all end effectors stay in, m in the
             URDF's root frame; None where the YAML gives none.
         max_tracking_error: By joint, where it is not the gate's.
+        mirror_signs: Factors that turn an arm's joints, without the gripper, into the other's in
+            the mirrored view; None where the YAML does not say that the arms mirror each other.
         path: The YAML file it was read from.
         collision_path: The file that it names for `collision`; None where there is none.
     """
@@ -94,6 +102,7 @@ class Robot:
     max_tracking_error: Mapping[str, float]
     path: Path
     collision_path: Path | None = None
+    mirror_signs: tuple[int, ...] | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -119,14 +128,23 @@ class Robot:
         return tuple(arm.gripper for arm in self.arms.values() if arm.gripper is not None)
 
     def gripping(self, positions: ArrayLike) -> NDArray[np.float64]:
-        """Return what to send for joints [..., J] that were read from frames.
+        """Return what to send for joints that were read from frames.
 
         Frames show where a thing stops the fingers; a position controller sent just there does
-        not press, and the thing slips. An open gripper stays open: 1 - grip * (1 - opening).
+        not press, and the thing slips: 1 - grip * (1 - opening) is sent instead. A gripper that is
+        nearly open or about to open has nothing to press on, and is sent as it was read: a hand
+        that comes down with its fingers closer than they were seen would land on the thing.
+
+        Args:
+            positions: A path [..., T, J], or one pose [J].
         """
         sent = np.array(positions, dtype=np.float64)
+        opening = sent[..., self.gripper_mask]
         grips = np.array([gripper.grip for gripper in self.grippers])
-        closed = grips * (1.0 - sent[..., self.gripper_mask])
+        pressing = np.clip((_OPEN - opening) / (_OPEN - _PRESSED), 0.0, 1.0)
+        if opening.ndim > 1:
+            pressing *= np.clip(1.0 - _opens_by(opening) / _OPENS, 0.0, 1.0)
+        closed = (1.0 + (grips - 1.0) * pressing) * (1.0 - opening)
         sent[..., self.gripper_mask] = np.clip(1.0 - closed, 0.0, 1.0)
         return sent
 
@@ -135,6 +153,19 @@ class Robot:
         """Return whether two arms have the same number of joints and may mirror each other."""
         sizes = [(len(arm.joints), arm.gripper is None) for arm in self.arms.values()]
         return len(sizes) == 2 and sizes[0] == sizes[1]
+
+    def mirrored(self, positions: ArrayLike) -> NDArray[np.float64]:
+        """Return the joints [..., J] that the mirrored view shows.
+
+        Raises:
+            ValueError: The YAML states no mirror_signs.
+        """
+        if self.mirror_signs is None:
+            raise ValueError(f'{self.name} has no mirror_signs')
+        left, right = np.split(np.asarray(positions, dtype=np.float64), 2, axis=-1)
+        signs = np.ones(left.shape[-1])
+        signs[: len(self.mirror_signs)] = self.mirror_signs
+        return np.concatenate([signs * right, signs * left], axis=-1)
 
     @property
     def has_end_effectors(self) -> bool:
@@ -227,6 +258,13 @@ class Robot:
             )
 
 
+def _opens_by(opening: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how much further a gripper opens within the next steps of a path [..., T, G]."""
+    steps = np.arange(opening.shape[-2])
+    ahead = np.minimum(steps[:, None] + np.arange(_STEPS_AHEAD + 1), steps[-1])
+    return opening[..., ahead, :].max(axis=-2) - opening
+
+
 # What a robot is described for, from the least that the YAML must say to the most.
 PURPOSES = {
     'recordings': 'recordings',
@@ -300,6 +338,7 @@ def load_robot(name_or_path: str | Path) -> Robot:
         max_tracking_error=file.max_tracking_error,
         path=path,
         collision_path=collision,
+        mirror_signs=file.mirror_signs,
     )
 
 

@@ -60,7 +60,7 @@ class RunOptions:
     width: int = 256
     layers: int = 8
     seed: int = 0
-    mirror: bool = True
+    mirror: bool = False
     max_seconds: float | None = None
     compiled: bool = False
     text_encoder: Path | None = None

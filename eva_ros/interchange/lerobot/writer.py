@@ -92,7 +92,7 @@ class _Writer:
         self._schema = _schema(len(self._robot.joint_names))
         self._table = parquet.ParquetWriter(data, self._schema)
         self._videos = {
-            camera.name: _Video(
+            camera.name: VideoFile(
                 self._path(_VIDEO, video_key=_key(camera.name)), camera.box[2:], self._fps
             )
             for camera in self._view.cameras
@@ -213,10 +213,17 @@ class _Writer:
         self._path(name).write_text(text + '\n', encoding='utf-8')
 
 
-class _Video:
-    """An H.264 file whose every second picture can be sought; all episodes behind each other."""
+class VideoFile:
+    """An H.264 file whose every second picture can be sought.
 
-    def __init__(self, path: Path, size: tuple[int, int], fps: int) -> None:
+    Args:
+        path: Where to.
+        size: Even height and width, pixels.
+        fps: Pictures per second.
+    """
+
+    def __init__(self, path: Path, size: tuple[int, int], fps: int | Fraction) -> None:
+        """Open the file for writing."""
         import av
 
         self._container = av.open(str(path), 'w')
@@ -228,6 +235,7 @@ class _Video:
         self._count = 0
 
     def add(self, picture: NDArray[np.uint8]) -> None:
+        """Append an RGB picture [H, W, 3]."""
         import av
 
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format='rgb24')
@@ -235,6 +243,7 @@ class _Video:
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:
+        """Write what is left and close the file."""
         if self._count:
             self._container.mux(self._stream.encode(None))
         self._container.close()

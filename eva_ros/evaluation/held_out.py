@@ -1,0 +1,71 @@
+"""Held-out clips that a world model dreams, and the recorded clips that are nearest to them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eva_ros.errors import UserError
+from eva_ros.evaluation.controls import shrink
+from eva_ros.world_model.clips import Clip
+from eva_ros.world_model.clips import ClipSettings
+from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.pipeline import WorldModel
+
+
+def held_out_clips(
+    model: WorldModel, episodes: Sequence, count: int, seed: int
+) -> list[tuple[Any, Clip]]:
+    """Return `count` clips in which resting arms start to move, at most one per start.
+
+    Args:
+        model: World model, for its rollout length and rate.
+        episodes: Episodes that were not used in training.
+        count: Maximum number of clips.
+        seed: Random seed of the selection.
+    """
+    starts = _starts(model, episodes)
+    if not starts:
+        raise UserError('No held-out episode begins at rest and then moves: give more bags.')
+    chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
+    return [starts[k] for k in chosen]
+
+
+def _starts(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
+    """Return the clips in which resting arms start to move, at most one per start."""
+    settings = ClipSettings(model.settings.frames, moving_weight=0.0, end_weight=0.0)
+    found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
+    starts = [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
+    return [(episodes[clip.episode], clip) for clip in starts]
+
+
+def _follows(before: Clip, clip: Clip) -> bool:
+    return before.episode == clip.episode and clip.frames[0] - before.frames[0] <= 2
+
+
+class NearestClips:
+    """The recorded clip whose first view is nearest, as a baseline: memory without a model."""
+
+    def __init__(self, model: WorldModel, episodes: Sequence) -> None:
+        """Collect the clips of episodes in which resting arms start to move."""
+        self._clips = _starts(model, episodes)
+        views = [
+            shrink(np.asarray(episode.frames[clip.frames[0]])) for episode, clip in self._clips
+        ]
+        self._views = np.stack(views) if views else np.zeros((0, 0, 0, 3), np.uint8)
+
+    def find(self, episode: Any, view: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
+        """Return the frames [T, H, W, 3] of the nearest clip of any other attempt; None if none.
+
+        Args:
+            episode: Episode whose attempt is left out.
+            view: First view [H, W, 3], uint8.
+        """
+        attempt = (episode.source, episode.number)
+        others = [k for k, (e, _) in enumerate(self._clips) if (e.source, e.number) != attempt]
+        if not others:
+            return None
+        off = self._views[others].astype(np.float32) - shrink(view).astype(np.float32)
+        found, clip = self._clips[others[int(np.square(off).mean(axis=(1, 2, 3)).argmin())]]
+        return np.asarray(found.frames[clip.frames])
