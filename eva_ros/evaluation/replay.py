@@ -34,8 +34,8 @@ from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.spec import load_robot
 from eva_ros.robot.spec import Robot
 from eva_ros.sim.robot import SimRobot
+from eva_ros.sim.scenes import TIME_LIMIT_S
 from eva_ros.sim.tasks import Scene
-from eva_ros.sim.tasks import TIME_LIMIT_S
 from eva_ros.workers import spread
 
 # The arms rest after every chunk, which the expert did not.
