@@ -188,6 +188,17 @@ def blend(first: Array, steps: Array, start: Array, robot: Robot, settings: Gate
     return steps - left * difference
 
 
+def join(first: Array, steps: Array, start: Array, robot: Robot, settings: GateSettings) -> Array:
+    """Return the steps to come [n, J] of arms in motion: `blend`, but for the arm joints alone.
+
+    Grippers go to their steps at once: a hand that closes later than the arm was dreamed to lift
+    loses what it holds.
+
+    Args and refusals are those of blend.
+    """
+    return np.where(robot.gripper_mask, steps, blend(first, steps, start, robot, settings))
+
+
 def per_joint(robot: Robot, arm_value: float, gripper_value: float) -> Array:
     """Return a setting for each joint [J]."""
     return np.where(robot.gripper_mask, gripper_value, arm_value)

@@ -22,6 +22,7 @@ from eva_ros.control.chunk_checks import check_observation
 from eva_ros.control.chunk_checks import clamp
 from eva_ros.control.chunk_checks import clamp_range
 from eva_ros.control.chunk_checks import Findings
+from eva_ros.control.chunk_checks import join
 from eva_ros.control.chunk_checks import known_joints
 from eva_ros.control.chunk_checks import per_joint
 from eva_ros.control.collision_checks import check_space
@@ -230,15 +231,16 @@ def _motion(
     findings: Findings,
 ) -> _Planned:
     """Return the motion past the chunk's steps from a beginning, or raise RefusedError."""
-    first, steps, due = positions[0], positions[1:], 1.0
+    first, steps, due, begun = positions[0], positions[1:], 1.0, blend
     if beginning.before is not None:
+        begun = join
         age_s = findings.observation_age_s
         first, steps, due = steps_to_come(positions, chunk.dt, age_s, beginning.lead_s)
         if not len(steps):
             raise RefusedError(reasons.STALE_OBSERVATION, 'Every step of the chunk is past.')
     start = beginning.start
     # The step after those that are executed is where the stop leads to.
-    steps = blend(first, steps, start.position, robot, settings)[: settings.execute_steps + 1]
+    steps = begun(first, steps, start.position, robot, settings)[: settings.execute_steps + 1]
     limits = _scaled(robot.limits, settings)
     tolerance = per_joint(robot, settings.path_tolerance, settings.path_tolerance_gripper)
     path = smooth_path(start, steps, chunk.dt, limits, tolerance, settings.stop_steps, due)
