@@ -116,7 +116,9 @@ def test_where_the_motion_cannot_be_joined_the_arms_stop_first():
     measured = path.sample(now_s)[0]
     ahead = path.sample(now_s + OVERLAP.switch_lead_s)[0]
     positions = np.vstack([ahead, np.tile(ROBOT.home, (16, 1))])
-    tight = OVERLAP.model_copy(update={'path_tolerance': 0.0, 'max_start_blend': 0.4})
+    tight = OVERLAP.model_copy(
+        update={'path_tolerance': 0.0, 'max_start_blend': 0.4, 'start_blend_steps': 1}
+    )
     verdict = check_chunk(
         make_chunk(positions, now_s + 0.1), measured, ROBOT,
         tight.model_copy(update={'max_clock_skew_s': 1.0}), round(now_s * 1e9),

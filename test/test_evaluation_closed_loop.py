@@ -22,7 +22,7 @@ from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
 
-SHORT = LoopSettings(time_limit_s=5.0, think_time_s=0.2)
+SHORT = LoopSettings(time_limit_s=5.0, think_times_s=(0.2,))
 
 
 @pytest.fixture(scope='module')
@@ -120,7 +120,7 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
 def test_every_observation_is_newer_than_the_motion_before_it(turned):
     _, turns = turned
     for before, after in pairwise(turns):
-        ended_ns = before.observation.stamp_ns + int((SHORT.think_time_s + 1.6) * 1e9)
+        ended_ns = before.observation.stamp_ns + int((SHORT.think_times_s[0] + 1.6) * 1e9)
         assert min(after.observation.image_stamps.values()) > ended_ns
 
 
@@ -146,7 +146,7 @@ def test_same_scene_and_plans_send_the_same_trajectories(robot, turned):
 
 
 def test_thinking_is_charged(robot, turned):
-    _, slow = attempt(robot, turn_waists, LoopSettings(time_limit_s=5.0, think_time_s=1.2))
+    _, slow = attempt(robot, turn_waists, LoopSettings(time_limit_s=5.0, think_times_s=(1.2,)))
     turns = [slow, turned[1]]
     apart = [
         second.observation.stamp_ns - first.observation.stamp_ns for first, second, *_ in turns
@@ -156,7 +156,7 @@ def test_thinking_is_charged(robot, turned):
 
 def test_the_gate_judges_the_joints_of_now_however_long_the_thinking_took(robot):
     # Longer than an image stays fresh: the cameras are off meanwhile.
-    loop = LoopSettings(time_limit_s=6.0, think_time_s=2.5)
+    loop = LoopSettings(time_limit_s=6.0, think_times_s=(2.5,))
     result, turns = attempt(robot, turn_waists, loop)
     assert result.accepted == len(turns) >= 1
     assert turns[0].verdict.joint_state_age_s < 0.02

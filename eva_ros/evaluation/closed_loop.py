@@ -292,11 +292,11 @@ class _Attempt:
         return self._pacing.look_ns(motion.start_ns, motion.path.duration, self.sim.time_ns)
 
     def _look_in_motion(self, look_ns: int) -> Observation | None:
-        """Return the newest observation at an instant and those before it, at the view's rate."""
-        self.advance(look_ns)
+        """Return the first observation from an instant on, and those before it."""
+        self.advance(-(-look_ns // self._frame_ns) * self._frame_ns)
         if self.over:
             return None
-        stamp_ns = self.sim.time_ns // self._frame_ns * self._frame_ns
+        stamp_ns = self.sim.time_ns
         before_ns = [stamp_ns - count * self._frame_ns for count in range(_FRAMES_BEFORE, 0, -1)]
         before = tuple(self.builder.latest(earlier_ns) for earlier_ns in before_ns)
         return replace(self.builder.latest(stamp_ns), before=before)
