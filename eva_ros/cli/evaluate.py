@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
+from eva_ros.control.settings import MODES
 from eva_ros.errors import UserError
 from eva_ros.sim.phrasings import PHRASINGS
 
@@ -19,7 +20,6 @@ HELP = 'measure the success rate of models and controls in the closed loop'
 
 DEFAULT_TASKS = ('reach_left', 'reach_right')
 DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
-MODES = ('look_dream_move', 'overlap')
 DEFAULT_THINK_TIME_S = 0.2
 MEASURED = 'measured'
 

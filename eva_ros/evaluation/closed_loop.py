@@ -294,8 +294,8 @@ class _Attempt:
     def _look_in_motion(self, look_ns: int) -> Observation | None:
         """Return the first observation from an instant on, and those before it."""
         self.advance(-(-look_ns // self._frame_ns) * self._frame_ns)
-        if self.over:
-            return None
+        if self.supervisor.motion is None or self.over:
+            return self._look_at_rest()
         stamp_ns = self.sim.time_ns
         before_ns = [stamp_ns - count * self._frame_ns for count in range(_FRAMES_BEFORE, 0, -1)]
         before = tuple(self.builder.latest(earlier_ns) for earlier_ns in before_ns)
