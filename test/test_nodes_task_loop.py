@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
+from itertools import pairwise
 import threading
 
 import pytest
@@ -515,7 +516,7 @@ def test_in_overlap_the_next_dream_begins_while_the_arms_move_and_is_ready_at_th
     assert world.moving == [False] + [True] * (len(world.moving) - 1)
     looked_s = [(stamp_ns - world.began_ns) / S for stamp_ns, _ in world.asked]
     # A chunk comes 0.4 s after its observation, half a motion after the chunk before.
-    assert [b - a for a, b in zip(looked_s, looked_s[1:])] == pytest.approx(
+    assert [b - a for a, b in pairwise(looked_s)] == pytest.approx(
         [MOTION_S / 2] * (len(looked_s) - 1), abs=0.11
     )
     assert loop.feedback.chunks_executed >= len(world.asked) - 2

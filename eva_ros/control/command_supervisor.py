@@ -171,7 +171,9 @@ class CommandSupervisor:
         """Return the gate's verdict on a chunk; the state stays as it is."""
         running = self._running(now_ns)
         if running is None and self._is_late(chunk):
-            detail = 'The chunk came too late: its dream began while the arms moved, and they rest.'
+            detail = (
+                'The chunk came too late: its dream began while the arms moved, and they rest.'
+            )
             return refused(RefusedError(reasons.STALE_OBSERVATION, detail), Findings())
         verdict = check_chunk(
             chunk,

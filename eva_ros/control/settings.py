@@ -14,7 +14,6 @@ from eva_ros.robot.strict_yaml import parse
 from eva_ros.robot.strict_yaml import read_yaml
 from eva_ros.robot.strict_yaml import StrictModel
 
-
 Mode = Literal['look_dream_move', 'overlap']
 MODES: tuple[Mode, ...] = get_args(Mode)
 

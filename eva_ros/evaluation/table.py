@@ -23,7 +23,13 @@ def text(comparison: Comparison, outcomes: Sequence[Outcome]) -> str:
     for variant in comparison.variants:
         cells = [_cell(outcomes, variant, _tasks(comparison, column)) for column in columns]
         rows.append([variant, *cells])
-    lines = [*_align(rows), '', *_pace(comparison, outcomes, columns), *_by_gym_aloha(comparison, outcomes), '']
+    lines = [
+        *_align(rows),
+        '',
+        *_pace(comparison, outcomes, columns),
+        *_by_gym_aloha(comparison, outcomes),
+        '',
+    ]
     for variant in comparison.variants:
         lines += [*_confusion(outcomes, variant, comparison.phrasings), '']
     lines.append(_setting(comparison))

@@ -1,7 +1,8 @@
 """Holds an instruction: asks for the next rollout when the arms rest, until the task is over.
 
-In mode overlap of the arm trajectory publisher it asks while they move. By the action `execute_task`, or by its service twins `~/start_task` (instruction from the
-parameters) and `~/cancel_task`. One task at a time.
+In mode overlap of the arm trajectory publisher it asks while they move. By the action
+`execute_task`, or by its service twins `~/start_task` (instruction from the parameters) and
+`~/cancel_task`. One task at a time.
 """
 
 from functools import partial

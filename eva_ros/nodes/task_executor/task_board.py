@@ -195,7 +195,7 @@ class TaskBoard:
         return sighting if sighting.oldest_image_ns >= max(since_ns, not_before_ns) else None
 
     def sighting_since(self, not_before_ns: int) -> Sighting | None:
-        """Return the newest observation, of moving arms too, unless it is from before an instant."""
+        """Return the newest observation, also of moving arms, if not from before an instant."""
         sighting = self._sighting
         return sighting if sighting and sighting.stamp_ns >= not_before_ns else None
 
