@@ -48,7 +48,7 @@ def measure(args: argparse.Namespace) -> None:
         'task': args.task,
         'judge': args.judge,
         'time_limit_s': comparison.loop.time_limit_s,
-        'think_time_s': comparison.loop.think_time_s,
+        'think_times_s': comparison.loop.think_times_s,
         'hardware': f'{platform.machine()}, {os.cpu_count()} cores, no GPU',
     }
     outcomes: list[Outcome] = []

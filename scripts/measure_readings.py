@@ -122,7 +122,7 @@ def first_view(sim: SimRobot) -> NDArray[np.uint8]:
         return Plan(np.tile(observation.joint_positions, (3, 1)), 1 / VIEW.rate_hz)
 
     # Thinking ends the attempt.
-    loop = LoopSettings(time_limit_s=2.0, think_time_s=4.0)
+    loop = LoopSettings(time_limit_s=2.0, think_times_s=(4.0,))
     run_episode(sim, '', look, ROBOT, VIEW, GateSettings(), loop)
     return seen[0]
 

@@ -110,6 +110,26 @@ def test_arms_that_a_chunk_joins_in_mid_motion_need_not_begin():
     assert supervisor.watch('left', on[:7], later_ns) is None
 
 
+@pytest.mark.parametrize('by_s', [0.0, -0.4])
+def test_a_chunk_that_was_to_join_a_motion_that_is_over_moves_nothing(by_s):
+    """Nor where the clock was set meanwhile: what counts is when its dream began."""
+    settings = GateSettings(mode='overlap', check_collisions=False)
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
+    verdict = supervisor.judge(chunk_from(ROBOT.home, BEGIN_NS), ROBOT.home, BEGIN_NS, BEGIN_NS)
+    assert supervisor.execute(verdict, 1, ROBOT.home, BEGIN_NS)
+    end_ns, place_then = supervisor.motion.end_ns, verdict.path.positions[-1]
+    assert supervisor.finish(end_ns)
+    supervisor.clock_jumped(round(by_s * 1e9))
+    end_ns += round(by_s * 1e9)
+    now_ns = end_ns + 200_000_000
+    # From where the arms are, but seen while they still moved.
+    late = supervisor.judge(chunk_from(place_then, end_ns - 1), place_then, now_ns, now_ns)
+    assert (late.reason, late.command) == ('STALE_OBSERVATION', {})
+    assert 'came too late' in late.detail
+    assert supervisor.judge(chunk_from(place_then, end_ns), place_then, now_ns, now_ns).accepted
+
+
 @pytest.mark.parametrize('by_s', [-80.0, -1.0, 0.5, 400.0])
 def test_a_clock_that_jumps_moves_no_arm(moving, by_s):
     after_s = 2.0

@@ -14,6 +14,7 @@ from eva_ros.control.running_motion import Motion
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.stop import committed
 from eva_ros.robot.motion import minimum_jerk_fraction
+from eva_ros.robot.motion import minimum_jerk_time
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.controller import TrajectoryCommand
 from eva_ros.sim.controller import TrajectoryController
@@ -116,7 +117,9 @@ def test_where_the_motion_cannot_be_joined_the_arms_stop_first():
     measured = path.sample(now_s)[0]
     ahead = path.sample(now_s + OVERLAP.switch_lead_s)[0]
     positions = np.vstack([ahead, np.tile(ROBOT.home, (16, 1))])
-    tight = OVERLAP.model_copy(update={'path_tolerance': 0.0, 'max_start_blend': 0.4})
+    tight = OVERLAP.model_copy(
+        update={'path_tolerance': 0.0, 'max_start_blend': 0.4, 'start_blend_steps': 1}
+    )
     verdict = check_chunk(
         make_chunk(positions, now_s + 0.1), measured, ROBOT,
         tight.model_copy(update={'max_clock_skew_s': 1.0}), round(now_s * 1e9),
@@ -136,6 +139,54 @@ def test_steps_that_are_past_are_dropped():
     assert verdict.accepted and early.accepted
     assert verdict.execute_steps == 16 - 6
     assert early.execute_steps == 16 - 2
+
+
+def test_a_dream_that_starts_from_rest_is_joined_where_the_arms_are_on_it():
+    """What has been dreamed of as if the arms had stood still lies behind where they are."""
+    path = first_motion(2).path
+    now_s = 0.8
+    ahead, begun = path.sample(now_s + OVERLAP.switch_lead_s), path.sample(now_s - 0.3)[0]
+    # Along the path that the arms are on, but as slow in the beginning as from rest.
+    times = now_s - 0.3 + np.maximum(np.arange(17) * DT - 0.2, 0.0)
+    chunk = make_chunk(path.sample(times)[0], now_s - 0.3)
+    measured = path.sample(now_s)[0]
+    verdict = check_chunk(
+        replace(chunk, observed_positions=begun), measured, ROBOT, OVERLAP, round(now_s * 1e9),
+        running=Motion(path, 0),
+    )  # fmt: skip
+    assert verdict.accepted, verdict.detail
+    joint = int(np.abs(ahead[1] * ~ROBOT.gripper_mask).argmax())
+    # It takes up the dream where the arms are, not where the dream is by then.
+    there, before = (path.sample(now_s + 0.5 - late_s)[0][joint] for late_s in (0.0, 0.2))
+    assert abs(verdict.path.sample(0.5)[0][joint] - there) < 0.3 * abs(there - before)
+
+
+@pytest.mark.parametrize('closes', [0.02, 0.1, 0.4])
+def test_a_gripper_closes_when_it_was_dreamed_to_and_arms_go_over_in_their_time(closes):
+    gripper, waist = 6, 0
+    path = first_motion(2).path
+    now_s = 0.8
+    positions = sweep(2)[5:22].copy()
+    positions[:, gripper] = positions[:, 13] = 0.5
+    held = replace(path, positions=path.positions.copy())
+    held.positions[:, [gripper, 13]] = 0.5
+    positions[:, gripper] -= closes
+    positions[:, waist] += 0.05
+    verdict = check_chunk(
+        make_chunk(positions, now_s - 0.3), held.sample(now_s)[0], ROBOT, OVERLAP,
+        round(now_s * 1e9), running=Motion(held, 0),
+    )  # fmt: skip
+    assert verdict.accepted, verdict.detail
+    soonest_s = minimum_jerk_time(closes * np.ones(14), LIMITS)[gripper]
+    switch_s, blend_s = OVERLAP.switch_lead_s, OVERLAP.start_blend_steps * DT
+    by_s = switch_s + max(soonest_s, DT) + DT
+    assert verdict.path.sample(by_s)[0][gripper] == pytest.approx(0.5 - closes, abs=0.05 * closes)
+    if closes < 0.1:
+        # Sooner than the arms, which take their time for a small difference, too.
+        dreamed = sweep(2)[5:22][:, waist] + 0.05
+        half_s = switch_s + blend_s / 2
+        at = np.interp(now_s + half_s, now_s - 0.3 + np.arange(17) * DT, dreamed)
+        assert at - verdict.path.sample(half_s)[0][waist] == pytest.approx(0.025, abs=0.012)
 
 
 def test_a_chunk_whose_steps_are_all_past_is_stale():

@@ -58,6 +58,8 @@ def test_stdout_is_the_json_of_the_counts_and_nothing_else(tmp_path):
         'strict': True,
         'scenes': 'clean',
         'phrasings': 'shipped',
+        'mode': 'look_dream_move',
+        'think_times_s': [0.2],
         'variants': {
             'still': {
                 'tasks': dict.fromkeys(tasks, nothing),
@@ -106,6 +108,26 @@ def test_recording_changes_no_attempt_and_leaves_a_bag_of_each(tmp_path):
     assert not list(read_dreams([folder / 'still'], robot, view))
 
 
+def test_overlap_is_charged_what_dreams_take_here_and_says_how_long_the_arms_stood(
+    tmp_path, capsys
+):
+    out = tmp_path / 'attempts.jsonl'
+    asked = ('evaluate', '--tasks', 'reach_left', '--variants', 'unaligned', '--episodes', '1')
+    asked = (*asked, '--seed', '104', '--workers', '1', '--json', '--out', str(out))
+    assert main([*asked, '--mode', 'overlap']) == 0
+    counted = json.loads(capsys.readouterr().out)
+    (attempt,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert counted['mode'] == attempt['mode'] == 'overlap'
+    times_s = counted['think_times_s']
+    assert len(times_s) == 16 and 0.005 < min(times_s) < max(times_s)
+    assert 0 < attempt['standing_s'] < attempt['elapsed_s']
+    # The same again, on any machine.
+    again = [str(seconds) for seconds in times_s]
+    assert main([*asked, '--mode', 'overlap', '--think-time', *again]) == 0
+    assert json.loads(capsys.readouterr().out)['variants'] == counted['variants']
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [attempt]
+
+
 def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
     (tmp_path / 'still' / 'reach_left-00100').mkdir(parents=True)
     asked = ('--tasks', 'reach_left', '--variants', 'still', '--episodes', '1')
@@ -135,6 +157,10 @@ def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
         (('--adapters', 'other=models/aligned'), ('other', '--variants')),
         (('--time-limit', '0'), ('--time-limit', 'above zero')),
         (('--think-time', '-1'), ('--think-time', 'negative')),
+        (('--think-time', 'measured'), ('Controls do not dream', '--think-time')),
+        (('--think-time', 'measured', '0.2'), ('measured or times in seconds', 'not both')),
+        (('--mode', 'hasty'), ('hasty', 'look_dream_move', 'overlap')),
+        (('--switch', '1.5'), ('--switch', 'between 0 and 1')),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(capsys, arguments, words):
@@ -198,7 +224,7 @@ def test_best_of_4_takes_the_critic_of_the_models_and_refuses_one_that_does_not_
 
 
 def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, models, monkeypatch):
-    begun, end = [], EpisodeResult(False, 10.0, 1.0, 1, 0, (), None)
+    begun, end = [], EpisodeResult(False, 10.0, 1.0, 1, 0, (), None, 0, 9.0)
 
     def attempt(sim, instruction, seed, *rest):
         begun.append((sim.time_ns, seed))

@@ -22,7 +22,7 @@ from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.robot import SimRobot
 
-SHORT = LoopSettings(time_limit_s=5.0, think_time_s=0.2)
+SHORT = LoopSettings(time_limit_s=5.0, think_times_s=(0.2,))
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +30,7 @@ def robot():
     return load_robot('aloha_sim')
 
 
-def attempt(robot, planner, loop=SHORT, seed=3):
+def attempt(robot, planner, loop=SHORT, seed=3, mode='look_dream_move', draws=0):
     """Return the result and the turns of one attempt."""
     turns = []
     sim = SimRobot('reach_left', seed)
@@ -41,9 +41,10 @@ def attempt(robot, planner, loop=SHORT, seed=3):
             planner,
             robot,
             load_view('aloha_sim'),
-            load_gate_settings(robot.name),
+            load_gate_settings(robot.name).model_copy(update={'mode': mode}),
             loop,
             turns.append,
+            seed=draws,
         )
     finally:
         sim.close()
@@ -120,7 +121,7 @@ def test_the_supervisor_that_the_node_drives_judges_and_begins_every_motion(robo
 def test_every_observation_is_newer_than_the_motion_before_it(turned):
     _, turns = turned
     for before, after in pairwise(turns):
-        ended_ns = before.observation.stamp_ns + int((SHORT.think_time_s + 1.6) * 1e9)
+        ended_ns = before.observation.stamp_ns + int((SHORT.think_times_s[0] + 1.6) * 1e9)
         assert min(after.observation.image_stamps.values()) > ended_ns
 
 
@@ -146,7 +147,7 @@ def test_same_scene_and_plans_send_the_same_trajectories(robot, turned):
 
 
 def test_thinking_is_charged(robot, turned):
-    _, slow = attempt(robot, turn_waists, LoopSettings(time_limit_s=5.0, think_time_s=1.2))
+    _, slow = attempt(robot, turn_waists, LoopSettings(time_limit_s=5.0, think_times_s=(1.2,)))
     turns = [slow, turned[1]]
     apart = [
         second.observation.stamp_ns - first.observation.stamp_ns for first, second, *_ in turns
@@ -156,7 +157,7 @@ def test_thinking_is_charged(robot, turned):
 
 def test_the_gate_judges_the_joints_of_now_however_long_the_thinking_took(robot):
     # Longer than an image stays fresh: the cameras are off meanwhile.
-    loop = LoopSettings(time_limit_s=6.0, think_time_s=2.5)
+    loop = LoopSettings(time_limit_s=6.0, think_times_s=(2.5,))
     result, turns = attempt(robot, turn_waists, loop)
     assert result.accepted == len(turns) >= 1
     assert turns[0].verdict.joint_state_age_s < 0.02
@@ -211,3 +212,94 @@ def test_arms_that_never_rest_are_an_error_at_first_and_a_failure_after_a_motion
         return
     result, turns = attempt(robot, planner, loop)
     assert not result.success and len(turns) == 1 and result.elapsed_s < 9.0
+
+
+# --- mode overlap: the next turn begins while the arms move --------------------------------------
+
+
+def sweep_waists(observation):
+    """Plan to go on turning both waists at 0.2 rad/s, for as long as there are steps."""
+    steps = np.tile(observation.joint_positions, (17, 1))
+    steps[:, [0, 7]] += 0.02 * np.arange(17)[:, None]
+    return Plan(steps, 0.1)
+
+
+@pytest.fixture(scope='module')
+def swept(robot):
+    return attempt(robot, sweep_waists, mode='overlap')
+
+
+def test_in_overlap_the_next_turn_begins_in_motion_and_the_arms_do_not_stand(robot, swept):
+    result, turns = swept
+    standing, _ = attempt(robot, sweep_waists)
+    assert result.accepted == len(turns) > standing.accepted and result.late == 0
+    assert [turn.observation.at_rest for turn in turns] == [True] + [False] * (len(turns) - 1)
+    # All but the first look and the first dream.
+    assert result.standing_s < 0.6
+    assert standing.standing_s > 1.0
+    assert result.elapsed_s - result.moving_s == pytest.approx(result.standing_s, abs=0.2)
+
+
+@pytest.mark.parametrize('switch', [0.25, 0.5, 0.75])
+def test_in_overlap_the_chunk_is_ready_at_the_switch(robot, switch):
+    loop = replace(SHORT, switch=switch)
+    _, turns = attempt(robot, sweep_waists, loop, mode='overlap')
+    ready_s = [turn.observation.stamp_ns * 1e-9 + SHORT.think_times_s[0] for turn in turns]
+    assert len(ready_s) >= 3
+    for (before, after), turn in zip(pairwise(ready_s), turns):
+        # Observations come ten times a second.
+        assert 0 <= after - before - switch * turn.verdict.duration_s < 0.13
+
+
+def test_an_observation_in_motion_has_those_before_it_and_one_at_rest_has_none(swept):
+    _, (first, *others) = swept
+    assert first.observation.before == ()
+    for turn in others:
+        stamps = [seen.stamp_ns for seen in (*turn.observation.before, turn.observation)]
+        assert np.diff(stamps) == pytest.approx(1e8)
+        assert len(stamps) == 5
+        # As they were then, not as they are now.
+        waists = [seen.joint_positions[0] for seen in (*turn.observation.before, turn.observation)]
+        assert np.ptp(waists) > 0.02
+        for seen in turn.observation.before:
+            assert seen.stamp_ns - min(seen.image_stamps.values()) < 5e7
+
+
+def test_a_dream_that_comes_late_moves_nothing_and_the_next_begins_from_rest(robot):
+    # Quick first, so that the second is begun in motion; then it takes longer than the motion.
+    times_s = (0.05, 4.0)
+    draws = 27
+    assert list(np.random.default_rng(draws).choice(times_s, 4)) == [0.05, 4.0, 0.05, 0.05]
+    loop = LoopSettings(time_limit_s=5.0, think_times_s=times_s)
+    result, turns = attempt(robot, turn_waists, loop, mode='overlap', draws=draws)
+    assert result.late >= 1
+    first, second = turns[:2]
+    assert second.observation.at_rest and second.observation.before == ()
+    ended_ns = first.observation.stamp_ns + round(first.verdict.duration_s * 1e9)
+    assert min(second.observation.image_stamps.values()) > ended_ns
+    end = first.verdict.path.positions[-1]
+    assert second.observation.joint_positions[[0, 7]] == pytest.approx(end[[0, 7]], abs=0.02)
+
+
+def test_think_times_are_drawn_with_the_attempts_seed_from_those_given(robot):
+    loop = LoopSettings(time_limit_s=3.0, think_times_s=(0.1, 0.2, 0.3, 0.4, 0.5))
+
+    def ages(draws):
+        turns = attempt(robot, sweep_waists, loop, mode='overlap', draws=draws)[1]
+        return [round(turn.verdict.observation_age_s, 2) for turn in turns]
+
+    first = ages(1)
+    assert len(set(first)) > 1 and set(first) <= {0.1, 0.2, 0.3, 0.4, 0.5}
+    assert ages(1) == first != ages(2)
+
+
+def test_a_refused_chunk_in_motion_lets_the_arms_come_to_rest(robot):
+    def once(observation):
+        plan = sweep_waists(observation)
+        return plan if observation.at_rest else replace(plan, positions=plan.positions * np.nan)
+
+    result, turns = attempt(robot, once, mode='overlap')
+    reasons = [turn.verdict.reason for turn in turns]
+    assert reasons[:4] == ['OK', 'NON_FINITE', 'OK', 'NON_FINITE']
+    assert turns[2].observation.at_rest
+    assert result.refused == reasons.count('NON_FINITE')

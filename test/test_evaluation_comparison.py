@@ -1,5 +1,6 @@
 """Comparisons count what was asked for and what was done, and say by which criterion."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ def outcome(task, scene, *done, gym_aloha=None):
         refused=0,
         tasks_done=done,
         gym_aloha_success=gym_aloha,
+        late=0,
+        standing_s=1.0,
+        mode='look_dream_move',
     )
 
 
@@ -67,6 +71,8 @@ def test_counts_tell_strict_successes_gym_alohas_and_what_was_done_instead():
         'strict': True,
         'scenes': 'clean',
         'phrasings': 'shipped',
+        'mode': 'look_dream_move',
+        'think_times_s': [0.2],
         'variants': {
             'unaligned': {
                 'tasks': {
@@ -91,6 +97,17 @@ def test_the_table_shows_tasks_asked_and_done_and_the_second_figure():
     assert lines[begin + 2] == ['transfer_cube', '1', '1', '0', '1']
     assert 'gym_aloha_success of unaligned, transfer_cube: 2/3' in shown
     assert 'Scenes 500 to 502 (randomised:1), the same for every row, shipped phrasings' in shown
+
+
+def test_the_table_shows_the_median_duration_and_how_long_the_arms_stood_by_mode():
+    slow = [replace(o, elapsed_s=10.0, standing_s=4.0) for o in OUTCOMES[3:5]]
+    made = replace(comparison('lift_left', 'transfer_cube'), mode='overlap')
+    shown = table.text(made, [*OUTCOMES[:3], *slow, OUTCOMES[5]])
+    lines = [line.split('  ') for line in shown.splitlines()]
+    cells = [[cell.strip() for cell in line if cell] for line in lines]
+    head = ['overlap: median duration, standing', 'lift_left', 'transfer_cube', 'all']
+    row = cells[cells.index(head) + 1]
+    assert row == ['unaligned', '5.0 s, 20%', '10.0 s, 36%', '5.0 s, 30%']
 
 
 @pytest.mark.parametrize('group', ['shipped', 'training', 'held_out'])

@@ -52,6 +52,7 @@ def make_turn(number, robot, started_s, accepted=True):
         violations_after=0,
         stretch=1.25,
         started_ns=int(started_s * 1e9) if accepted else None,
+        joined_s=0.0,
         command_times_s=1.25 * 0.1 * np.arange(1, 17) if accepted else np.zeros(0),
         command=positions[1:] if accepted else np.zeros((0, len(robot.joint_names))),
         seen=make_frames(shift=3) if accepted else None,

@@ -477,13 +477,126 @@ def test_faults_in_mid_motion_brake_both_arms(make, row):
     both_braked(bench)
 
 
-def both_braked(bench):
-    left, right = bench.sent(2).values()
+def both_braked(bench, message=2):
+    left, right = bench.sent(message).values()
     assert left.points[-1].time_from_start == right.points[-1].time_from_start
     for message in (left, right):
         last = message.points[-1]
         assert not any(last.velocities) and not any(last.accelerations)
         assert last.positions[0] < 0.55
+
+
+# --- mode overlap: a chunk comes while the arms move ---------------------------------------------
+
+
+OVERLAP = {**LONG, 'mode': 'overlap'}
+
+
+def overlapping(make, **gate):
+    """Return a bench whose arms move, its clock, and the place of their waists."""
+    bench = make({**OVERLAP, **gate}, use_sim_time=True)
+    # Time stands still while a chunk is checked, however busy the machine.
+    clock = SimulatedClock(bench)
+    clock.arm()
+    assert bench.send(long_chunk(bench)).sent
+    bench.sent(1)
+    go_on(bench, clock, lambda: min(values[0] for values in bench.values) > 0.04)
+    return bench, clock, bench.values[0][0]
+
+
+def go_on(bench, clock, condition):
+    """Let time go on until a condition is met, and return it."""
+
+    def found():
+        met = condition()
+        if not met:
+            clock.set(clock.seconds + 0.1)
+        return met
+
+    return bench.graph.wait_for(found)
+
+
+def next_chunk(bench, begin):
+    """Return a chunk that goes on from where the waists are."""
+    chunk = long_chunk(bench)
+    positions = np.array(chunk.positions).reshape(49, -1)
+    positions[:, WAISTS] += begin
+    chunk.positions, chunk.rollout_id = positions.ravel().tolist(), 2
+    return chunk
+
+
+JOINED = [
+    Row('e-stop pressed in a motion that a chunk has joined', 'ESTOP', press),
+    Row('joint states lost in a motion that a chunk has joined', 'STALE_JOINT_STATE', lost),
+    Row('an arm pushed away in a motion that a chunk has joined', 'TRACKING', push),
+    Row('operator disarms in a motion that a chunk has joined', 'OPERATOR',
+        lambda bench: bench.ask(topics.DISARM)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('row', JOINED, ids=lambda row: row.name)
+def test_faults_in_a_joined_motion_brake_both_arms(make, row):
+    bench, clock, place = overlapping(make)
+    report = bench.send(next_chunk(bench, place))
+    assert report.sent, report.detail
+    bench.sent(2)
+    row.inject(bench)
+    off = (SafetyState.DISARMED, SafetyState.ESTOP)
+    state = go_on(bench, clock, lambda: bench.safety[-1].state in off and bench.safety[-1])
+    assert state.reason == getattr(ChunkReport, row.reason), state.detail
+    both_braked(bench, message=3)
+
+
+def far_off(bench, chunk):
+    positions = np.array(chunk.positions).reshape(49, -1)
+    positions[:, 9] += 0.5
+    chunk.positions = positions.ravel().tolist()
+
+
+def not_finite(bench, chunk):
+    chunk.positions[20 * len(ROBOT.joint_names)] = float('nan')
+
+
+def too_old(bench, chunk):
+    chunk.observation_stamp = to_time(bench.now_ns() - 20_000_000_000)
+
+
+TO_JOIN = [
+    Row('chunk to join a motion that begins far from the arms', 'START_BLEND_EXCEEDED', far_off),
+    Row('chunk to join a motion with a step that is NaN', 'NON_FINITE', not_finite),
+    Row('chunk to join a motion whose steps are all past', 'STALE_OBSERVATION', too_old),
+]
+
+
+@pytest.mark.parametrize('row', TO_JOIN, ids=lambda row: row.name)
+def test_chunks_that_are_not_joined_leave_the_motion_as_it_is(make, row):
+    bench, clock, place = overlapping(make)
+    chunk = next_chunk(bench, place)
+    row.inject(bench, chunk)
+    report = bench.send(chunk)
+    assert report.reason == getattr(ChunkReport, row.reason), report.detail
+    ended_at_rest(bench, clock)
+
+
+def ended_at_rest(bench, clock):
+    go_on(bench, clock, lambda: bench.safety[-1].state == SafetyState.ARMED)
+    assert bench.safety[-1].reason == ChunkReport.OK
+    for (message,) in bench.commands.values():
+        assert not any(message.points[-1].velocities)
+
+
+def test_a_chunk_that_comes_after_the_motion_that_it_was_to_join(make):
+    bench, clock, _ = overlapping(make, execute_steps=8)
+    chunk = next_chunk(bench, 0.0)
+    ended_at_rest(bench, clock)
+    # It begins where the arms are: it is its dream that did not know of their rest.
+    now = np.array(bench.node.joints.positions)
+    chunk.positions = np.tile(now, (49, 1)).ravel().tolist()
+    chunk.observed_positions = now.tolist()
+    report = bench.send(chunk)
+    assert report.reason == ChunkReport.STALE_OBSERVATION
+    assert 'came too late' in report.detail
+    ended_at_rest(bench, clock)
 
 
 @pytest.mark.parametrize(
@@ -882,6 +995,12 @@ OTHERS = {
     'right arm out of limits': 'test_the_right_arm_out_of_its_limits',
     'chunk while disarmed': 'test_a_chunk_while_disarmed',
     'chunk in mid-motion': 'test_a_chunk_in_mid_motion',
+    'chunk to join a motion that is over':
+        'test_a_chunk_that_comes_after_the_motion_that_it_was_to_join',
+    'chunk to join a motion whose check takes too long':
+        'test_nodes_arm_modes.test_a_chunk_whose_switch_is_past_when_it_is_checked_is_refused',
+    'mode overlap where chunks wait for approval':
+        'test_nodes_arm_modes.test_overlap_and_approval_are_refused_together',
     'one arm blocked, or its controller inactive':
         'test_an_arm_that_does_not_begin[one arm blocked]',
     "one arm's message lost": "test_an_arm_that_does_not_begin[one arm's message lost]",
@@ -1002,6 +1121,8 @@ def test_the_fault_table_has_these_rows_and_these_alone(repository):
         test_arms_that_cannot_be_armed,
         test_chunks_that_are_refused_for_both_arms,
         test_faults_in_mid_motion_brake_both_arms,
+        test_faults_in_a_joined_motion_brake_both_arms,
+        test_chunks_that_are_not_joined_leave_the_motion_as_it_is,
     )
     tested = [name for test in tests for name in ids_of(test)] + list(OTHERS)
     assert sorted(rows) == sorted(tested)

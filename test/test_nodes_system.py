@@ -1,5 +1,6 @@
 """All nodes and the simulated robot together: an instruction in, two moving arms."""
 
+from itertools import pairwise
 import os
 from pathlib import Path
 import signal
@@ -34,6 +35,7 @@ from eva_ros.alignment.critic import load_critic
 from eva_ros.ros import qos
 from eva_ros.ros import topics
 from eva_ros.ros.rollouts import received_rollout
+from eva_ros.ros.stamps import to_ns
 from eva_ros.sim.tasks import draw_scene
 from eva_ros.sim.tasks import find_task
 from eva_ros.world_model.checkpoint import load_world_model
@@ -173,6 +175,42 @@ def test_an_instruction_moves_both_arms_until_it_is_cancelled(start, arguments):
     assert all(report.sent for report in system.reports if report.accepted)
     assert system.stop() == 0, system.said
     assert not [line for line in system.said if 'Traceback' in line]
+
+
+@pytest.mark.slow
+def test_in_overlap_chunks_join_the_motion_under_way_until_the_task_is_cancelled(start):
+    system = start('--no-dry-run', '--composed', '--mode', 'overlap')
+    system.wait_until_ready()
+    system.arm()
+    future = system.execute(max_duration_s=1000.0)
+
+    def joined():
+        sent = [report for report in system.reports if report.sent]
+        return [
+            second
+            for first, second in pairwise(sent)
+            if to_ns(second.header.stamp) < to_ns(first.header.stamp) + first.duration_s * 1e9
+        ]
+
+    system.until(future, joined)
+    wait(system.handle.cancel_goal_async())
+    result = wait(future).result
+    assert result.termination_reason == Result.CANCELED, result.message
+    assert {feedback.state for feedback in system.feedback} >= {0, 1, 5}
+    assert system.safety[-1].mode == SafetyState.OVERLAP
+    joins = joined()[0]
+    assert to_ns(joins.observation_stamp) < to_ns(joins.header.stamp)
+    rests = system.graph.wait_for(lambda: system.safety[-1].state == SafetyState.ARMED)
+    assert rests and not any(system.commands['left'][-1].points[-1].velocities)
+    assert system.stop() == 0, system.said
+    assert not [line for line in system.said if 'Traceback' in line]
+
+
+@pytest.mark.slow
+def test_a_mode_that_there_is_not_ends_eva_up_with_2_and_one_sentence(start):
+    system = start('--composed', '--mode', 'hasty')
+    assert system.process.wait(TIMEOUT_S) == 2
+    assert any("mode is 'hasty': look_dream_move or overlap." in line for line in system.said)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """One task of the executor: what it waits for, in which order, and how it ends."""
 
 from collections import deque
+from dataclasses import replace
+from itertools import pairwise
 import threading
 
 import pytest
@@ -437,3 +439,159 @@ def test_patience_is_ros_time_but_not_with_a_clock_that_stands_still():
     still = Patience(lambda: 0, 0.01)
     threading.Event().wait(0.02)
     assert still.is_over()
+
+
+# --- mode overlap: the next turn begins while the arms move --------------------------------------
+
+MOTION_S = 1.6
+
+
+class Overlapping(World):
+    """Arms that move on from chunk to chunk; a dream takes 0.3 s, observations come at 10 Hz.
+
+    Attributes:
+        dream_s: how long dreams take; the last one again and again.
+        moving: of each dream's observation, whether the arms moved then.
+        events: by the time at which they happen, in s since the start.
+    """
+
+    def __init__(self, reports=(), dream_s=(0.3,)):
+        self.end_ns, self.moving, self.events = 0, [], {}
+        self.dream_s, self.began_ns = list(dream_s), 0
+        super().__init__(reports)
+        self.began_ns = self.now_ns
+        wait_for = self.board.wait_for
+
+        def waiting(find, timeout_s, check=lambda: None):
+            def finds():
+                found = find()
+                if not found:
+                    self.go_on(0.1)
+                return found or find()
+
+            return wait_for(finds, timeout_s, check)
+
+        self.board.wait_for = waiting
+
+    def be(self, state, **fields):
+        super().be(state, mode=SafetyState.OVERLAP, **fields)
+
+    def go_on(self, seconds):
+        """Let time go on; the arms come to rest at the end of their motion."""
+        until_ns = self.now_ns + round(seconds * S)
+        while self.now_ns < until_ns:
+            self.now_ns += S // 10
+            if self.board.safety.state == SafetyState.EXECUTING and self.now_ns >= self.end_ns:
+                self.be(SafetyState.ARMED)
+            for at_s in [t for t in self.events if self.now_ns >= self.began_ns + t * S]:
+                self.events.pop(at_s)()
+            at_rest = self.board.safety.state != SafetyState.EXECUTING
+            self.board.see(Sighting(self.now_ns, self.now_ns, 1), at_rest=at_rest)
+
+    def dream(self, sighting, seed, on_step, check):
+        self.moving.append(self.board.safety.state == SafetyState.EXECUTING)
+        seconds = self.dream_s.pop(0) if len(self.dream_s) > 1 else self.dream_s[0]
+        for _ in range(round(seconds * 10)):
+            self.go_on(0.1)
+            check()
+        return super().dream(sighting, seed, on_step, check)
+
+    def judge(self, number, fields):
+        super().judge(number, fields)
+        if fields.get('sent'):
+            self.end_ns = self.now_ns + round(fields['duration_s'] * S)
+
+    def show(self, feedback):
+        self.shown.append(feedback.state)
+
+
+MOVES = {**SENT, 'duration_s': MOTION_S}
+PATIENT = replace(SETTINGS, rest_timeout_s=5.0, execution_timeout_s=5.0)
+
+
+def test_in_overlap_the_next_dream_begins_while_the_arms_move_and_is_ready_at_the_switch():
+    world = Overlapping([MOVES] * 20)
+    end, loop = world.run(settings=PATIENT)
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert world.moving == [False] + [True] * (len(world.moving) - 1)
+    looked_s = [(stamp_ns - world.began_ns) / S for stamp_ns, _ in world.asked]
+    # A chunk comes 0.4 s after its observation, half a motion after the chunk before.
+    assert [b - a for a, b in pairwise(looked_s)] == pytest.approx(
+        [MOTION_S / 2] * (len(looked_s) - 1), abs=0.11
+    )
+    assert loop.feedback.chunks_executed >= len(world.asked) - 2
+
+
+@pytest.mark.parametrize('switch', [0.25, 0.75])
+def test_the_switch_is_where_the_settings_say(switch):
+    world = Overlapping([MOVES] * 20, dream_s=[0.1])
+    world.run(settings=replace(PATIENT, switch=switch))
+    looked_s = [stamp_ns / S for stamp_ns, _ in world.asked]
+    assert looked_s[3] - looked_s[2] == pytest.approx(switch * MOTION_S, abs=0.11)
+
+
+def test_a_dream_that_comes_late_is_given_up_and_the_next_begins_from_rest():
+    world = Overlapping([MOVES] * 20, dream_s=[0.3, 9.0, 0.3])
+    given_up = []
+    dream = world.dream
+
+    def watched(*args):
+        try:
+            return dream(*args)
+        except Exception as error:
+            given_up.append((type(error).__name__, world.board.safety.state))
+            raise
+
+    world.dream = watched
+    end, loop = world.run(settings=PATIENT)
+    assert given_up[0] == ('_TooLateError', SafetyState.ARMED)
+    assert world.moving[:4] == [False, True, False, True]
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert loop.feedback.chunks_refused == 0
+
+
+def test_dreams_that_take_longer_than_a_motion_begin_from_rest():
+    world = Overlapping([MOVES] * 20, dream_s=[2.0])
+    end, loop = world.run(settings=PATIENT)
+    assert end.reason == Result.COMPLETED_TIME_LIMIT
+    assert not any(world.moving) and loop.feedback.chunks_executed >= 2
+
+
+def test_a_chunk_refused_in_motion_lets_the_arms_come_to_rest_before_the_next_turn():
+    world = Overlapping([MOVES, REFUSED, *[MOVES] * 20])
+    _, loop = world.run(settings=PATIENT)
+    assert world.moving[:4] == [False, True, False, True]
+    assert loop.feedback.chunks_refused == 1
+
+
+@pytest.mark.parametrize('phase', ['while it waits to look', 'while it dreams'])
+@pytest.mark.parametrize(
+    ('happens', 'reason'),
+    [
+        (lambda world: setattr(world, 'canceled', True), Result.CANCELED),
+        (lambda world: world.be(SafetyState.ESTOP, estop=True), Result.ESTOP),
+        (lambda world: world.be(SafetyState.DISARMED), Result.DISARMED),
+        (lambda world: world.board.set_node('action_decoder', 'It died.'), Result.NODE_LOST),
+        (lambda world: world.board.set_success(Success(world.now_ns, 'reach_left')),
+         Result.STOPPED_BY_TASK_STATUS),
+    ],
+    ids=['cancel', 'e-stop', 'disarmed', 'node lost', 'done'],
+)  # fmt: skip
+def test_what_ends_a_task_ends_it_in_mid_motion_too(phase, happens, reason):
+    world = Overlapping([MOVES] * 20)
+    # It looks at about 0.8 s and dreams until 1.1 s.
+    world.events[0.6 if 'waits' in phase else 1.0] = lambda: happens(world)
+    end, _ = world.run(settings=PATIENT)
+    assert end.reason == reason
+    assert len(world.asked) == 1
+    assert (len(world.moving) == 2) is ('dreams' in phase)
+
+
+def test_progress_is_shown_in_overlap_as_ever():
+    world = Overlapping([MOVES] * 20)
+    _, loop = world.run(settings=PATIENT)
+    order = [Feedback.WAITING_FOR_OBSERVATION, Feedback.DREAMING, Feedback.DREAMING,
+             Feedback.DECODING, Feedback.CHECKING, Feedback.EXECUTING,
+             Feedback.DREAMING, Feedback.DREAMING, Feedback.DECODING]  # fmt: skip
+    assert world.shown[:9] == order
+    assert loop.feedback.chunk_accepted and loop.feedback.rollout_id == len(world.asked)

@@ -11,6 +11,7 @@ import platform
 import signal
 
 from eva_ros.cli import arguments
+from eva_ros.control.settings import MODES
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import SIM_ROBOT
 
@@ -42,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         metavar='S',
         help='abort a task after this many simulated seconds (%(default)s)',
+    )
+    parser.add_argument(
+        '--mode',
+        choices=MODES,
+        default=MODES[0],
+        help='look_dream_move: the arms stand still while the model dreams; overlap: the next '
+        'dream starts while they move (%(default)s, the better one with the shipped models)',
     )
     parser.add_argument(
         '--domain-id',
@@ -113,6 +121,7 @@ def _record(args: argparse.Namespace, console) -> Path:
         started = datetime.now()
         folder = args.out / f'demo-{started:%Y%m%d-%H%M%S}'
         folder.mkdir(parents=True)
+        console.print(f'Mode: {args.mode}')
         with console.status('Starting the simulated robot and the nodes'):
             stack = Stack(_up_arguments(args), folder / 'nodes.log')
             client.check = stack.check
@@ -150,8 +159,8 @@ def _stay_on_this_machine(domain: int) -> None:
 def _up_arguments(args: argparse.Namespace) -> list[str]:
     # The robot is simulated, so accepted motions may be executed.
     up = ['--robot', SIM_ROBOT, '--sim', '--no-dry-run', '--composed', '--use-sim-time']
-    up += ['--task', args.tasks[0], '--seed', str(args.seed), '--log-level', 'warn']
-    return [*up, '--lora', args.lora]
+    up += ['--mode', args.mode, '--task', args.tasks[0], '--seed', str(args.seed)]
+    return [*up, '--log-level', 'warn', '--lora', args.lora]
 
 
 def _attempts(args: argparse.Namespace, client, folder: Path, console) -> list[dict]:
@@ -211,7 +220,9 @@ def _write_about(
         'view': SIM_ROBOT,
         'attempts': attempts,
         'facts': {
-            'command': f'eva demo --tasks {" ".join(args.tasks)} --seed {args.seed}',
+            'command': f'eva demo --tasks {" ".join(args.tasks)} --seed {args.seed} '
+            f'--mode {args.mode}',
+            'mode': args.mode,
             'machine': f'{platform.machine()}, {os.cpu_count()} CPU cores, no GPU used',
             'instructions': 'phrasings held out of the training data',
         },

@@ -5,17 +5,24 @@ import dataclasses
 import json
 from pathlib import Path
 import sys
+from typing import TYPE_CHECKING
 
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
+from eva_ros.control.settings import MODES
 from eva_ros.errors import UserError
 from eva_ros.sim.phrasings import PHRASINGS
 from eva_ros.sim.scenes import TIME_LIMIT_S
+
+if TYPE_CHECKING:
+    from eva_ros.evaluation.comparison import Comparison
 
 HELP = 'measure the success rate of models and controls in the closed loop'
 
 DEFAULT_TASKS = ('reach_left', 'reach_right')
 DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
+DEFAULT_THINK_TIME_S = 0.2
+MEASURED = 'measured'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,11 +84,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--critic', type=Path, metavar='CKPT', help="critic for progress (the models' own)"
     )
     parser.add_argument(
+        '--mode',
+        choices=MODES,
+        default=MODES[0],
+        help='look_dream_move: the arms stand still while the model dreams; overlap: the next '
+        'dream starts while they move (%(default)s)',
+    )
+    parser.add_argument(
+        '--switch',
+        type=arguments.share,
+        default=0.5,
+        metavar='PART',
+        help='overlap: part of a motion after which the next chunk is to be ready (%(default)s)',
+    )
+    parser.add_argument(
         '--think-time',
-        type=arguments.zero_or_more,
-        default=0.2,
+        type=_think_time,
+        nargs='+',
         metavar='S',
-        help='simulated time charged per dream, in s (%(default)s)',
+        help='simulated time charged per dream, in s; of several, one is drawn for each dream; '
+        f'"{MEASURED}" times dreams on this machine first ({DEFAULT_THINK_TIME_S}; in mode '
+        f'overlap {MEASURED})',
     )
     parser.add_argument(
         '--steps',
@@ -154,7 +177,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         variants=tuple(dict.fromkeys(args.variants)),
         episodes=args.episodes,
         seed=args.seed,
-        loop=LoopSettings(args.time_limit, args.think_time),
+        loop=LoopSettings(args.time_limit, switch=args.switch),
         scenes=args.scenes,
         phrasings=args.phrasings,
         record=args.record,
@@ -162,10 +185,11 @@ def _evaluate(args: argparse.Namespace) -> int:
         critic=args.critic,
         adapters=tuple(args.adapters),
         steps=args.steps,
+        mode=args.mode,
     )
-    print(
-        f'eva evaluate: charging {args.think_time} s of simulated time per dream', file=sys.stderr
-    )
+    comparison = _charging(args, comparison)
+    said = table.charged(comparison.loop.think_times_s)
+    print(f'eva evaluate: charging {said} of simulated time per dream', file=sys.stderr)
     outcomes = compare(comparison, args.workers)
     if args.out:
         lines = [json.dumps(dataclasses.asdict(outcome)) + '\n' for outcome in outcomes]
@@ -176,6 +200,26 @@ def _evaluate(args: argparse.Namespace) -> int:
     else:
         print(table.text(comparison, outcomes))
     return 0
+
+
+def _think_time(text: str) -> float | str:
+    return text if text == MEASURED else arguments.zero_or_more(text)
+
+
+def _charging(args: argparse.Namespace, comparison: 'Comparison') -> 'Comparison':
+    """Return the comparison with the think times that were asked for."""
+    from eva_ros.evaluation.comparison import measured_think_times
+    from eva_ros.evaluation.variants import CONTROLS
+
+    # In mode overlap a dream may come too late: how long one takes is part of the result.
+    measured = args.mode == 'overlap' and not set(args.variants) <= set(CONTROLS)
+    given = args.think_time or [MEASURED if measured else DEFAULT_THINK_TIME_S]
+    if MEASURED in given:
+        if len(given) > 1:
+            raise UserError(f'--think-time is {MEASURED} or times in seconds, not both.')
+        given = measured_think_times(comparison)
+    loop = dataclasses.replace(comparison.loop, think_times_s=tuple(given))
+    return dataclasses.replace(comparison, loop=loop)
 
 
 def _require_best_of(args: argparse.Namespace) -> None:

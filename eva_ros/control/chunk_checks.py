@@ -178,14 +178,19 @@ def blend(first: Array, steps: Array, start: Array, robot: Robot, settings: Gate
         settings: for max_start_blend and start_blend_steps.
     """
     difference = first - start
+    check_start(difference, robot, settings)
+    fraction = np.arange(1, len(steps) + 1) / settings.start_blend_steps
+    left = 1.0 - minimum_jerk_fraction(fraction)[:, None]
+    return steps - left * difference
+
+
+def check_start(difference: Array, robot: Robot, settings: GateSettings) -> None:
+    """Refuse if the decoded place at the start is too far from the joints [J]."""
     allowed = per_joint(robot, settings.max_start_blend, settings.max_start_blend_gripper)
     _refuse_beyond(
         np.abs(difference), allowed, robot, reasons.START_BLEND_EXCEEDED,
         'is {value:.3f} from the first decoded step; max_start_blend is {bound:g}',
     )  # fmt: skip
-    fraction = np.arange(1, len(steps) + 1) / settings.start_blend_steps
-    left = 1.0 - minimum_jerk_fraction(fraction)[:, None]
-    return steps - left * difference
 
 
 def per_joint(robot: Robot, arm_value: float, gripper_value: float) -> Array:

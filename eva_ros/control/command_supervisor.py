@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eva_ros.control import reasons
 from eva_ros.control.chunk import Chunk
+from eva_ros.control.chunk_checks import Findings
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
 from eva_ros.control.reasons import RefusedError
@@ -28,6 +29,7 @@ from eva_ros.control.stop_monitor import StopMonitor
 from eva_ros.control.tracking_monitor import TrackingMonitor
 from eva_ros.control.trajectory import check_command
 from eva_ros.control.verdict import begun_at_rest
+from eva_ros.control.verdict import refused
 from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
 from eva_ros.robot.spec import Robot
@@ -78,6 +80,7 @@ class CommandSupervisor:
         self.waiting_id = 0
         self._commanded: Array | None = None
         self._held: Array | None = None
+        self._rested_ns: int | None = None
         self._stops = StopMonitor(robot)
 
     @property
@@ -137,6 +140,8 @@ class CommandSupervisor:
     def clock_jumped(self, by_ns: int) -> None:
         """Shift all remembered times after a clock jump: the arms go on as they were."""
         self.entered_ns += by_ns
+        if self._rested_ns is not None:
+            self._rested_ns += by_ns
         is_a_stop = self.motion is self._stops.motion
         self._stops.clock_jumped(by_ns)
         if is_a_stop:
@@ -165,6 +170,11 @@ class CommandSupervisor:
     ) -> Verdict:
         """Return the gate's verdict on a chunk; the state stays as it is."""
         running = self._running(now_ns)
+        if running is None and self._is_late(chunk):
+            detail = (
+                'The chunk came too late: its dream began while the arms moved, and they rest.'
+            )
+            return refused(RefusedError(reasons.STALE_OBSERVATION, detail), Findings())
         verdict = check_chunk(
             chunk,
             measured,
@@ -291,7 +301,7 @@ class CommandSupervisor:
         """Return to armed if the motion is over; return whether that happened just now."""
         if self.motion is None or not self.motion.is_over(now_ns):
             return False
-        self.motion = None
+        self._rested_ns, self.motion = self.motion.end_ns, None
         return self._go(Event.FINISH, reasons.OK, 'The motion is over.', now_ns)[0]
 
     def leave(
@@ -355,6 +365,12 @@ class CommandSupervisor:
             return False, f'The e-stop was latched just now: reset it in {wait_s:.1f} s.'
         detail = 'The e-stop was reset: the arms are disarmed.'
         return self._go(Event.RESET, reasons.OPERATOR, detail, now_ns)
+
+    def _is_late(self, chunk: Chunk) -> bool:
+        """Return whether a chunk was to join a motion that is over, in mode overlap."""
+        rested_ns = self._rested_ns
+        overlaps = self.settings.mode == 'overlap'
+        return overlaps and rested_ns is not None and chunk.observation_stamp_ns < rested_ns
 
     def _running(self, now_ns: int) -> Motion | None:
         motion = self.motion or self._stops.motion

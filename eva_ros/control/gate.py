@@ -27,8 +27,10 @@ from eva_ros.control.chunk_checks import per_joint
 from eva_ros.control.collision_checks import check_space
 from eva_ros.control.joining import after_a_stop
 from eva_ros.control.joining import Beginning
+from eva_ros.control.joining import cross_fade
 from eva_ros.control.joining import in_motion
 from eva_ros.control.joining import steps_to_come
+from eva_ros.control.joining import ToCome
 from eva_ros.control.path import keep_inside
 from eva_ros.control.path import smooth_path
 from eva_ros.control.path import Start
@@ -230,18 +232,20 @@ def _motion(
     findings: Findings,
 ) -> _Planned:
     """Return the motion past the chunk's steps from a beginning, or raise RefusedError."""
-    first, steps, due = positions[0], positions[1:], 1.0
+    to_come = ToCome(positions[0], positions[1:], 1.0)
     if beginning.before is not None:
-        age_s = findings.observation_age_s
-        first, steps, due = steps_to_come(positions, chunk.dt, age_s, beginning.lead_s)
-        if not len(steps):
+        to_come = steps_to_come(positions, chunk.dt, findings.observation_age_s, beginning, robot)
+        if not len(to_come.steps):
             raise RefusedError(reasons.STALE_OBSERVATION, 'Every step of the chunk is past.')
-    start = beginning.start
+    start, limits = beginning.start, _scaled(robot.limits, settings)
+    if beginning.running is None:
+        steps = blend(to_come.first, to_come.steps, start.position, robot, settings)
+    else:
+        steps = cross_fade(to_come, chunk.dt, beginning, limits, robot, settings)
     # The step after those that are executed is where the stop leads to.
-    steps = blend(first, steps, start.position, robot, settings)[: settings.execute_steps + 1]
-    limits = _scaled(robot.limits, settings)
+    steps = steps[: settings.execute_steps + 1]
     tolerance = per_joint(robot, settings.path_tolerance, settings.path_tolerance_gripper)
-    path = smooth_path(start, steps, chunk.dt, limits, tolerance, settings.stop_steps, due)
+    path = smooth_path(start, steps, chunk.dt, limits, tolerance, settings.stop_steps, to_come.due)
     path = keep_inside(path, *clamp_range(robot, settings), limits, moving=start.is_moving)
     motion = _in_time(path, limits, robot, settings, findings, moving=start.is_moving)
     check_motion(motion, robot.limits, moving=start.is_moving)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from typing import get_args
 from typing import Literal
 
 from pydantic import ConfigDict
@@ -13,13 +14,16 @@ from eva_ros.robot.strict_yaml import parse
 from eva_ros.robot.strict_yaml import read_yaml
 from eva_ros.robot.strict_yaml import StrictModel
 
+Mode = Literal['look_dream_move', 'overlap']
+MODES: tuple[Mode, ...] = get_args(Mode)
+
 
 class GateSettings(StrictModel):
     """Settings of the gate. Gripper values are in 0 (closed) to 1 (open), others in rad.
 
     Attributes:
         mode: 'look_dream_move': chunks begin at rest where they were dreamed; 'overlap': a chunk
-            may come while the arms move, its steps that are past are dropped.
+            may come while the arms move, its steps that they are past are dropped.
         max_observation_age_s: a chunk from an older observation is stale.
         max_joint_state_age_s: joints measured earlier than this are unknown.
         max_clock_skew_s: a stamp may lie so far ahead of now.
@@ -63,7 +67,7 @@ class GateSettings(StrictModel):
     # A quoted number is a text, and true is no 1.
     model_config = ConfigDict(strict=True)
 
-    mode: Literal['look_dream_move', 'overlap'] = 'look_dream_move'
+    mode: Mode = 'look_dream_move'
     max_observation_age_s: float = Field(default=30.0, gt=0.0)
     max_joint_state_age_s: float = Field(default=0.2, gt=0.0)
     max_clock_skew_s: float = Field(default=0.1, ge=0.0)

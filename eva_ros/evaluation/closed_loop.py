@@ -1,12 +1,14 @@
 """The closed loop on a simulated robot, without ROS: look, dream, move, until the task is done.
 
 Ingest and decoding are the functions that the nodes call, and the gate is the object that the
-node drives, with the same state. Time is simulated: the arms hold for a fixed think time while
-the model dreams, however long that takes on this machine, so an episode is the same everywhere.
+node drives, with the same state and in the same mode. Time is simulated: each dream is charged a
+think time, however long it takes on this machine, so an episode is the same everywhere. The arms
+hold meanwhile, or in mode overlap finish the motion under way.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +18,10 @@ from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.turn_pacing import TurnPacing
 from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
+from eva_ros.evaluation.metrics import standing_share
 from eva_ros.idm.reading import Reading
 from eva_ros.observations.ingest import NotReady
 from eva_ros.observations.ingest import Observation
@@ -33,6 +37,9 @@ from eva_ros.world_model.pipeline import Rollout
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.
 _SLICE_S = 0.02
+# Observations before one in motion, for models that dream from a history: Wan's VAE takes four
+# frames at a time.
+_FRAMES_BEFORE = 4
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,15 @@ class LoopSettings:
 
     Attributes:
         time_limit_s: The attempt fails after this.
-        think_time_s: Time charged for each dream, during which the arms hold.
+        think_times_s: Times that dreams took; each dream is charged one of them.
+        switch: Part of a motion after which the next chunk is to be ready, in mode overlap.
         rest_timeout_s: The attempt fails if the arms do not come to rest for this long; before
             the first motion this is an error.
     """
 
     time_limit_s: float = TIME_LIMIT_S
-    think_time_s: float = 0.2
+    think_times_s: tuple[float, ...] = (0.2,)
+    switch: float = 0.5
     rest_timeout_s: float = 5.0
 
 
@@ -95,6 +104,8 @@ class EpisodeResult:
         moving_s: Simulated time during which a trajectory was executed.
         accepted: Number of chunks sent to the arms.
         refused: Number of chunks refused by the gate.
+        late: Number of dreams given up because the arms came to rest before they were ready.
+        standing_s: Simulated time during which all joints stood still.
         tasks_done: Names of all tasks done, asked for or not, first to last.
         gym_aloha_success: Whether a transfer met the criterion of gym-aloha, which also counts a
             left hand that lifts the cube by itself; None for other tasks.
@@ -107,6 +118,8 @@ class EpisodeResult:
     refused: int
     tasks_done: tuple[str, ...]
     gym_aloha_success: bool | None
+    late: int
+    standing_s: float
 
 
 def run_episode(
@@ -118,8 +131,10 @@ def run_episode(
     gate: GateSettings,
     loop: LoopSettings,
     on_step: Callable[[Step], None] = lambda step: None,
+    *,
+    seed: int = 0,
 ) -> EpisodeResult:
-    """Attempt a task once.
+    """Attempt a task once, in the mode of the gate.
 
     Args:
         sim: Simulated robot, reset to the scene.
@@ -130,34 +145,42 @@ def run_episode(
         gate: Settings of the command gate.
         loop: Time limits of the attempt.
         on_step: Called with every turn, e.g. to keep its images.
+        seed: Random seed of the think times.
     """
     supervisor = CommandSupervisor(robot, gate, dry_run=False, now_ns=sim.time_ns)
-    attempt = _Attempt(sim, supervisor, ObservationBuilder(robot, view), loop)
-    moving_ns, accepted, refused = 0, 0, 0
+    attempt = _Attempt(sim, supervisor, ObservationBuilder(robot, view), loop, 1 / view.rate_hz)
+    draw = np.random.default_rng(seed)
+    accepted, refused, late = 0, 0, 0
     while not attempt.over:
         observation = attempt.look()
         if observation is None:
             break
         plan = planner(observation)
-        attempt.advance(loop.think_time_s)
+        in_time = attempt.think(observation, float(draw.choice(loop.think_times_s)))
         if attempt.over:
             break
+        if not in_time:
+            late += 1
+            continue
         chunk = make_chunk(robot, instruction, observation, plan, accepted + refused + 1)
         verdict = attempt.check(chunk)
         on_step(Step(observation, plan, chunk, verdict))
         if verdict.accepted:
             accepted += 1
-            moving_ns += attempt.move(verdict, chunk.rollout_id)
+            attempt.move(verdict, chunk.rollout_id)
         else:
             refused += 1
+            attempt.finish()
     return EpisodeResult(
         success=sim.success(),
         elapsed_s=attempt.elapsed_s,
-        moving_s=moving_ns * 1e-9,
+        moving_s=attempt.moving_ns * 1e-9,
         accepted=accepted,
         refused=refused,
         tasks_done=sim.tasks_done(),
         gym_aloha_success=sim.gym_aloha_success(),
+        late=late,
+        standing_s=attempt.standing_s,
     )
 
 
@@ -178,7 +201,11 @@ def make_chunk(
 
 
 class _Attempt:
-    """The simulated robot and its gate, with a time limit and a judge."""
+    """The simulated robot and its gate, with a time limit and a judge.
+
+    Attributes:
+        moving_ns: Time during which a trajectory was executed.
+    """
 
     def __init__(
         self,
@@ -186,50 +213,109 @@ class _Attempt:
         supervisor: CommandSupervisor,
         builder: ObservationBuilder,
         loop: LoopSettings,
+        frame_s: float,
     ) -> None:
         self.sim = sim
         self.supervisor = supervisor
         self.builder = builder
         self.loop = loop
         self.start_ns = sim.time_ns
-        self.has_moved = False
+        self.moving_ns = 0
+        self._frame_ns = round(frame_s * 1e9)
+        self._pacing = TurnPacing(loop.switch)
+        self._has_moved = False
+        self._measured: list[tuple[int, NDArray[np.float64]]] = []
 
     @property
     def elapsed_s(self) -> float:
         return (self.sim.time_ns - self.start_ns) * 1e-9
 
     @property
+    def standing_s(self) -> float:
+        if len(self._measured) < 2:
+            return 0.0
+        stamps_ns, positions = zip(*self._measured)
+        rest_velocity = self.supervisor.robot.rest_velocity
+        return self.elapsed_s * standing_share(positions, stamps_ns, rest_velocity)
+
+    @property
     def over(self) -> bool:
         return self.sim.success() or self.elapsed_s > self.loop.time_limit_s - 1e-9
 
-    def advance(self, duration_s: float) -> None:
+    def advance(self, until_ns: int) -> None:
         """Advance time, at most until the attempt is over, and collect observations."""
-        end_ns = self.sim.time_ns + round(duration_s * 1e9)
-        while self.sim.time_ns < end_ns and not self.over:
-            left_s = (end_ns - self.sim.time_ns) * 1e-9
+        while self.sim.time_ns < until_ns and not self.over:
+            left_s = (until_ns - self.sim.time_ns) * 1e-9
+            before_ns, moves = self.sim.time_ns, self.supervisor.motion is not None
             for event in self.sim.advance(min(_SLICE_S, left_s)):
                 self._take_in(event)
+            self.moving_ns += (self.sim.time_ns - before_ns) * moves
             self.supervisor.finish(self.sim.time_ns)
 
+    def finish(self) -> None:
+        """Wait for the end of the motion under way, if there is one."""
+        if self.supervisor.motion is not None:
+            self.advance(self.supervisor.motion.end_ns)
+
     def look(self) -> Observation | None:
-        """Wait until both arms are at rest and all cameras have seen them at rest.
+        """Return the next observation: during the motion in mode overlap, otherwise at rest.
 
         Returns:
             The observation; None if the attempt ended first or the arms do not come to rest.
         """
+        look_ns = self._look_ns()
+        if look_ns is not None:
+            return self._look_in_motion(look_ns)
+        self.finish()
+        return self._look_at_rest()
+
+    def think(self, observation: Observation, duration_s: float) -> bool:
+        """Let a dream take its time.
+
+        Returns:
+            Whether its chunk is in time; not if a motion was under way and has ended.
+        """
+        ready_ns, motion = self.sim.time_ns + round(duration_s * 1e9), self.supervisor.motion
+        self._pacing.took((ready_ns - observation.stamp_ns) * 1e-9)
+        self.advance(ready_ns if motion is None else min(ready_ns, motion.end_ns))
+        return motion is None or self.supervisor.motion is not None
+
+    @property
+    def _overlaps(self) -> bool:
+        return self.supervisor.settings.mode == 'overlap'
+
+    def _look_ns(self) -> int | None:
+        """Return when to look while the arms move; None if they are to be looked at at rest."""
+        motion = self.supervisor.motion
+        if motion is None or not self._overlaps:
+            return None
+        return self._pacing.look_ns(motion.start_ns, motion.path.duration, self.sim.time_ns)
+
+    def _look_in_motion(self, look_ns: int) -> Observation | None:
+        """Return the first observation from an instant on, and those before it."""
+        self.advance(-(-look_ns // self._frame_ns) * self._frame_ns)
+        if self.supervisor.motion is None or self.over:
+            return self._look_at_rest()
+        stamp_ns = self.sim.time_ns
+        before_ns = [stamp_ns - count * self._frame_ns for count in range(_FRAMES_BEFORE, 0, -1)]
+        before = tuple(self.builder.latest(earlier_ns) for earlier_ns in before_ns)
+        return replace(self.builder.latest(stamp_ns), before=before)
+
+    def _look_at_rest(self) -> Observation | None:
+        """Wait until both arms are at rest and all cameras have seen them at rest."""
         self.sim.cameras_on = True
         since_ns = self.sim.time_ns
         rest_ns: int | None = None
         while not self.over:
             if self.sim.time_ns - since_ns > self.loop.rest_timeout_s * 1e9:
-                if self.has_moved:
+                if self._has_moved:
                     # An arm pushed against the table or the other arm may tremble.
                     return None
                 raise UserError(
                     f'The arms of {self.supervisor.robot.name} did not come to rest within '
                     f'{self.loop.rest_timeout_s} s: check rest_velocity in the robot YAML.'
                 )
-            self.advance(_SLICE_S)
+            self.advance(self.sim.time_ns + round(_SLICE_S * 1e9))
             observation = self._latest()
             if observation is None or not observation.at_rest:
                 rest_ns = None
@@ -237,7 +323,7 @@ class _Attempt:
             rest_ns = self.sim.time_ns if rest_ns is None else rest_ns
             if min(observation.image_stamps.values()) >= rest_ns:
                 # No images are needed until the arms have moved, and rendering is slow.
-                self.sim.cameras_on = False
+                self.sim.cameras_on = self._overlaps
                 return observation
         return None
 
@@ -252,18 +338,15 @@ class _Attempt:
                 raise UserError(reason)
         return self.supervisor.judge(chunk, joints.positions, joints.stamp_ns, now_ns)
 
-    def move(self, verdict: Verdict, rollout_id: int) -> int:
-        """Send the trajectories of all arms and wait for their end; return the duration in ns."""
-        begun_ns = self.sim.time_ns
-        measured = self.builder.joints(begun_ns).positions
-        order = self.supervisor.execute(verdict, rollout_id, measured, begun_ns)
+    def move(self, verdict: Verdict, rollout_id: int) -> None:
+        """Send the trajectories of all arms."""
+        now_ns = self.sim.time_ns
+        measured = self.builder.joints(now_ns).positions
+        order = self.supervisor.execute(verdict, rollout_id, measured, now_ns)
         assert order is not None
         for arm, trajectory in order.command.items():
             self._send(arm, trajectory)
-        self.has_moved = True
-        ends = [trajectory.time_from_start[-1] for trajectory in order.command.values()]
-        self.advance(max(ends))
-        return self.sim.time_ns - begun_ns
+        self._has_moved = True
 
     def _send(self, arm: str, trajectory: ArmTrajectory) -> None:
         command = TrajectoryCommand(
@@ -285,6 +368,7 @@ class _Attempt:
         self.builder.add_joint_state(
             event.stamp_ns, event.names, event.positions, event.velocities
         )
+        self._measured.append((event.stamp_ns, self.builder.joints(event.stamp_ns).positions))
 
     def _latest(self) -> Observation | None:
         try:

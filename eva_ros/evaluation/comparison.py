@@ -1,13 +1,16 @@
 """Success of several variants on the same scenes, by task."""
 
 from collections import Counter
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from functools import lru_cache
 from pathlib import Path
 import sys
+import time
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
@@ -15,12 +18,16 @@ from eva_ros.evaluation.attempt_recording import OnStep
 from eva_ros.evaluation.attempt_recording import record_attempt
 from eva_ros.evaluation.closed_loop import EpisodeResult
 from eva_ros.evaluation.closed_loop import LoopSettings
+from eva_ros.evaluation.closed_loop import Plan
+from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.evaluation.closed_loop import run_episode
 from eva_ros.evaluation.variants import Attempt
+from eva_ros.evaluation.variants import CONTROLS
 from eva_ros.evaluation.variants import Driver
 from eva_ros.evaluation.variants import load_driver
 from eva_ros.evaluation.variants import tries
 from eva_ros.evaluation.variants import World
+from eva_ros.observations.ingest import Observation
 from eva_ros.observations.views import view_of
 from eva_ros.robot.paths import SIM_ROBOT
 from eva_ros.robot.spec import load_robot
@@ -54,6 +61,7 @@ class Comparison:
         loop: Time limits of an attempt.
         scenes: Whether scenes are clean or randomised.
         phrasings: Group of phrasings the instructions come from, see PHRASINGS.
+        mode: Mode of the gate: look_dream_move or overlap.
         record: Folder for a bag per attempt; None to record nothing.
         best_of_by: How best_of_N chooses among its dreams.
         critic: Folder of its critic; None for that of `models`.
@@ -71,6 +79,7 @@ class Comparison:
     loop: LoopSettings
     scenes: Scenes = CLEAN
     phrasings: str = 'shipped'
+    mode: str = 'look_dream_move'
     record: Path | None = None
     best_of_by: str = 'progress'
     critic: Path | None = None
@@ -105,6 +114,9 @@ class Outcome:
     refused: int
     tasks_done: tuple[str, ...]
     gym_aloha_success: bool | None
+    late: int
+    standing_s: float
+    mode: str
     strict: bool = True
 
     @property
@@ -155,6 +167,40 @@ def attempts(comparison: Comparison, workers: int = 1) -> Iterator[Outcome]:
     )
 
 
+def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[float, ...]:
+    """Return how long dreams take on this machine with one thread, decoding included, in s.
+
+    Args:
+        comparison: Its first variant that is no control dreams of the start of its first scene.
+        dreams: Number of dreams.
+
+    Raises:
+        UserError: No variant dreams; otherwise as `attempts`.
+    """
+    _check(comparison)
+    dreaming = next((v for v in comparison.variants if v not in CONTROLS), None)
+    if dreaming is None:
+        raise UserError('Controls do not dream: say with --think-time how long a dream takes.')
+    _one_thread()
+    took_s: list[float] = []
+
+    def timed(planner: Planner) -> Planner:
+        def plan(observation: Observation) -> Plan:
+            # The first dream of a process takes longer.
+            while len(took_s) <= dreams:
+                begun_s = time.perf_counter()
+                planner(observation)
+                took_s.append(time.perf_counter() - begun_s)
+            return planner(observation)
+
+        return plan
+
+    short = replace(comparison.loop, time_limit_s=1.0)
+    alone = replace(comparison, variants=(dreaming,), loop=short, record=None)
+    _attempt(alone, next(jobs(alone)), 0, timed)
+    return tuple(round(seconds, 3) for seconds in took_s[1:])
+
+
 def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
     """Return episodes and successes as `eva evaluate --json` prints them."""
     variants = {
@@ -170,6 +216,8 @@ def counts(comparison: Comparison, outcomes: Sequence[Outcome]) -> dict:
         'strict': True,
         'scenes': str(comparison.scenes),
         'phrasings': comparison.phrasings,
+        'mode': comparison.mode,
+        'think_times_s': list(comparison.loop.think_times_s),
         'variants': variants,
     }
 
@@ -231,20 +279,35 @@ def _run(todo: tuple[Comparison, Job]) -> Outcome:
         **vars(job),
         scenes=str(comparison.scenes),
         phrasings=comparison.phrasings,
+        mode=comparison.mode,
         **vars(result),
     )
 
 
-def _attempt(comparison: Comparison, job: Job, number: int) -> EpisodeResult:
+def _attempt(
+    comparison: Comparison,
+    job: Job,
+    number: int,
+    watched: Callable[[Planner], Planner] = lambda planner: planner,
+) -> EpisodeResult:
     """Attempt a job from the start of its scene, each try with dream seeds of its own."""
     world = _world(comparison)
     seed = job.scene * _DREAMS_PER_SCENE + number * _DREAMS_PER_TRY
-    planner = _driver(comparison, job.variant)(Attempt(job.task, job.instruction, seed))
+    begin = _driver(comparison, job.variant)
+    planner = watched(begin(Attempt(job.task, job.instruction, seed)))
 
     def run(sim: SimRobot, on_step: OnStep = lambda step: None) -> EpisodeResult:
-        gate = load_gate_settings(world.robot.name)
+        gate = load_gate_settings(world.robot.name).model_copy(update={'mode': comparison.mode})
         return run_episode(
-            sim, job.instruction, planner, world.robot, world.view, gate, comparison.loop, on_step
+            sim,
+            job.instruction,
+            planner,
+            world.robot,
+            world.view,
+            gate,
+            comparison.loop,
+            on_step,
+            seed=seed,
         )
 
     if comparison.record is not None:

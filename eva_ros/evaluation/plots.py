@@ -58,9 +58,8 @@ def _panel(attempt: Attempted, robot: Robot, joint: int) -> Panel:
     for turn in turns:
         begin_s = ((turn.started_ns or 0) - attempt.start_ns) * 1e-9
         moving_s.append((begin_s, begin_s + float(turn.command_times_s[-1:].sum())))
-        decoded_s = begin_s + np.arange(len(turn.positions)) * turn.dt * turn.stretch
         sent_s = begin_s + turn.command_times_s
-        curves.append(('decoded', axes.points(decoded_s, turn.positions[:, joint])))
+        curves.append(('decoded', axes.points(attempt.decoded_s(turn), turn.positions[:, joint])))
         curves.append(('sent', axes.points(sent_s, turn.command[:, joint])))
     measured_s = (attempt.stamps_ns - attempt.start_ns) * 1e-9
     curves.append(('executed', axes.points(measured_s, measured)))

@@ -162,7 +162,7 @@ def follow(
 
     sim.reset(episode.task, 0, recording.scene)
     limit_s = max(TIME_LIMIT_S, _TIME_FACTOR * len(episode) / view.rate_hz)
-    loop = LoopSettings(time_limit_s=limit_s, think_time_s=0.0)
+    loop = LoopSettings(time_limit_s=limit_s, think_times_s=(0.0,))
     gate = load_gate_settings(robot.name)
     return run_episode(sim, episode.instruction, plan, robot, view, gate, loop)
 

@@ -37,6 +37,8 @@ class Turn:
         violations_after: Number of pairs that break a limit as sent.
         stretch: How much slower than dreamed the motion was.
         started_ns: When the arms started to follow; None if they did not.
+        joined_s: How far into the dream the arms started to follow, in s: 0 from rest; in mode
+            overlap the age of the observation.
         command_times_s: Time of each point sent, from the start [K].
         command: Joints sent [K, J]; K is 0 if nothing was sent.
         seen: Camera views while each step was executed [T, H, W, 3]; None if not executed.
@@ -57,6 +59,7 @@ class Turn:
     violations_after: int
     stretch: float
     started_ns: int | None
+    joined_s: float
     command_times_s: NDArray[np.float64]
     command: NDArray[np.float64]
     seen: NDArray[np.uint8] | None
@@ -86,6 +89,12 @@ class Attempted:
     stamps_ns: NDArray[np.int64]
     joints: NDArray[np.float64]
     turns: tuple[Turn, ...]
+
+    def decoded_s(self, turn: 'Turn') -> NDArray[np.float64]:
+        """Return the time of each decoded step of a turn since the start of the attempt [T]."""
+        assert turn.started_ns is not None
+        begin_s = (turn.started_ns - self.start_ns) * 1e-9 - turn.joined_s
+        return begin_s + np.arange(len(turn.positions)) * turn.dt * turn.stretch
 
     @property
     def elapsed_s(self) -> float:

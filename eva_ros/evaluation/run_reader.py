@@ -64,12 +64,15 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
     begin, end = about['start_ns'], about['end_ns']
     first, last = (bisect_right(topics.joints.stamps, instant) for instant in (begin, end))
     joints = topics.joints.values[first:last]
-    turns, free_ns = [], about['start_wall_ns']
+    turns, free_ns, rests_ns = [], about['start_wall_ns'], 0
     for number, logged in sorted(topics.rollouts.items()):
         # By the dream's end: the observation may be older than the goal.
         if not begin <= to_ns(logged.message.header.stamp) <= end or number not in topics.chunks:
             continue
-        turn = _turn(number, topics, robot, view, end, (free_ns, about['end_wall_ns']))
+        wall_ns = (free_ns, about['end_wall_ns'])
+        turn = _turn(number, topics, robot, view, end, wall_ns, rests_ns)
+        if turn.started_ns is not None:
+            rests_ns = turn.started_ns + round(turn.command_times_s[-1] * 1e9)
         decided = topics.reports.get(number, logged)
         free_ns = decided.logged_ns + round(turn.seconds.get('move', 0.0) * 1e9)
         turns.append(turn)
@@ -94,7 +97,9 @@ def _turn(
     view: ViewSpec,
     end_ns: int,
     wall_ns: tuple[int, int],
+    rests_ns: int,
 ) -> Turn:
+    """Return a turn; `rests_ns` is when the motion before it ends."""
     rollout, chunk = topics.rollouts[number], topics.chunks[number]
     report = topics.reports.get(number)
     times, command, started_ns = _command(topics, robot, chunk, report)
@@ -102,9 +107,14 @@ def _turn(
     dt = to_ns(chunk.message.step_dt) * 1e-9
     stretch = report.message.stretch if report else float('nan')
     frames = np.stack([_pixels(frame) for frame in rollout.message.frames])
-    seen = None
+    seen, joined_s = None, 0.0
     if started_ns is not None:
-        instants = started_ns + np.round(np.arange(len(frames)) * dt * stretch * 1e9).astype(int)
+        joined_s = (started_ns - observed_ns) * 1e-9 if observed_ns < rests_ns else 0.0
+        instants = (
+            started_ns
+            - round(joined_s * 1e9)
+            + np.round(np.arange(len(frames)) * dt * stretch * 1e9).astype(int)
+        )
         # Images after the end of the attempt show the next scene.
         seen = _seen(topics, view, np.minimum(instants, end_ns))
     return Turn(
@@ -122,6 +132,7 @@ def _turn(
         violations_after=report.message.limit_violations_after if report else 0,
         stretch=stretch,
         started_ns=started_ns,
+        joined_s=joined_s,
         command_times_s=times,
         command=command,
         seen=seen,

@@ -1,6 +1,7 @@
 """A comparison as a table for people, each figure with its interval."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from eva_ros.evaluation.comparison import Comparison
 from eva_ros.evaluation.comparison import confusion
@@ -22,7 +23,13 @@ def text(comparison: Comparison, outcomes: Sequence[Outcome]) -> str:
     for variant in comparison.variants:
         cells = [_cell(outcomes, variant, _tasks(comparison, column)) for column in columns]
         rows.append([variant, *cells])
-    lines = [*_align(rows), *_by_gym_aloha(comparison, outcomes), '']
+    lines = [
+        *_align(rows),
+        '',
+        *_pace(comparison, outcomes, columns),
+        *_by_gym_aloha(comparison, outcomes),
+        '',
+    ]
     for variant in comparison.variants:
         lines += [*_confusion(outcomes, variant, comparison.phrasings), '']
     lines.append(_setting(comparison))
@@ -38,6 +45,22 @@ def _cell(outcomes: Sequence[Outcome], variant: str, tasks: Sequence[str]) -> st
     won = [success for *_, success in successes(outcomes, variant, tasks)]
     low, high = wilson_interval(sum(won), len(won))
     return f'{sum(won)}/{len(won)} = {sum(won) / len(won):.0%} [{low:.0%}, {high:.0%}]'
+
+
+def _pace(
+    comparison: Comparison, outcomes: Sequence[Outcome], columns: Sequence[str]
+) -> list[str]:
+    """Return a table of the median duration and the share of it in which the arms stood still."""
+    rows = [[f'{comparison.mode}: median duration, standing', *columns]]
+    for variant in comparison.variants:
+        cells = []
+        for column in columns:
+            tasks = _tasks(comparison, column)
+            found = [o for o in outcomes if o.variant == variant and o.task in tasks]
+            standing = sum(o.standing_s for o in found) / sum(o.elapsed_s for o in found)
+            cells.append(f'{median(o.elapsed_s for o in found):.1f} s, {standing:.0%}')
+        rows.append([variant, *cells])
+    return _align(rows)
 
 
 def _by_gym_aloha(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[str]:
@@ -74,8 +97,16 @@ def _setting(comparison: Comparison) -> str:
     return (
         f'Scenes {comparison.seed} to {last} ({comparison.scenes}), the same for every row, '
         f'{comparison.phrasings} phrasings, {loop.time_limit_s:g} s of simulated time each, of '
-        f'which a dream takes {loop.think_time_s:g} s. In brackets: 95 % Wilson intervals.'
+        f'which a dream takes {charged(loop.think_times_s)}. In brackets: 95 % Wilson intervals.'
     )
+
+
+def charged(think_times_s: Sequence[float]) -> str:
+    """Return the think times of a comparison in words."""
+    least_s, most_s = min(think_times_s), max(think_times_s)
+    if least_s == most_s:
+        return f'{least_s:g} s'
+    return f'{least_s:.2f} to {most_s:.2f} s (median {median(think_times_s):.2f} s)'
 
 
 def _gains(comparison: Comparison, outcomes: Sequence[Outcome]) -> list[str]:

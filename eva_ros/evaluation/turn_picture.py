@@ -92,7 +92,7 @@ def _joints(figure: SubFigure, attempt: Attempted, turn: Turn, run: Run) -> None
     chosen = sorted(arms[np.argsort(moved)[-4:]])
     panels = figure.subplots(1, len(chosen), squeeze=False)[0]
     for column, (axes, joint) in enumerate(zip(panels, chosen)):
-        decoded_s = np.arange(len(turn.positions)) * turn.dt * turn.stretch
+        decoded_s = attempt.decoded_s(turn) - begin_s
         axes.plot(decoded_s, turn.positions[:, joint], '--', color=_DREAM, label='decoded')
         axes.plot(turn.command_times_s, turn.command[:, joint], color=_SENT, label='sent')
         measured = attempt.joints[during, joint]

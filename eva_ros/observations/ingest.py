@@ -48,6 +48,8 @@ class Observation:
         joint_stamp_ns: of the joint state, the older one's where there are two.
         joint_velocities: [J], nan where the robot reports none.
         at_rest: every joint was slower than the robot's rest velocity.
+        before: observations before this one, the latest last, at the view's rate: what a model
+            may tell the arms' speed from. Empty where the arms are at rest.
     """
 
     stamp_ns: int
@@ -57,6 +59,7 @@ class Observation:
     joint_stamp_ns: int
     joint_velocities: NDArray[np.float64]
     at_rest: bool
+    before: tuple['Observation', ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from numpy.typing import NDArray
 
+from eva_ros.robot.limits import Limits
+
 Array = NDArray[np.float64]
 
 
@@ -39,3 +41,14 @@ def minimum_jerk_fraction(s: ArrayLike) -> Array:
     """Return the part of a minimum-jerk move that is done after the part s of its time."""
     s = np.clip(np.asarray(s, dtype=np.float64), 0.0, 1.0)
     return s * s * s * (10.0 + s * (6.0 * s - 15.0))
+
+
+def minimum_jerk_time(distance: ArrayLike, limits: Limits) -> Array:
+    """Return how long minimum-jerk moves over distances [J] take within the limits, in s [J]."""
+    d = np.asarray(distance, dtype=np.float64)
+    # The largest velocity, acceleration and jerk of 10 s^3 - 15 s^4 + 6 s^5.
+    by_velocity = 15.0 / 8.0 * d / limits.max_velocity
+    lowest = np.minimum(limits.max_acceleration, limits.max_deceleration)
+    by_acceleration = np.sqrt(10.0 / np.sqrt(3.0) * d / lowest)
+    by_jerk = np.cbrt(60.0 * d / limits.max_jerk)
+    return np.maximum(np.maximum(by_velocity, by_acceleration), by_jerk)

@@ -107,6 +107,13 @@ ARGUMENTS = (
         ((topics.ARM_TRAJECTORY_PUBLISHER, 'dry_run'),),
     ),
     Argument(
+        'mode',
+        str,
+        None,
+        'look_dream_move: the arms rest while the model dreams; overlap: they move on.',
+        ((topics.ARM_TRAJECTORY_PUBLISHER, 'mode'),),
+    ),
+    Argument(
         'task',
         str,
         None,

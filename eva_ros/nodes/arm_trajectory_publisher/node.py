@@ -15,6 +15,7 @@ from eva_ros.control import reasons
 from eva_ros.control.collision_checks import unchecked_space
 from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import load_gate_settings
+from eva_ros.control.settings import MODES
 from eva_ros.control.state import Event
 from eva_ros.control.state import SafetyStateMachine
 from eva_ros.control.state import several_estops
@@ -57,6 +58,12 @@ class ArmTrajectoryPublisher(EvaNode):
     PARAMS = (
         Param('gate', '', "Settings of the command gate, a YAML; the package's if empty."),
         Param(
+            'mode',
+            '',
+            "'look_dream_move' or 'overlap': chunks come at rest, or also while the arms move; "
+            "the gate file's if empty.",
+        ),
+        Param(
             'dry_run',
             True,
             'Do everything but publish to the controllers; changes only while disarmed.',
@@ -97,7 +104,9 @@ class ArmTrajectoryPublisher(EvaNode):
         self._file_settings = load_gate_settings(
             self.robot.name, path, simulated=self.robot.simulated
         )
-        given = {name: self.param(name) for name in _SCALING if self.param(name) > 0.0}
+        given: dict[str, Any] = {n: self.param(n) for n in _SCALING if self.param(n) > 0.0}
+        if self.param('mode'):
+            given['mode'] = self._mode()
         settings = self._file_settings.model_copy(update=given)
         self.supervisor = CommandSupervisor(
             self.robot,
@@ -128,6 +137,12 @@ class ArmTrajectoryPublisher(EvaNode):
         unchecked = unchecked_space(self.robot, settings)
         if unchecked is not None:
             self.diagnostics.report('collision', 'warn', unchecked)
+
+    def _mode(self) -> str:
+        mode = self.param('mode')
+        if mode not in MODES:
+            raise UserError(f"mode is '{mode}': {' or '.join(MODES)}.")
+        return mode
 
     def _compose(self, files: FileWatch) -> None:
         supervisor, settings = self.supervisor, self.supervisor.settings

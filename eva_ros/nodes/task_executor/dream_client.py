@@ -41,8 +41,8 @@ class DreamClient:
             check: Callable[[], None],
         ) -> GenerateRollout.Result | None:
             goal = GenerateRollout.Goal(instruction=instruction, seed=seed)
-            # Not this very one, which the generator may have missed: the arms rest until it is
-            # answered, so that any later one shows the same.
+            # Not this very one, which the generator may have missed: a later one shows the same
+            # where the arms rest, and otherwise where they are by then.
             goal.not_before = to_time(sighting.stamp_ns)
             return self._ask(goal, timeout_s, on_step, check)
 

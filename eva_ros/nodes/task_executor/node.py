@@ -1,7 +1,8 @@
 """Holds an instruction: asks for the next rollout when the arms rest, until the task is over.
 
-By the action `execute_task`, or by its service twins `~/start_task` (instruction from the
-parameters) and `~/cancel_task`. One task at a time.
+In mode overlap of the arm trajectory publisher it asks while they move. By the action
+`execute_task`, or by its service twins `~/start_task` (instruction from the parameters) and
+`~/cancel_task`. One task at a time.
 """
 
 from functools import partial
@@ -108,6 +109,14 @@ class TaskExecutor(EvaNode):
             'So many chunks refused in a row end the task.',
             low=1,
             high=1000,
+            live=True,
+        ),
+        Param(
+            'switch',
+            0.5,
+            'Part of a motion after which the next chunk is to be ready, in mode overlap.',
+            low=0.0,
+            high=1.0,
             live=True,
         ),
         Param('instruction', '', 'What ~/start_task executes.', live=True),
@@ -266,6 +275,7 @@ class TaskExecutor(EvaNode):
             execution_timeout_s=self.param('execution_timeout_s'),
             approval_timeout_s=self.param('approval_timeout_s'),
             max_refusals=self.param('max_refusals'),
+            switch=self.param('switch'),
         )
 
     # The service twins.

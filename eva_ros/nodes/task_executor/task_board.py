@@ -194,6 +194,11 @@ class TaskBoard:
             return None
         return sighting if sighting.oldest_image_ns >= max(since_ns, not_before_ns) else None
 
+    def sighting_since(self, not_before_ns: int) -> Sighting | None:
+        """Return the newest observation, also of moving arms, if not from before an instant."""
+        sighting = self._sighting
+        return sighting if sighting and sighting.stamp_ns >= not_before_ns else None
+
     def has_chunk(self, rollout_id: int) -> bool:
         """Return whether a rollout was decoded."""
         return rollout_id in self._chunks

@@ -1,4 +1,8 @@
-"""Observe, dream, decode, move, until the task is over: one goal of the task executor."""
+"""Observe, dream, decode, move, until the task is over: one goal of the task executor.
+
+In mode look_dream_move the arms rest while a turn is made; in mode overlap the next turn begins
+while they move. The mode is that of the arm trajectory publisher, which says it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +12,7 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.control.turn_pacing import TurnPacing
 from eva_ros.nodes.task_executor.task_board import Sighting
 from eva_ros.nodes.task_executor.task_board import TaskBoard
 from eva_ros.ros.stamps import to_ns
@@ -34,6 +39,10 @@ class TaskEndedError(Exception):
         self.reason = reason
 
 
+class _TooLateError(Exception):
+    """The motion that a dream was to go on with is over before the dream."""
+
+
 class Dreamer(Protocol):
     """Asks for a rollout and waits for it."""
 
@@ -58,6 +67,7 @@ class TaskSettings:
         execution_timeout_s: for the end of a chunk's motion.
         approval_timeout_s: for somebody to approve a chunk.
         max_refusals: so many chunks refused in a row end the task.
+        switch: part of a motion after which the next chunk is to be ready, in mode overlap.
     """
 
     max_duration_s: float
@@ -66,6 +76,7 @@ class TaskSettings:
     execution_timeout_s: float
     approval_timeout_s: float
     max_refusals: int
+    switch: float = 0.5
 
 
 class TaskLoop:
@@ -105,6 +116,9 @@ class TaskLoop:
         self._start_ns = self._not_before_ns = now_ns()
         self._refused_in_a_row = 0
         self._lost = False
+        self._pacing = TurnPacing(settings.switch)
+        # The motion under way that the next chunk may join; in mode overlap alone.
+        self._under_way: ChunkReport | None = None
         self.feedback = Feedback()
 
     @property
@@ -187,21 +201,51 @@ class TaskLoop:
         return self._board.safety is not None and not self._board.unheard
 
     def _turn(self) -> None:
-        sighting = self._look()
-        rollout_id = self._ask(sighting)
+        sighting = self._look_ahead() or self._look()
+        try:
+            rollout_id = self._ask(sighting)
+        except _TooLateError:
+            self._rest()
+            return
         report = self._judged(rollout_id)
         if report is None:
+            self._rest()
             return
+        self._pacing.took((to_ns(report.header.stamp) - sighting.stamp_ns) * 1e-9)
         self.feedback.chunk_accepted = report.accepted
         self.feedback.chunk_reason = report.reason
         self.feedback.chunk_detail = report.detail
         if not report.accepted:
             self._refusal(report)
+            self._rest()
         elif report.sent:
             self._execute(report)
         else:
             self._refused_in_a_row = 0
             self._show(self.feedback.state)
+
+    def _look_ahead(self) -> Sighting | None:
+        """Return an observation of the arms in mid-motion, in time for the chunk to join it.
+
+        None where the next observation is one of resting arms.
+        """
+        report, board = self._under_way, self._board
+        if report is None:
+            return None
+        look_ns = self._pacing.look_ns(
+            to_ns(report.header.stamp), report.duration_s, self._now_ns()
+        )
+        if look_ns is not None:
+            board.wait_for(
+                lambda: board.sighting_since(look_ns) or self._execution_end_ns(report),
+                report.duration_s + self._settings.execution_timeout_s,
+                self.check,
+            )
+        sighting = None if look_ns is None else board.sighting_since(look_ns)
+        if sighting is None or self._execution_end_ns(report):
+            self._rest()
+            return None
+        return sighting
 
     def _look(self) -> Sighting:
         self._show(Feedback.WAITING_FOR_OBSERVATION)
@@ -221,7 +265,7 @@ class TaskLoop:
 
     def _ask(self, sighting: Sighting) -> int:
         self._show(Feedback.DREAMING)
-        answer = self._dream(sighting, self._seed, self._on_step, self.check)
+        answer = self._dream(sighting, self._seed, self._on_step, self._check_in_time)
         if answer is None:
             raise TaskEndedError(Result.NO_ROLLOUT, 'rollout_generator does not answer.')
         if answer.termination_reason != GenerateRollout.Result.SUCCEEDED:
@@ -230,6 +274,12 @@ class TaskLoop:
         self._seed += 1
         self.feedback.rollout_id = answer.rollout_id
         return answer.rollout_id
+
+    def _check_in_time(self) -> None:
+        """Check as ever; raise _TooLateError if the motion to join is over."""
+        self.check()
+        if self._under_way is not None and self._execution_end_ns(self._under_way):
+            raise _TooLateError
 
     def _on_step(self, step: int, steps: int) -> None:
         self.feedback.denoising_step = step
@@ -302,7 +352,23 @@ class TaskLoop:
 
     def _execute(self, report: ChunkReport) -> None:
         self._refused_in_a_row = 0
+        # The one before goes over into this one.
+        self.feedback.chunks_executed += self._under_way is not None
+        self._under_way = report
         self._show(Feedback.EXECUTING)
+        if not self._overlaps:
+            self._rest()
+
+    @property
+    def _overlaps(self) -> bool:
+        state = self._board.safety
+        return state is not None and state.mode == SafetyState.OVERLAP
+
+    def _rest(self) -> None:
+        """Wait for the end of the motion under way, if there is one."""
+        report, self._under_way = self._under_way, None
+        if report is None:
+            return
         ended = self._board.wait_for(
             lambda: self._execution_end_ns(report),
             report.duration_s + self._settings.execution_timeout_s,
