@@ -96,7 +96,9 @@ def _share(successes: list[int]) -> str:
 def main() -> None:
     """Collect or print."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest='command', required=True)
     made = commands.add_parser('collect')

@@ -78,7 +78,7 @@ def refused(command, wrong, capsys, words):
 @pytest.mark.parametrize(
     ('command', 'option', 'value'),
     [
-        (('evaluate',), '--mode', 'models'),
+        (('evaluate',), '--model', 'models'),
         (('sim', 'evaluate-expert'), '--seeds', '3'),
         (('world-model', 'evaluate', *BAGS), '--clip', '2'),
         (('align', 'evaluate', *BAGS, *MODELS, '--lora', 'models/aligned'), '--view-', '3'),

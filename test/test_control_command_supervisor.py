@@ -16,6 +16,8 @@ from eva_ros.errors import UserError
 from eva_ros.robot.spec import load_robot
 
 ROBOT = load_robot('aloha_sim')
+# What a gripper that holds something 0.6 wide is sent.
+PRESSES = float(ROBOT.gripping(np.full(14, 0.6))[6])
 BEGIN_NS = 100_000_000_000
 
 
@@ -339,24 +341,23 @@ def test_after_a_hold_nothing_is_begun_while_a_lost_one_could_still_show(moving)
 
 @pytest.mark.parametrize(
     ('measured', 'begins'),
-    # It holds a thing; it was sent 0.3 and is as far closed; somebody opened it meanwhile.
-    [(0.6, 0.3), (0.58, 0.3), (1.0, 1.0), (0.1, 0.1)],
+    # It holds a thing; somebody opened it meanwhile; it is as far closed as it was sent.
+    [(0.6, PRESSES), (0.58, PRESSES), (1.0, 1.0), (PRESSES, PRESSES)],
 )
 def test_a_gripper_that_presses_goes_on_when_the_arms_are_armed_again(measured, begins):
-    supervisor = CommandSupervisor(
-        ROBOT, GateSettings(check_collisions=False), dry_run=False, now_ns=0
-    )
+    settings = GateSettings(check_collisions=False, max_start_blend_gripper=1.0)
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
     holding = ROBOT.home.copy()
     holding[6] = 0.6
     assert supervisor.arm(ArmingFacts(0.01), BEGIN_NS)[0]
     steps = chunk_from(holding, BEGIN_NS)
-    steps.positions[:, 6] = 0.3
+    steps.positions[:, 6] = PRESSES
     verdict = supervisor.judge(steps, holding, BEGIN_NS, BEGIN_NS)
     assert verdict.accepted, verdict.detail
     assert supervisor.execute(verdict, 2, holding, BEGIN_NS)
     end_ns = BEGIN_NS + 5_000_000_000
     now = verdict.path.positions[-1].copy()
-    assert now[6] == pytest.approx(0.3, abs=2e-3)
+    assert now[6] == pytest.approx(PRESSES, abs=2e-3)
     assert supervisor.finish(end_ns)
     now[6] = measured
     for _ in range(2):
