@@ -72,11 +72,11 @@ def test_a_dreamed_plan_closes_grippers_as_the_node_does(robot, monkeypatch):
         variants, 'read_rollout',
         lambda idm, frames: SimpleNamespace(smoothed=read, confidence=0.9),
     )  # fmt: skip
-    dreamer = SimpleNamespace(dream=lambda view, instruction, seed: rollout)
+    dreamer = SimpleNamespace(dream=lambda view, instruction, seed, steps: rollout)
     planner = variants.dreaming(dreamer, None, robot)(SimpleNamespace(seed=3, instruction='lift'))
     plan = planner(SimpleNamespace(view=rollout.frames[0]))
     np.testing.assert_array_equal(plan.positions, robot.gripping(read))
-    assert plan.positions[-1, 6] == pytest.approx(0.3)
+    assert plan.positions[-1, 6] < 0.3
 
 
 def test_arms_go_where_the_plan_says_and_are_seen_at_rest(robot, turned):
