@@ -147,10 +147,11 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
     encoder = _text_encoder(options)
-    for text in {e.instruction for e in told(episodes)} if encoder is not None else ():
-        mirrored = mirror_instruction(text) if options.mirror else None
-        for each in {text, mirrored or text}:
-            encoder.check(each, options.name)
+    if encoder is not None:
+        texts = {e.instruction for e in told(episodes)}
+        mirrored = {mirror_instruction(text) for text in texts} if options.mirror else set()
+        for text in texts.union(other for other in mirrored if other is not None):
+            encoder.check(text, options.name)
     start, here = out / 'run' / 'start', _identity(told(episodes), options)
     if not (start / FILE).is_file():
         return
