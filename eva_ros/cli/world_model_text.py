@@ -91,7 +91,7 @@ def _readings(text: TextEncoder, seed: int) -> Readings:
     """Accept what is at most twice as far from a task as new sentences are that ask for one."""
     tasks = tuple(constructions.CANONICAL.values())
     asked = _asked(np.random.default_rng((seed, 1)))
-    return Readings(tasks, 2 * max(text.distances(each, tasks)[0] for each in asked))
+    return Readings(tasks, 2 * float(text.distances(asked, tasks)[:, 0].max()))
 
 
 def _asked(rng: np.random.Generator) -> list[str]:
@@ -114,5 +114,5 @@ def _check(encoder: TextEncoder, seed: int) -> tuple[float, float]:
     rng = np.random.default_rng((seed, 2))
     asked = _asked(rng)
     idle = [constructions.draw(constructions.NOTHING, rng) for _ in range(_SENTENCES)]
-    near = [[encoder.is_read(text) for text in texts] for texts in (asked, idle)]
-    return float(np.mean(near[0])), 1 - float(np.mean(near[1]))
+    accepted, taken = (float(np.mean(encoder.is_read(*texts))) for texts in (asked, idle))
+    return accepted, 1 - taken

@@ -104,7 +104,7 @@ class TextEncoder(nn.Module):
         if instruction in self._accepted:
             return
         require_tokens(self.tokenizer, instruction, self.max_tokens, name)
-        if self.readings is not None and not self.is_read(instruction):
+        if self.readings is not None and not all(self.is_read(instruction)):
             raise UserError(
                 f'The instruction {shortened(instruction)} does not read as a task that the '
                 f'text encoder of {name} knows, e.g. {self.readings.instructions[0]!r}: '
@@ -112,20 +112,21 @@ class TextEncoder(nn.Module):
             )
         self._accepted.add(instruction)
 
-    def is_read(self, instruction: str) -> bool:
-        """Return whether an instruction reads as one of the tasks that the encoder was made for.
+    def is_read(self, *instructions: str) -> list[bool]:
+        """Return whether instructions read as one of the tasks that the encoder was made for.
 
         True for every text where the encoder was made for any.
         """
         if self.readings is None:
-            return True
-        nearest, next_one = self.distances(instruction, self.readings.instructions)[:2]
-        return nearest <= min(self.readings.farthest, _CLEARLY * next_one)
+            return [True] * len(instructions)
+        nearest, other = self.distances(instructions, self.readings.instructions)[:, :2].T
+        return ((nearest <= self.readings.farthest) & (nearest <= _CLEARLY * other)).tolist()
 
-    def distances(self, instruction: str, others: Sequence[str]) -> list[float]:
-        """Return the mean squared distances of an embedding to those of others, nearest first."""
-        apart = self.embed([instruction]) - self.embed(others)
-        return apart.square().mean((1, 2)).sort().values.tolist()
+    def distances(self, instructions: Sequence[str], others: Sequence[str]) -> Tensor:
+        """Return mean squared distances [B, R] of embeddings to those of others, nearest first."""
+        given, known = self.embed(instructions), self.embed(others)
+        apart = torch.stack([(given - one).square().mean((1, 2)) for one in known], 1)
+        return apart.sort().values
 
     def embed(self, instructions: Sequence[str]) -> Tensor:
         """Return the embeddings [B, max_tokens, width] of instructions."""

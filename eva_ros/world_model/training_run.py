@@ -146,11 +146,12 @@ def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
     require_finite_labels(told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
-    if (encoder := _text_encoder(options)) is not None:
-        for text in {e.instruction for e in told(episodes)}:
-            mirrored = mirror_instruction(text) if options.mirror else None
-            for each in {text, mirrored or text}:
-                encoder.check(each, options.name)
+    encoder = _text_encoder(options)
+    if encoder is not None:
+        texts = {e.instruction for e in told(episodes)}
+        mirrored = {mirror_instruction(text) for text in texts} if options.mirror else set()
+        for text in texts.union(other for other in mirrored if other is not None):
+            encoder.check(text, options.name)
     start, here = out / 'run' / 'start', _identity(told(episodes), options)
     if not (start / FILE).is_file():
         return
