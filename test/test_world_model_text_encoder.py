@@ -83,6 +83,7 @@ def test_training_leaves_the_encoder_as_it_was(tmp_path, kind, capfd):
     given, kept = load_file(encoder / MODEL), load_file(out / 'text_encoder' / MODEL)
     assert given.keys() == kept.keys()
     assert all(torch.equal(given[name], kept[name]) for name in given)
+    about = (out / 'eva.json').read_text()
     # It can be written over itself.
     save_world_model(load_world_model(out), out)
     load_world_model(out)
@@ -90,7 +91,6 @@ def test_training_leaves_the_encoder_as_it_was(tmp_path, kind, capfd):
     said = capfd.readouterr()
     assert 'LOAD REPORT' not in said.err + said.out
     assert 'Loading weights' not in said.err
-    about = (out / 'eva.json').read_text()
     assert json.loads(about)['training']['options']['text_encoder'].startswith('encoder@')
     for written in (*out.glob('*.json'), *out.glob('t*/*.json')):
         assert str(tmp_path) not in written.read_text()
