@@ -25,7 +25,7 @@ KINDS = {'filtered': FilteredSettings, 'nft': NftSettings, 'finetune': FinetuneS
 
 
 def settings(name, **changes):
-    given = {'iterations': 20, 'clips': 8, 'steps': 4, 'rank': 4, 'learning_rate': 4e-3}
+    given = {'iterations': 10, 'clips': 8, 'steps': 4, 'rank': 4, 'learning_rate': 8e-3}
     return KINDS[name](**(given | changes))
 
 
@@ -69,7 +69,7 @@ def test_what_succeeded_is_dreamed_more_often_than_by_fine_tuning_alone(name, tm
     for which in (name, 'finetune'):
         loop = learning(which, tmp_path / which)
         before = brightness(loop)
-        for _ in range(20):
+        for _ in range(10):
             loop.run_step()
         gains[which] = float(brightness(loop) - before)
     assert gains[name] > gains['finetune'] + 0.3
@@ -79,7 +79,7 @@ def test_nft_turns_with_the_outcomes(tmp_path):
     swapped = [replace(prompt, success=not prompt.success) for prompt in own()]
     loop = learning('nft', tmp_path, swapped)
     before = brightness(loop)
-    for _ in range(20):
+    for _ in range(10):
         loop.run_step()
     assert brightness(loop) < before - 0.1
 
