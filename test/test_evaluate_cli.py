@@ -114,6 +114,7 @@ def test_overlap_is_charged_what_dreams_take_here_and_says_how_long_the_arms_sto
     out = tmp_path / 'attempts.jsonl'
     asked = ('evaluate', '--tasks', 'reach_left', '--variants', 'unaligned', '--episodes', '1')
     asked = (*asked, '--seed', '104', '--workers', '1', '--json', '--out', str(out))
+    asked = (*asked, '--time-limit', '4')
     assert main([*asked, '--mode', 'overlap']) == 0
     counted = json.loads(capsys.readouterr().out)
     (attempt,) = [json.loads(line) for line in out.read_text().splitlines()]

@@ -53,7 +53,7 @@ def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):
 
 
 def test_training_from_a_checkpoint_begins_with_its_weights_and_changes_them(recorded, tmp_path):
-    train(idm_world.config(), recorded, tmp_path / 'first', settings(steps=60))
+    train(idm_world.config(), recorded, tmp_path / 'first', settings())
     first = load_idm(tmp_path / 'first')
     start = load_idm(tmp_path / 'first')
     options = {'start': start}
