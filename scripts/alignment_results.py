@@ -53,7 +53,7 @@ def collect(args: argparse.Namespace) -> None:
         for name, run in runs.items():
             cell['successes'].setdefault(name, []).append(run[scenes, task, seed])
     commit = subprocess.run(
-        ('git', 'rev-parse', 'HEAD'), capture_output=True, text=True, check=True
+        ('git', 'rev-parse', args.commit), capture_output=True, text=True, check=True
     ).stdout.strip()
     hardware = f'{platform.machine()}, {os.cpu_count()} cores, no GPU'
     about = {'note': args.note, 'commit': commit, 'hardware': hardware}
@@ -104,6 +104,7 @@ def main() -> None:
     made = commands.add_parser('collect')
     made.add_argument('--out', type=Path, required=True)
     made.add_argument('--note', required=True, help='what was run, with its commands')
+    made.add_argument('--commit', default='HEAD', help='that the attempts were run at')
     made.add_argument('runs', nargs='+', metavar='NAME=FILE[,FILE][:VARIANT]')
     shown = commands.add_parser('table')
     shown.add_argument('result', type=Path)
