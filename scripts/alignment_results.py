@@ -12,8 +12,9 @@ import json
 import os
 from pathlib import Path
 import platform
-import subprocess
 import sys
+
+from measure_best_of import git
 
 from eva_ros.evaluation.statistics import paired_gain
 from eva_ros.evaluation.statistics import wilson_interval
@@ -52,9 +53,7 @@ def collect(args: argparse.Namespace) -> None:
         cell['seeds'].append(seed)
         for name, run in runs.items():
             cell['successes'].setdefault(name, []).append(run[scenes, task, seed])
-    commit = subprocess.run(
-        ('git', 'rev-parse', args.commit), capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = git('rev-parse', args.commit)
     hardware = f'{platform.machine()}, {os.cpu_count()} cores, no GPU'
     about = {'note': args.note, 'commit': commit, 'hardware': hardware}
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ model believes in. Judge an alignment with a second one (`eva align evaluate --s
 """
 
 from collections.abc import Mapping
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -18,9 +17,6 @@ import torch
 from torch import Tensor
 
 from eva_ros.alignment.judge import figures_of
-from eva_ros.alignment.judge import Judge
-from eva_ros.alignment.policy import WorldModelPolicy
-from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.trainer import AlignTask
 from eva_ros.alignment.trainer import ResamplingSettings
 from eva_ros.errors import UserError
@@ -50,15 +46,9 @@ class DirectSettings(ResamplingSettings):
                 f'last {self.gradient_steps}.'
             )
 
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> AlignTask:
-        """Return the algorithm, at its beginning."""
-        return DirectTask(policy, prompts, judge, self)
+    def kind(self) -> type[AlignTask]:
+        """Return the algorithm."""
+        return DirectTask
 
 
 class DirectTask(AlignTask):

@@ -22,10 +22,8 @@ import torch
 from torch import Tensor
 
 from eva_ros.alignment.judge import figures_of
-from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.judge import Judgement
 from eva_ros.alignment.policy import joined
-from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.trainer import AlignTask
 from eva_ros.alignment.trainer import ResamplingSettings
@@ -78,15 +76,9 @@ class GrpoSettings(ResamplingSettings):
         if self.group_size < 2:
             raise UserError('A group of one dream has nothing to compare it with: give 2 or more.')
 
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> AlignTask:
-        """Return the algorithm, at its beginning."""
-        return GrpoTask(policy, prompts, judge, self)
+    def kind(self) -> type[AlignTask]:
+        """Return the algorithm."""
+        return GrpoTask
 
 
 class Policy(Protocol):

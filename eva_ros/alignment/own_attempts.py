@@ -18,14 +18,12 @@ import torch
 from torch import Tensor
 
 from eva_ros.alignment.attempts import DreamPrompt
-from eva_ros.alignment.judge import Judge
-from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.prompts import clips_of
 from eva_ros.alignment.prompts import draw_balanced
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.trainer import AlignTask
 from eva_ros.alignment.trainer import ResamplingSettings
 from eva_ros.errors import UserError
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.launch import share_of
 from eva_ros.training.loop import Loss
 from eva_ros.training.loop import TrainingLoop
@@ -64,20 +62,17 @@ class OfflineTask(AlignTask):
         """Return the losses of a step."""
 
     def imitation(
-        self, name: str, prompts: Sequence[Prompt], count: int, rng: np.random.Generator
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        count: int,
+        rng: np.random.Generator,
+        weight: float = 1.0,
     ) -> Loss:
         """Return the supervised loss on as many prompts, drawn evenly from their tasks."""
         share = share_of(count, name)
         chosen = draw_balanced(prompts, count, rng)[share]
-        generator = torch.Generator().manual_seed(int(rng.integers(2**40)) + share.start)
-
-        def loss() -> tuple[Tensor, Mapping[str, float]]:
-            value = self.policy.data_loss(
-                clips_of(chosen), [prompt.instruction for prompt in chosen], generator
-            )
-            return value, {f'{name} loss': value.item()}
-
-        return loss
+        return self.supervised(f'{name} loss', chosen, share, rng, weight)
 
 
 @dataclass(frozen=True)
@@ -86,15 +81,9 @@ class FinetuneSettings(OfflineSettings):
 
     ALGORITHM: ClassVar[str] = 'finetune'
 
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> AlignTask:
-        """Return the algorithm, at its beginning."""
-        return FinetuneTask(policy, prompts, judge, self)
+    def kind(self) -> type[AlignTask]:
+        """Return the algorithm."""
+        return FinetuneTask
 
 
 class FinetuneTask(OfflineTask):
@@ -106,35 +95,27 @@ class FinetuneTask(OfflineTask):
 
 
 @dataclass(frozen=True)
-class FilteredSettings(OfflineSettings):
-    """Settings of verified self-training; of a step's clips one half are demonstrations."""
-
-    ALGORITHM: ClassVar[str] = 'filtered'
+class SharedSettings(OfflineSettings):
+    """What learning from demonstrations and attempts, one to one, needs."""
 
     def check(self) -> None:
         """Refuse a step that cannot be shared one to one."""
         if self.clips % 2:
             raise UserError(
-                f'Filtered fine-tuning shares {self.clips} clips one to one between '
+                f'--algorithm {self.ALGORITHM} shares {self.clips} clips one to one between '
                 'demonstrations and attempts: give an even number.'
             )
 
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> AlignTask:
-        """Return the algorithm, at its beginning.
 
-        Args:
-            policy: the world model with a fresh adapter.
-            prompts: of demonstrations.
-            judge: of dreams.
-            own: verified parts of successful attempts.
-        """
-        return FilteredTask(policy, prompts, judge, self, own)
+@dataclass(frozen=True)
+class FilteredSettings(SharedSettings):
+    """Settings of verified self-training; of a step's clips one half are demonstrations."""
+
+    ALGORITHM: ClassVar[str] = 'filtered'
+
+    def kind(self) -> type[AlignTask]:
+        """Return the algorithm."""
+        return FilteredTask
 
 
 class FilteredTask(OfflineTask):
@@ -150,7 +131,7 @@ class FilteredTask(OfflineTask):
 
 
 @dataclass(frozen=True)
-class NftSettings(OfflineSettings):
+class NftSettings(SharedSettings):
     """Settings of DiffusionNFT on recorded dreams (arXiv 2509.16117, equations 4 to 6).
 
     Attributes:
@@ -163,38 +144,21 @@ class NftSettings(OfflineSettings):
     beta: float = 0.5
     advantage_clip: float = 2.0
 
-    def check(self) -> None:
-        """Refuse a step that cannot be shared one to one."""
-        FilteredSettings.check(self)  # type: ignore[arg-type]
-
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> AlignTask:
-        """Return the algorithm, at its beginning.
-
-        Args:
-            policy: the world model with a fresh adapter.
-            prompts: of demonstrations, the data anchor.
-            judge: of dreams.
-            own: dreams of attempts with their outcomes.
-        """
-        return NftTask(policy, prompts, judge, self, own)
+    def kind(self) -> type[AlignTask]:
+        """Return the algorithm."""
+        return NftTask
 
 
 class NftTask(OfflineTask):
-    """Tell the dreams of successes from those of failures."""
+    """Move towards the dreams of successful attempts and away from those of failed ones."""
 
     def losses(self, rng: np.random.Generator) -> list[Loss]:
         """Return the contrastive loss on dreams and the anchor on demonstrations."""
         half = self.settings.clips // 2
         losses = [self._contrast(half, rng)]
         if self.settings.data_weight:
-            anchor = self.imitation('demonstrations', self.prompts, half, rng)
-            losses.append(weighted(anchor, self.settings.data_weight))
+            weight = self.settings.data_weight
+            losses.append(self.imitation('demonstrations', self.prompts, half, rng, weight))
         return losses
 
     def _contrast(self, count: int, rng: np.random.Generator) -> Loss:
@@ -256,29 +220,17 @@ def optimality(
     1/2 + 1/2 clip((outcome - mean) / std, -c, c) / c, with mean and standard deviation of the
     attempts at the same task: where all ended alike, nothing is preferred.
     """
+    known = {
+        task: np.array(list(_outcomes(dreams, task).values()), float)
+        for task in {prompt.task for prompt in chosen}
+    }
     worth = []
     for prompt in chosen:
-        same = {p.episode: float(bool(p.success)) for p in dreams if p.task == prompt.task}
-        outcomes = np.array(list(same.values()))
+        outcomes = known[prompt.task]
         spread = outcomes.std()
         advantage = (float(bool(prompt.success)) - outcomes.mean()) / spread if spread else 0.0
         worth.append(0.5 + 0.5 * np.clip(advantage / advantage_clip, -1, 1))
     return torch.tensor(worth, dtype=torch.float32)
-
-
-def weighted(loss: Loss, weight: float) -> Loss:
-    """Return a loss times a weight."""
-
-    def scaled() -> tuple[Tensor, Mapping[str, float]]:
-        value, figures = loss()
-        return weight * value, figures
-
-    return scaled
-
-
-def clips_of(prompts: Sequence[Prompt]) -> Tensor:
-    """Return the frames of prompts [N, T, 3, H, W], 0 to 1."""
-    return frames_to_tensor(np.stack([np.asarray(prompt.frames) for prompt in prompts]))
 
 
 def require_contrast(dreams: Sequence[DreamPrompt]) -> None:
@@ -289,7 +241,7 @@ def require_contrast(dreams: Sequence[DreamPrompt]) -> None:
     """
     told = []
     for task in sorted({dream.task for dream in dreams}):
-        ended = {d.episode: bool(d.success) for d in dreams if d.task == task}
+        ended = _outcomes(dreams, task)
         won = sum(ended.values())
         if min(won, len(ended) - won) >= 2:
             return
@@ -298,3 +250,8 @@ def require_contrast(dreams: Sequence[DreamPrompt]) -> None:
         'NFT needs a task with two successes and two failures at least: the attempts have '
         f'{", ".join(told) or "no dreams"}. Attempt more, or use --algorithm filtered.'
     )
+
+
+def _outcomes(dreams: Sequence[Prompt], task: str) -> dict[int, bool]:
+    """Return whether each attempt at a task succeeded, by its number."""
+    return {dream.episode: bool(dream.success) for dream in dreams if dream.task == task}

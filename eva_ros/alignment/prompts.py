@@ -54,6 +54,11 @@ class Prompt:
         return float(path_length(joints, dt, grippers))
 
 
+def clips_of(prompts: Sequence[Prompt]) -> Tensor:
+    """Return the frames of prompts [N, T, 3, H, W], 0 to 1."""
+    return frames_to_tensor(np.stack([np.asarray(prompt.frames) for prompt in prompts]))
+
+
 def draw_balanced(prompts: Sequence[Prompt], count: int, rng: np.random.Generator) -> list[Prompt]:
     """Return as many prompts as asked for, drawn with replacement, evenly from their tasks."""
     tasks: dict[str, list[Prompt]] = {}

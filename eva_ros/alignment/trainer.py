@@ -17,10 +17,10 @@ from torch import Tensor
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
+from eva_ros.alignment.prompts import clips_of
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
 from eva_ros.episodes.fingerprint import fingerprint
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.launch import share_of
 from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Loss
@@ -75,14 +75,8 @@ class ResamplingSettings:
             UserError: they do.
         """
 
-    def task(
-        self,
-        policy: WorldModelPolicy,
-        prompts: Sequence[Prompt],
-        judge: Judge,
-        own: Sequence[Prompt] = (),
-    ) -> 'AlignTask':
-        """Return the algorithm that these are the settings of, at its beginning; see `align`."""
+    def kind(self) -> 'type[AlignTask]':
+        """Return the algorithm that these are the settings of."""
         raise NotImplementedError
 
 
@@ -174,15 +168,34 @@ class AlignTask(Task):
             return []
         share = share_of(settings.data_clips, 'recorded clips')
         rows = rng.integers(len(self.prompts), size=settings.data_clips)[share]
+        chosen = [self.prompts[row] for row in rows]
+        return [self.supervised('data loss', chosen, share, rng, settings.data_weight)]
+
+    def supervised(
+        self,
+        name: str,
+        prompts: Sequence[Prompt],
+        share: slice,
+        rng: np.random.Generator,
+        weight: float = 1.0,
+    ) -> Loss:
+        """Return the supervised loss on recorded clips.
+
+        Args:
+            name: of the figure that tells it, unweighted.
+            prompts: this process' share of the clips.
+            share: which of all clips they are.
+            rng: of the iteration.
+            weight: of the loss.
+        """
         generator = torch.Generator().manual_seed(int(rng.integers(2**40)) + share.start)
 
         def loss() -> tuple[Tensor, Mapping[str, float]]:
-            chosen = [self.prompts[row] for row in rows]
-            clips = frames_to_tensor(np.stack([np.asarray(p.frames) for p in chosen]))
-            value = self.policy.data_loss(clips, [p.instruction for p in chosen], generator)
-            return settings.data_weight * value, {'data loss': value.item()}
+            instructions = [prompt.instruction for prompt in prompts]
+            value = self.policy.data_loss(clips_of(prompts), instructions, generator)
+            return weight * value, {name: value.item()}
 
-        return [loss]
+        return loss
 
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed alignment to be the same alignment."""
@@ -211,7 +224,7 @@ def training_loop(
     own: Sequence[Prompt] = (),
 ) -> TrainingLoop:
     """Return the alignment in a folder, from its beginning (see `align`)."""
-    task = settings.task(policy, prompts, judge, own)
+    task = settings.kind()(policy, prompts, judge, settings, own)
     return TrainingLoop(task, folder, Budget(settings.iterations, settings.minutes))
 
 
