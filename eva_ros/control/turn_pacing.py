@@ -3,7 +3,7 @@
 from collections import deque
 from statistics import median
 
-# A thinking time is expected to be the median of so many before it.
+# Number of past think times whose median predicts the next one.
 _REMEMBERED = 5
 
 

@@ -171,7 +171,7 @@ def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[floa
     """Return how long dreams take on this machine with one thread, decoding included, in s.
 
     Args:
-        comparison: Its first variant that is no control dreams of the start of its first scene.
+        comparison: The first variant that is not a control is timed, in the first scene.
         dreams: Number of dreams.
 
     Raises:

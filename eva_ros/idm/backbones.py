@@ -21,8 +21,8 @@ from eva_ros.errors import UserError
 from eva_ros.idm.towers import Conv
 
 _COLOURS = 3
-# Feature maps are no coarser than this share of a camera's picture: pictures are enlarged for
-# backbones that cut them into larger patches.
+# Largest stride of the feature maps, in pixels of the camera image. Images are upsampled for
+# backbones with larger patches.
 _STRIDE = 8
 # Used where preprocessor_config.json does not say (ImageNet's).
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -140,8 +140,8 @@ def read_backbone(folder: Path) -> Pretrained:
         folder: Holds config.json, safetensors and, as a rule, preprocessor_config.json.
 
     Raises:
-        UserError: There is no such folder, its weights are a pickle, or transformers has no
-            backbone of its kind.
+        UserError: The folder does not exist, holds no safetensors, or transformers has no
+            backbone class for this architecture.
     """
     if not (folder / 'config.json').is_file():
         raise UserError(f'{folder} holds no backbone: it has no config.json.')

@@ -39,7 +39,7 @@ class ArmHead(nn.Module):
     """Joins what a window of frames shows of one arm into the joints of the middle one."""
 
     def __init__(self, inputs: int, hidden: int, joints: int, window: int) -> None:
-        """Build a head for so many numbers a picture, joints, and pictures of a window."""
+        """Create a head for a number of features per frame, joints, and frames per window."""
         super().__init__()
         self.frame = nn.Sequential(
             nn.LayerNorm(inputs), nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, hidden)

@@ -236,7 +236,7 @@ def train(
         backbone: where a pretrained backbone starts from.
         facts: for the model card.
         view_hash: `manifest.view_fingerprint` of the view.
-        start: a trained model of the same shape to begin with; None begins anew.
+        start: trained model of the same shape to fine-tune; None starts from random weights.
 
     Returns:
         The model with the average of the weights, ready for inference.
