@@ -39,6 +39,7 @@ from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.text_encoder import TextEncoder
+from eva_ros.world_model.transformer import POSITION_CHANNELS
 
 
 def save_world_model(
@@ -71,6 +72,7 @@ def save_world_model(
             'name': settings.name,
             'frames': settings.frames,
             'steps': settings.steps,
+            **({'history': settings.history} if settings.history else {}),
         }
     }
     write_manifest(folder, Manifest(KIND, settings.world, details, training or {}))
@@ -134,6 +136,7 @@ def _load_small(holds: WorldModelFolder, settings: WorldSettings) -> SmallWorldM
         )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         raise UserError(f'The world model in {folder} cannot be read: {error}') from error
+    _require_history(model, folder)
     wanted = model.transformer.config.text_dim
     if model.text.width != wanted:
         raise UserError(
@@ -141,6 +144,19 @@ def _load_small(holds: WorldModelFolder, settings: WorldSettings) -> SmallWorldM
             f'transformer takes {wanted}: take the one that it was trained with.'
         )
     return model
+
+
+def _require_history(model: SmallWorldModel, folder: Path) -> None:
+    """Refuse a transformer that does not look at the frames before that eva.json names."""
+    codec, frames = model.codec.config, model.settings.history
+    wanted = (2 + frames // codec.group) * codec.channels + POSITION_CHANNELS
+    found = model.transformer.config.in_channels
+    if frames % codec.group or found != wanted:
+        raise UserError(
+            f'{folder / FILE} says that the model takes {frames} frames before the first one, '
+            f'which asks for {wanted} channels in multiples of {codec.group} frames, and its '
+            f'transformer has {found}: the parts belong to different checkpoints; copy them again.'
+        )
 
 
 def _load_text(holds: WorldModelFolder) -> WordEncoder | TextEncoder:

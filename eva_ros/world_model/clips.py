@@ -30,6 +30,13 @@ class Clip:
     frames: np.ndarray
     weight: float
 
+    def before(self, count: int) -> np.ndarray:
+        """Return the indices of so many frames before the clip, as a camera saw them.
+
+        Before the episode's first frame nothing moved: it stands for them.
+        """
+        return np.maximum(self.frames[0] - np.arange(count, 0, -1), 0)
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -106,6 +113,7 @@ class ClipSampler:
         seed: of the draw.
         mirror: also draw mirrored clips (view flipped, left and right exchanged in the words):
             right for robots whose two arms mirror each other.
+        history: frames before each clip that a batch holds, too.
         device: where the batches are wanted; a GPU with room for them holds all frames itself.
     """
 
@@ -116,6 +124,7 @@ class ClipSampler:
         *,
         seed: int,
         mirror: bool = False,
+        history: int = 0,
         device: torch.device | str = 'cpu',
     ):
         """Prepare the distribution."""
@@ -125,6 +134,7 @@ class ClipSampler:
         self._clips = clips
         self._seed = seed
         self._mirror = mirror
+        self._history = history
         weights = np.array([c.weight for c in clips], float)
         self._probability = weights / weights.sum()
         self._device = torch.device(device)
@@ -152,7 +162,9 @@ class ClipSampler:
         return held, starts
 
     def batch(self, index: int, size: int, share: slice = slice(None)) -> tuple[Tensor, list[str]]:
-        """Return frames [B, T, 3, H, W] in 0..1 and the instructions of batch `index`.
+        """Return frames [B, K + T, 3, H, W] in 0..1 and the instructions of batch `index`.
+
+        The first K are the frames before the clip, where history is wanted.
 
         Args:
             index: number of the batch.
@@ -174,12 +186,16 @@ class ClipSampler:
         return video.permute(0, 1, 4, 2, 3).float() / 255.0, texts
 
     def _frames(self, clips: list[Clip]) -> Tensor:
-        """Return the frames of clips [B, T, H, W, 3], uint8, where they are wanted."""
+        """Return the frames of clips [B, K + T, H, W, 3], uint8, where they are wanted."""
+        places = [np.concatenate((clip.before(self._history), clip.frames)) for clip in clips]
         if self._held is not None:
             frames, starts = self._held
-            rows = np.stack([starts[clip.episode] + clip.frames for clip in clips])
+            rows = np.stack([starts[clip.episode] + place for clip, place in zip(clips, places)])
             return frames[torch.from_numpy(rows).to(self._device)]
-        pictures = [np.asarray(self._episodes[c.episode].frames[c.frames]) for c in clips]
+        pictures = [
+            np.asarray(self._episodes[clip.episode].frames[place])
+            for clip, place in zip(clips, places)
+        ]
         return torch.from_numpy(np.stack(pictures)).to(self._device)
 
 

@@ -59,6 +59,8 @@ class Condition:
             embedding is trained with the transformer.
         picture: Embedded views [B, P, D] for models that look at them with an image encoder;
             [1, P, D] where all have the same.
+        past: What the observed frames before contribute [B, K, h, w]; None for models that were
+            trained without history.
     """
 
     first: Tensor
@@ -66,6 +68,7 @@ class Condition:
     views: Tensor
     words: Tensor | None = None
     picture: Tensor | None = None
+    past: Tensor | None = None
 
     def repeat(self, count: int) -> 'Condition':
         """Return the condition of `count` candidates for each dream, side by side."""
@@ -76,12 +79,17 @@ class Condition:
         return self._each(lambda part: part[chosen])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> 'Condition':
-        own = (change(part) for part in (self.first, self.tokens, self.views))
-        shared = (
-            part if part is None or len(part) == 1 else change(part)
-            for part in (self.words, self.picture)
+        def shared(part: Tensor | None) -> Tensor | None:
+            return part if part is None or len(part) == 1 else change(part)
+
+        return Condition(
+            first=change(self.first),
+            tokens=change(self.tokens),
+            views=change(self.views),
+            words=shared(self.words),
+            picture=shared(self.picture),
+            past=None if self.past is None else change(self.past),
         )
-        return Condition(*own, *shared)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class WorldSettings:
         view_hash: fingerprint of the view; empty where a checkpoint does not say it.
         sampler: 'euler' or 'unipc', of an ordinary dream.
         guidance_scale: weight of the instruction in an ordinary dream; up to 1 no guidance.
+        history: observed frames before the first one that dreams of moving arms start from; 0 for
+            models that only dream from rest.
     """
 
     name: str
@@ -110,6 +120,7 @@ class WorldSettings:
     view_hash: str = ''
     sampler: str = 'euler'
     guidance_scale: float = 1.0
+    history: int = 0
 
     @property
     def world(self) -> World:
@@ -173,7 +184,11 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def condition(
-        self, views: Tensor, instructions: list[str], latent_frames: int | None = None
+        self,
+        views: Tensor,
+        instructions: list[str],
+        latent_frames: int | None = None,
+        history: Tensor | None = None,
     ) -> Condition:
         """Encode views and instructions, once for all steps and candidates.
 
@@ -181,6 +196,8 @@ class WorldModel(nn.Module, ABC):
             views: Observed frames [B, 3, H, W] in 0..1, on any device.
             instructions: One for each view.
             latent_frames: Length of the dreams; None takes that of `latent_shape`.
+            history: Observed frames before the views [B, K, 3, H, W] in 0..1, the latest last; K
+                is the settings' `history`. None where nothing moved before.
         """
 
     @abstractmethod
@@ -313,14 +330,15 @@ class WorldModel(nn.Module, ABC):
             steps: Denoising steps.
             guidance_scale: Weight of the instruction; up to 1 there is no guidance.
             sampler: 'euler' or 'unipc'.
-            history: Observed frames before the first ones; for checkpoints that were trained
-                with them.
+            history: Observed frames before the first ones [B, K, 3, H, W] in 0..1, the latest
+                last, for checkpoints that were trained with K of them; None from rest.
 
         Raises:
             UserError: An argument does not fit the others or the checkpoint.
         """
         self._check_arguments(first_frames, instructions, noise, history)
-        condition = self.condition(first_frames.float(), instructions, noise.shape[2])
+        past = None if history is None else history.float()
+        condition = self.condition(first_frames.float(), instructions, noise.shape[2], past)
         return self.sample(
             condition,
             noise.to(self.device, torch.float32),
@@ -332,11 +350,16 @@ class WorldModel(nn.Module, ABC):
     def _check_arguments(
         self, views: Tensor, instructions: list[str], noise: Tensor, history: Tensor | None
     ) -> None:
-        name = f'The world model {self.settings.name}'
-        if history is not None:
+        name, wanted = f'The world model {self.settings.name}', self.settings.history
+        if history is not None and not wanted:
             raise UserError(
                 f'{name} was trained without history: leave it out, or take a checkpoint that '
                 'was trained with it.'
+            )
+        if history is not None and history.shape != (len(views), wanted, *views.shape[1:]):
+            raise UserError(
+                f'{name} takes the {wanted} frames before each view as history, '
+                f'{[len(views), wanted, *views.shape[1:]]}, not {list(history.shape)}.'
             )
         if views.ndim != 4 or views.shape[1] != 3:
             raise UserError(f'{name} takes frames [B, 3, H, W], not {list(views.shape)}.')
@@ -347,7 +370,9 @@ class WorldModel(nn.Module, ABC):
             )
         for instruction in set(instructions):
             self.check_instruction(instruction)
-        require_finite({'first frames': views, 'noise': noise}, name, 'nothing is dreamed of it')
+        given = {'first frames': views, 'noise': noise}
+        given |= {} if history is None else {'history': history}
+        require_finite(given, name, 'nothing is dreamed of it')
         self._check_noise(views, noise)
 
     def _check_noise(self, views: Tensor, noise: Tensor) -> None:
@@ -366,6 +391,7 @@ class WorldModel(nn.Module, ABC):
         *,
         seed: int,
         steps: int | None = None,
+        before: Sequence[np.ndarray] = (),
         on_step: Callable[[int, int], None] | None = None,
     ) -> Rollout:
         """Dream the next frames of one view.
@@ -375,13 +401,17 @@ class WorldModel(nn.Module, ABC):
             instruction: What the robot is told to do.
             seed: Seed of the noise; the same seed gives the same dream.
             steps: Denoising steps; None takes the checkpoint's.
+            before: Views observed before, at the view's rate, the latest last; none where the
+                arms are at rest. A model takes the last `settings.history` of them.
             on_step: Called with the step done and the number of steps.
 
         Raises:
-            UserError: The view has another size, the instruction cannot be encoded, or the dream
-                is not finite (a NotFiniteError).
+            UserError: A view has another size, there are fewer before than the model takes, the
+                instruction cannot be encoded, or the dream is not finite (a NotFiniteError).
         """
-        return self.candidates(view, instruction, [seed], steps=steps, on_step=on_step)[0]
+        return self.candidates(
+            view, instruction, [seed], steps=steps, before=before, on_step=on_step
+        )[0]
 
     @torch.no_grad()
     def candidates(
@@ -391,15 +421,16 @@ class WorldModel(nn.Module, ABC):
         seeds: Sequence[int],
         *,
         steps: int | None = None,
+        before: Sequence[np.ndarray] = (),
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Rollout]:
         """Dream several futures of one view in one batch, a seed each; arguments as `dream`."""
         start = time.perf_counter()
         settings = self.settings
-        self._check_view(view)
+        frames = self._frames([*self._history(before), view])
         self.check_instruction(instruction)
-        frames = torch.from_numpy(view.copy()).permute(2, 0, 1)[None].float() / 255.0
-        condition = self.condition(frames, [instruction]).repeat(len(seeds))
+        past = frames[None, :-1] if len(frames) > 1 else None
+        condition = self.condition(frames[-1:], [instruction], history=past).repeat(len(seeds))
         noise = self.noise(len(seeds), [torch.Generator().manual_seed(seed) for seed in seeds])
         latents = self.sample(
             condition,
@@ -423,6 +454,23 @@ class WorldModel(nn.Module, ABC):
             )
             for video, seed in zip(videos, seeds)
         ]
+
+    def _history(self, before: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        """Return the views that the model takes of those before."""
+        wanted = self.settings.history
+        if 0 < len(before) < wanted:
+            raise UserError(
+                f'The world model {self.settings.name} dreams of moving arms from the {wanted} '
+                f'views before, and only {len(before)} were observed: wait for more, or dream '
+                'from rest.'
+            )
+        return before[len(before) - wanted :] if wanted else ()
+
+    def _frames(self, views: Sequence[np.ndarray]) -> Tensor:
+        """Return views [H, W, 3] as frames [N, 3, H, W] in 0..1."""
+        for view in views:
+            self._check_view(view)
+        return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255.0
 
     def _check_view(self, view: np.ndarray) -> None:
         settings = self.settings

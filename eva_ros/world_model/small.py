@@ -58,7 +58,11 @@ class SmallWorldModel(WorldModel):
         self.text.check(instruction, self.settings.name)
 
     def condition(
-        self, views: Tensor, instructions: list[str], latent_frames: int | None = None
+        self,
+        views: Tensor,
+        instructions: list[str],
+        latent_frames: int | None = None,
+        history: Tensor | None = None,
     ) -> Condition:
         """Return the condition of views [B, 3, H, W] in 0..1, on any device, and instructions."""
         for text in set(instructions):
@@ -70,7 +74,22 @@ class SmallWorldModel(WorldModel):
         if self.text.frozen:
             different, rows = tokens.unique(dim=0, return_inverse=True)
             words = self.text(different)[rows]
-        return Condition(self.codec.encode_first(views), tokens, views, words)
+        first = self.codec.encode_first(views)
+        return Condition(first, tokens, views, words, past=self._past(views, history))
+
+    def _past(self, views: Tensor, history: Tensor | None) -> Tensor | None:
+        """Return how the frames before differ from the view, as latents [B, C G, h, w].
+
+        Zero says that nothing moved: from rest there is nothing else to know.
+        """
+        config, frames = self.codec.config, self.settings.history
+        if not frames:
+            return None
+        if history is None:
+            groups = frames // config.group
+            return views.new_zeros(len(views), config.channels * groups, *config.grid)
+        clip = torch.cat((views[:, None], history.to(views.device)), 1)
+        return self.codec.encode_changes(clip).flatten(1, 2)
 
     def without_instruction(self, condition: Condition) -> Condition:
         """Refuse guidance."""
@@ -97,7 +116,7 @@ class SmallWorldModel(WorldModel):
         sigmas = torch.as_tensor(sigma, dtype=torch.float32, device=x.device).expand(len(x))
         levels = sigmas[:, None].repeat(1, x.shape[2] + 1)
         levels[:, 0] = 0.0
-        latents = with_context(torch.cat((condition.first, x), 2))
+        latents = with_context(torch.cat((condition.first, x), 2), condition.past)
         words = self.text(condition.tokens) if condition.words is None else condition.words
         return wan_forward(self.transformer, latents, levels, words)[:, :, 1:].to(x.dtype)
 

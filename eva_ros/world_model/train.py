@@ -53,15 +53,19 @@ def flow_loss(
 
     Args:
         model: the world model.
-        frames: clips [B, T, 3, H, W] in 0..1, on any device.
+        frames: clips [B, T, 3, H, W] in 0..1, on any device, from rest; or [B, K + T, 3, H, W],
+            where the first K are the history that the model takes.
         instructions: one each.
         sigma: noise level of each clip [B], in (0, 1], on any device.
         noise: unit noise [B, C, F, h, w].
     """
-    frames = frames.to(model.device)
+    frames, settings = frames.to(model.device), model.settings
+    history = None
+    if settings.history and frames.shape[1] > settings.frames:
+        history, frames = frames[:, : settings.history], frames[:, settings.history :]
     with torch.no_grad():
         target = model.encode(frames)
-        condition = model.condition(frames[:, 0], instructions)
+        condition = model.condition(frames[:, 0], instructions, history=history)
     return model.denoising_loss(target, sigma.to(target.device), noise, condition)
 
 

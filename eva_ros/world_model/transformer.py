@@ -13,14 +13,22 @@ POSITION_CHANNELS = 3 * 2 * len(_FREQUENCIES)
 
 
 def small_wan(
-    channels: int, text_width: int, *, width: int = 256, layers: int = 8
+    channels: int, text_width: int, *, width: int = 256, layers: int = 8, groups_before: int = 0
 ) -> WanTransformer3DModel:
-    """Create the embedded configuration: 9.2 million weights at the default sizes."""
+    """Create the embedded configuration: 9.2 million weights at the default sizes.
+
+    Args:
+        channels: of a latent.
+        text_width: features of a token of the instruction.
+        width: features of a token.
+        layers: blocks.
+        groups_before: latents of observed frames before the first that it looks at.
+    """
     return WanTransformer3DModel(
         patch_size=(1, 2, 2),
         num_attention_heads=width // HEAD_WIDTH,
         attention_head_dim=HEAD_WIDTH,
-        in_channels=2 * channels + POSITION_CHANNELS,
+        in_channels=(2 + groups_before) * channels + POSITION_CHANNELS,
         out_channels=channels,
         text_dim=text_width,
         freq_dim=128,
@@ -30,19 +38,40 @@ def small_wan(
     )
 
 
-def with_context(latents: Tensor) -> Tensor:
-    """Return the transformer's input: latents, the first frame's latent, and where each cell is.
+def with_history(transformer: WanTransformer3DModel, groups: int) -> WanTransformer3DModel:
+    """Return a copy that looks at the latents of observed frames before, with new zero weights.
 
-    The first frame is repeated beside every frame, as Wan's image-to-video models do. Positions
+    It dreams what the transformer does until it is trained.
+
+    Args:
+        transformer: made by `small_wan`, without history.
+        groups: latents of frames before.
+    """
+    new = groups * transformer.config.out_channels
+    config = dict(transformer.config) | {'in_channels': transformer.config.in_channels + new}
+    wider = WanTransformer3DModel.from_config(config)
+    weights = transformer.state_dict()
+    name = 'patch_embedding.weight'
+    weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, new))
+    wider.load_state_dict(weights)
+    return wider
+
+
+def with_context(latents: Tensor, past: Tensor | None = None) -> Tensor:
+    """Return the transformer's input: latents, what was observed, and where each cell is.
+
+    The first frame is repeated beside every frame, as Wan's image-to-video models do, and so are
+    the changes up to it where the transformer looks at them: at rest they are zero. Positions
     are sines and cosines over frames, rows and columns: rotary embeddings tell attention how far
     away something is, but a token could not say *where* it is, which is what an arm that has to
     go to a place needs to know.
 
     Args:
         latents: [B, C, F, h, w], frame 0 clean.
+        past: latents of the frames before [B, C G, h, w], clean; None without history.
 
     Returns:
-        [B, 2 C + POSITION_CHANNELS, F, h, w].
+        [B, (2 + G) C + POSITION_CHANNELS, F, h, w].
     """
     batch, _, frames, height, width = latents.shape
     axes = torch.meshgrid(
@@ -52,7 +81,10 @@ def with_context(latents: Tensor) -> Tensor:
     phases = torch.stack([torch.pi * f * axis for axis in axes for f in _FREQUENCIES])
     position = torch.cat((phases.sin(), phases.cos())).to(latents.dtype)
     first = latents[:, :, :1].expand_as(latents)
-    return torch.cat((latents, first, position.expand(batch, -1, -1, -1, -1)), 1)
+    parts = [latents, first, position.expand(batch, -1, -1, -1, -1)]
+    if past is not None:
+        parts.append(past.to(latents.dtype).unsqueeze(2).expand(-1, -1, frames, -1, -1))
+    return torch.cat(parts, 1)
 
 
 def wan_forward(

@@ -101,7 +101,11 @@ class WanWorldModel(WorldModel):
 
     @torch.no_grad()
     def condition(
-        self, views: Tensor, instructions: list[str], latent_frames: int | None = None
+        self,
+        views: Tensor,
+        instructions: list[str],
+        latent_frames: int | None = None,
+        history: Tensor | None = None,
     ) -> Condition:
         """Encode views [B, 3, H, W] in 0..1 and instructions; equal ones once."""
         count = len(views)
