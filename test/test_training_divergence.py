@@ -43,7 +43,9 @@ def train_idm(out, recorded=None, **changes):
 def train_world_model(out, recorded=None, **changes):
     recorded = recorded or alignment_world.episodes(3)
     view = SimpleNamespace(**vars(idm_world.VIEW), frames=alignment_world.FRAMES)
-    return training_run.train(recorded, 'dots', view, out, replace(WORLD, **changes))
+    return training_run.train(
+        recorded, SimpleNamespace(name='dots'), view, out, replace(WORLD, **changes)
+    )
 
 
 def run_align(out, settings, judge=None, **changes):

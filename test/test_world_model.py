@@ -356,7 +356,7 @@ def test_compiled_training_learns_the_same_and_leaves_a_plain_model(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_a_gpu_learns_and_gives_back_a_model_of_the_cpu(episodes, tmp_path):
     options = RunOptions('tiny', steps=40, batch=16, width=64, layers=2)
-    assert training_run.train(episodes, 'aloha_sim', VIEW, tmp_path, options)
+    assert training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
     model = load_world_model(tmp_path)
     assert model.device.type == 'cpu'
     model.dream(episodes[0].frames[0], episodes[0].instruction, seed=0)
@@ -395,10 +395,10 @@ def test_one_arms_task_alone_can_be_trained_mirrored(tmp_path):
     for episode in told:
         episode.instruction = 'move the left square'
     options = RunOptions(name='tiny', steps=2, batch=4, width=64, layers=1, mirror=True)
-    assert training_run.train(told, 'aloha_sim', VIEW, tmp_path, options)
+    assert training_run.train(told, ROBOT, VIEW, tmp_path, options)
     load_world_model(tmp_path).check_instruction('move the right square')
     plain = replace(options, mirror=False)
-    assert training_run.train(told, 'aloha_sim', VIEW, tmp_path / 'plain', plain)
+    assert training_run.train(told, ROBOT, VIEW, tmp_path / 'plain', plain)
     with pytest.raises(UserError, match='unknown words'):
         load_world_model(tmp_path / 'plain').check_instruction('move the right square')
 
@@ -426,8 +426,8 @@ def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
 
 def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp_path):
     options = RunOptions(name='tiny', steps=1, batch=1, width=64, layers=1)
-    assert training_run.train(episodes, 'aloha_sim', VIEW, tmp_path, options)
-    training_run.check(episodes, tmp_path, replace(options, steps=9, max_seconds=1.0))
+    assert training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
+    training_run.check(episodes, ROBOT, VIEW, tmp_path, replace(options, steps=9, max_seconds=1.0))
     for change in (
         {'batch': 2},
         {'learning_rate': 1e-3},
@@ -436,18 +436,18 @@ def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp
         {'mirror': True},
     ):
         with pytest.raises(UserError, match=f'another {next(iter(change))}: repeat'):
-            training_run.check(episodes, tmp_path, replace(options, **change))
+            training_run.check(episodes, ROBOT, VIEW, tmp_path, replace(options, **change))
     with pytest.raises(UserError, match='another bags'):
-        training_run.check(episodes[1:], tmp_path, options)
+        training_run.check(episodes[1:], ROBOT, VIEW, tmp_path, options)
 
 
 def test_what_cannot_be_trained_is_refused_before_any_process_starts(episodes, tmp_path):
     options = RunOptions(name='tiny', steps=1, width=100)
     with pytest.raises(UserError, match='width is 100 and must be a multiple of 64'):
-        training_run.check(episodes, tmp_path, options)
+        training_run.check(episodes, ROBOT, VIEW, tmp_path, options)
     untold = [SimpleNamespace(instruction='', joints=e.joints) for e in episodes]
     with pytest.raises(UserError, match='nothing to learn from'):
-        training_run.check(untold, tmp_path, replace(options, width=64))
+        training_run.check(untold, ROBOT, VIEW, tmp_path, replace(options, width=64))
 
 
 def test_training_learns_to_foresee_better_than_nothing_moves(sampler, episodes, tmp_path):

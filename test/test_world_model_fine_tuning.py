@@ -125,6 +125,7 @@ def test_what_cannot_be_fine_tuned_is_refused_before_it_is_loaded(
     monkeypatch.setattr('eva_ros.world_model.fine_tuning.available_bytes', lambda: 10)
     with pytest.raises(UserError, match=r'Fine-tuning .* needs .* and 0\.0 GiB are free'):
         check(base, episodes, VIEW, SETTINGS)
-    options = ['world-model', 'train', '--bags', 'bags', '--out', 'new', '--lora', '4']
-    assert main(options) == 2
-    assert 'needs both --from CKPT and --lora RANK' in capsys.readouterr().err
+    options = ['world-model', 'train', '--bags', 'bags', '--out', 'new', '--from', str(base)]
+    for more, said in (([], 'give --lora RANK'), (['--width', '64'], 'leave out --width')):
+        assert main([*options, *more]) == 2
+        assert said in capsys.readouterr().err

@@ -25,6 +25,7 @@ from eva_ros.world_model.training_run import RunOptions
 from eva_ros.world_model.transformer import small_wan
 
 VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=9, cameras=[])
+ROBOT = SimpleNamespace(name='aloha_sim', joint_names=())
 PICTURE = np.random.default_rng(0).integers(0, 256, (144, 128, 3), dtype=np.uint8)
 LEFT, RIGHT = (f'move the cube with the {side} arm' for side in ('left', 'right'))
 MODEL = 'model.safetensors'
@@ -74,7 +75,7 @@ def test_training_leaves_the_encoder_as_it_was(tmp_path, kind, capfd):
     encoder = encoder_folder(tmp_path / 'encoder', kind)
     options = RunOptions('tiny', steps=2, batch=2, width=64, layers=1, text_encoder=encoder)
     out = tmp_path / 'out'
-    assert training_run.train(recordings(), 'aloha_sim', VIEW, out, options)
+    assert training_run.train(recordings(), ROBOT, VIEW, out, options)
     trained = load_world_model(out)
     assert trained.transformer.config.text_dim == WIDTH
     start = load_world_model(out / 'run' / 'start')
@@ -102,10 +103,14 @@ def test_training_refuses_what_the_encoder_cannot_read_before_it_starts(tmp_path
     episodes[0].instruction = 'push the square'
     options = RunOptions('tiny', steps=2, width=64, layers=1, text_encoder=encoder)
     with pytest.raises(UserError, match="has 'push', which the text encoder of tiny has no token"):
-        training_run.check(episodes, tmp_path / 'out', options)
+        training_run.check(episodes, ROBOT, VIEW, tmp_path / 'out', options)
     with pytest.raises(UserError, match='lacks text_encoder/'):
         training_run.check(
-            episodes, tmp_path, RunOptions('tiny', 2, text_encoder=tmp_path / 'text_encoder')
+            episodes,
+            ROBOT,
+            VIEW,
+            tmp_path,
+            RunOptions('tiny', 2, text_encoder=tmp_path / 'text_encoder'),
         )
 
 

@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--batch', type=arguments.count, help='clips per step (8, for an adapter 1)'
     )
     train.add_argument(
-        '--learning-rate', type=arguments.above_zero, help='of AdamW (1.2e-3, for an adapter 1e-4)'
+        '--learning-rate',
+        type=arguments.above_zero,
+        help='of AdamW (1.2e-3, with --from 3e-4, for an adapter 1e-4)',
     )
-    train.add_argument(
-        '--width', type=arguments.count, default=256, help='features per token (256)'
-    )
-    train.add_argument('--layers', type=arguments.count, default=8, help='transformer blocks (8)')
+    train.add_argument('--width', type=arguments.count, help='features per token (256)')
+    train.add_argument('--layers', type=arguments.count, help='transformer blocks (8)')
     train.add_argument(
         '--minutes', type=arguments.above_zero, help='time after which to stop with a checkpoint'
     )
@@ -54,10 +54,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest='base',
         type=Path,
         metavar='CKPT',
-        help='fine-tune this Wan checkpoint; --out is then a folder for the adapter',
+        help='go on with this checkpoint: a small one whole, a Wan one by an adapter in --out',
     )
     train.add_argument(
-        '--lora', type=arguments.count, metavar='RANK', help='rank of the adapter (with --from)'
+        '--lora',
+        type=arguments.count,
+        metavar='RANK',
+        help='rank of the adapter of a Wan checkpoint',
+    )
+    train.add_argument(
+        '--history',
+        type=arguments.count,
+        metavar='FRAMES',
+        help="frames before the first that dreams of moving arms start from (the checkpoint's)",
     )
     train.add_argument(
         '--text-encoder',
@@ -168,21 +177,42 @@ def _train(args: argparse.Namespace) -> int:
     from eva_ros.training.launch import launch
     from eva_ros.world_model import training_run
 
-    if (args.base is None) != (args.lora is None):
-        raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
-    if args.base is not None and args.text_encoder is not None:
-        raise UserError('A Wan checkpoint keeps its own text encoder: leave out --text-encoder.')
+    _check_base(args)
     robot, view, episodes = loading.recordings(args)
-    if args.base is None:
-        training_run.check(episodes, args.out, _options(args, robot, view))
+    if args.lora is None:
+        training_run.check(episodes, robot, view, args.out, _options(args, robot, view))
     else:
         from eva_ros.world_model import fine_tuning
 
         fine_tuning.check(args.base, episodes, view, _adapter_settings(args, robot, view))
     # A step of one clip cannot be shared.
-    alone = args.base is not None and args.batch is None
+    alone = args.lora is not None and args.batch is None
     launch(1 if alone else args.processes, _train_member, args)
     return 0
+
+
+def _check_base(args: argparse.Namespace) -> None:
+    """Refuse options that do not go with what the training starts from."""
+    from eva_ros.world_model.folder import read_folder
+    from eva_ros.world_model.folder import SMALL
+
+    if args.base is None:
+        if args.lora is not None:
+            raise UserError('An adapter needs a checkpoint that it is for: give --from CKPT too.')
+        return
+    for name in ('width', 'layers', 'text_encoder'):
+        if getattr(args, name) is not None:
+            option = name.replace('_', '-')
+            raise UserError(
+                f'{args.base} keeps its own {name.replace("_", " ")}: leave out --{option}.'
+            )
+    small = read_folder(args.base).family == SMALL
+    if not small and args.lora is None:
+        raise UserError(
+            f'{args.base} is a Wan checkpoint, which learns by an adapter: give --lora RANK.'
+        )
+    if not small and args.history is not None:
+        raise UserError(f'{args.base} is a Wan checkpoint: leave out --history.')
 
 
 def _train_member(args: argparse.Namespace) -> None:
@@ -191,9 +221,9 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.world_model import training_run
 
     robot, view, episodes = loading.recordings(args, quiet=True)
-    if args.base is None:
+    if args.lora is None:
         options = _options(args, robot, view)
-        done = training_run.train(episodes, robot.name, view, args.out, options)
+        done = training_run.train(episodes, robot, view, args.out, options)
     else:
         from eva_ros.world_model import fine_tuning
 
@@ -225,14 +255,16 @@ def _options(args: argparse.Namespace, robot: Any, view: Any):
         name=args.name or f'{robot.name}_small',
         steps=args.steps,
         batch=args.batch or 8,
-        learning_rate=args.learning_rate or 1.2e-3,
-        width=args.width,
-        layers=args.layers,
+        learning_rate=args.learning_rate or (1.2e-3 if args.base is None else 3e-4),
+        width=args.width or 256,
+        layers=args.layers or 8,
         seed=args.seed,
         mirror=_mirror(args, robot, view),
         max_seconds=args.minutes * 60 if args.minutes else None,
         compiled=args.compile,
         text_encoder=args.text_encoder,
+        base=args.base,
+        history=args.history,
     )
 
 

@@ -1,9 +1,14 @@
-"""A new world model for recordings: codec fitted, words or encoder taken, weights random."""
+"""What a training starts from: a new world model for recordings, or a trained one."""
+
+from dataclasses import replace
+from pathlib import Path
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 import torch
 from torch import Tensor
 
+from eva_ros.errors import UserError
+from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
@@ -12,6 +17,7 @@ from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.transformer import small_wan
+from eva_ros.world_model.transformer import with_history
 
 FIT_BATCHES = 24
 
@@ -45,11 +51,39 @@ def build_world_model(
     config = CodecConfig(settings.height, settings.width, channels=channels)
     codec = LinearCodec(config).fit(_batches(sampler))
     text = text_encoder or WordEncoder.from_instructions(instructions)
-    transformer = small_wan(channels, text.width, width=width, layers=layers)
+    groups = settings.history // config.group
+    transformer = small_wan(channels, text.width, width=width, layers=layers, groups_before=groups)
     torch.nn.init.zeros_(transformer.proj_out.weight)
     torch.nn.init.zeros_(transformer.proj_out.bias)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     return SmallWorldModel(settings, codec, text, transformer, scheduler)
+
+
+def trained_before(base: Path, robot, view, *, name: str, history: int | None) -> SmallWorldModel:
+    """Return a small world model to go on with, which looks at frames before if it is told to.
+
+    Args:
+        base: Folder of the checkpoint.
+        robot: Robot that was recorded; another one than the checkpoint's is refused.
+        view: View of the recordings; likewise.
+        name: New name of the checkpoint.
+        history: Observed frames before the first that it is to take; None keeps what it takes.
+
+    Raises:
+        UserError: The checkpoint cannot be read, does not fit, or takes another history already.
+    """
+    model = load_world_model(base, view, robot=robot)
+    assert isinstance(model, SmallWorldModel)
+    known, group = model.settings.history, model.codec.config.group
+    wanted = known if history is None else history
+    if known not in (0, wanted):
+        raise UserError(
+            f'{base} was trained with a history of {known} frames: leave out --history.'
+        )
+    if wanted != known:
+        model.transformer = with_history(model.transformer, wanted // group)
+    model.settings = replace(model.settings, name=name, history=wanted)
+    return model
 
 
 def _batches(sampler: ClipSampler):

@@ -170,9 +170,7 @@ def check(base: Path, episodes: Sequence, view, settings: FineTuneSettings) -> N
     """
     folder = read_folder(Path(base))
     if folder.family == SMALL:
-        raise UserError(
-            f'{base} is a small model, which is trained whole: leave out --lora and --from.'
-        )
+        raise UserError(f'{base} is a small model, which is trained whole: leave out --lora.')
     if not told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
     require_finite_labels(told(episodes))

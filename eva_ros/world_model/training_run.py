@@ -22,14 +22,17 @@ from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import view_fingerprint
 from eva_ros.training.weights import checkpoint_label
 from eva_ros.world_model.build import build_world_model
+from eva_ros.world_model.build import trained_before
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.clips import mirror_instruction
+from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.folder import KIND
 from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.train import averaged_model
 from eva_ros.world_model.train import training_loop
@@ -38,7 +41,7 @@ from eva_ros.world_model.train import WorldModelTask
 from eva_ros.world_model.transformer import HEAD_WIDTH
 
 # Options that change no weight or are named otherwise, and one that a resumed run may change.
-_NOT_THE_MODEL = ('max_seconds', 'compiled', 'text_encoder')
+_NOT_THE_MODEL = ('max_seconds', 'compiled', 'text_encoder', 'base', 'history')
 _NOT_THE_RUN = (*_NOT_THE_MODEL, 'steps')
 
 
@@ -51,6 +54,9 @@ class RunOptions:
         compiled: whether the forward pass is compiled first.
         text_encoder: Folder of a text encoder of transformers, which stays as it is; None learns
             an embedding of the words that occur.
+        base: Folder of a small world model to go on with; None begins anew.
+        history: Observed frames before the first that the model takes where the arms move, a
+            multiple of the codec's group; None takes the base's, or none.
     """
 
     name: str
@@ -64,14 +70,16 @@ class RunOptions:
     max_seconds: float | None = None
     compiled: bool = False
     text_encoder: Path | None = None
+    base: Path | None = None
+    history: int | None = None
 
 
-def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) -> bool:
+def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bool:
     """Train in `out`/run, then write the checkpoint into `out`; continue a run that is there.
 
     Args:
         episodes: to learn from; those without an instruction are left out.
-        robot: name of the robot that was recorded.
+        robot: Robot that was recorded.
         view: the ViewSpec of the frames.
         out: folder of the checkpoint.
         options: of the run.
@@ -82,33 +90,22 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     Raises:
         UserError: as `check` does, or the training diverges.
     """
-    check(episodes, out, options)
+    check(episodes, robot, view, out, options)
     episodes = told(episodes)
-    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
     start = out / 'run' / 'start'
     if not (start / FILE).is_file() and process_state().is_main_process:
-        settings = WorldSettings(
-            name=options.name,
-            robot=robot,
-            view=view.name,
-            height=view.height,
-            width=view.width,
-            rate_hz=view.rate_hz,
-            frames=view.frames,
-            view_hash=view_fingerprint(view),
-        )
-        fresh = build_world_model(
-            settings,
-            sampler,
-            sampler.instructions,
-            seed=options.seed,
-            width=options.width,
-            layers=options.layers,
-            text_encoder=_text_encoder(options),
-        )
+        fresh = _start(episodes, robot, view, options)
         save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
     process_state().wait_for_everyone()
-    loop = training_loop(load_world_model(start), sampler, _settings(options), out / 'run')
+    model = load_world_model(start)
+    sampler = clip_sampler(
+        episodes,
+        view,
+        seed=options.seed,
+        mirror=options.mirror,
+        history=model.settings.history,
+    )
+    loop = training_loop(model, sampler, _settings(options), out / 'run')
     loop.resume()
     if options.compiled and isinstance(loop.task, WorldModelTask):
         loop.task.compile()
@@ -120,8 +117,42 @@ def train(episodes: Sequence, robot: str, view, out: Path, options: RunOptions) 
     return loop.step >= options.steps
 
 
-def clip_sampler(episodes: Sequence, view, *, seed: int, mirror: bool) -> ClipSampler:
-    """Return the sampler of all clips of the view's length.
+def _start(episodes: Sequence, robot, view, options: RunOptions) -> SmallWorldModel:
+    """Return what the training starts from."""
+    if options.base is not None:
+        return _trained_before(robot, view, options)
+    settings = WorldSettings(
+        name=options.name,
+        robot=robot.name,
+        view=view.name,
+        height=view.height,
+        width=view.width,
+        rate_hz=view.rate_hz,
+        frames=view.frames,
+        view_hash=view_fingerprint(view),
+        history=options.history or 0,
+    )
+    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
+    return build_world_model(
+        settings,
+        sampler,
+        sampler.instructions,
+        seed=options.seed,
+        width=options.width,
+        layers=options.layers,
+        text_encoder=_text_encoder(options),
+    )
+
+
+def _trained_before(robot, view, options: RunOptions) -> SmallWorldModel:
+    assert options.base is not None
+    return trained_before(options.base, robot, view, name=options.name, history=options.history)
+
+
+def clip_sampler(
+    episodes: Sequence, view, *, seed: int, mirror: bool, history: int = 0
+) -> ClipSampler:
+    """Return the sampler of all clips of the view's length, with so many frames before each.
 
     Raises:
         UserError: No episode has a moving joint.
@@ -130,23 +161,37 @@ def clip_sampler(episodes: Sequence, view, *, seed: int, mirror: bool) -> ClipSa
     if not clips:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
-    return ClipSampler(list(episodes), clips, seed=seed, mirror=mirror, device=training_device())
+    return ClipSampler(
+        list(episodes),
+        clips,
+        seed=seed,
+        mirror=mirror,
+        history=history,
+        device=training_device(),
+    )
 
 
-def check(episodes: Sequence, out: Path, options: RunOptions) -> None:
+def check(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> None:
     """Refuse what cannot be trained, before any process is started for it.
 
     Raises:
-        UserError: no episode has an instruction, a recorded joint is not finite, the width does
-            not fit, the text encoder cannot encode an instruction, or the run in the folder was
-            begun with other episodes or other settings.
+        UserError: no episode has an instruction, a recorded joint is not finite, the width, the
+            history or the base does not fit, the text encoder cannot encode an instruction, or
+            the run in the folder was begun with other episodes or other settings.
     """
     if not told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
     require_finite_labels(told(episodes))
     if options.width % HEAD_WIDTH:
         raise UserError(f'The width is {options.width} and must be a multiple of {HEAD_WIDTH}.')
-    encoder = _text_encoder(options)
+    if (options.history or 0) % CodecConfig.group:
+        raise UserError(
+            f'--history is {options.history} and must be a multiple of {CodecConfig.group} frames.'
+        )
+    if options.base is None:
+        encoder = _text_encoder(options)
+    else:
+        encoder = _trained_before(robot, view, options).text
     if encoder is not None:
         texts = {e.instruction for e in told(episodes)}
         mirrored = {mirror_instruction(text) for text in texts} if options.mirror else set()
@@ -175,13 +220,14 @@ def _identity(episodes: Sequence, options: RunOptions) -> dict:
     """
     parts = (part for e in episodes for part in (e.instruction, np.asarray(e.joints)))
     chosen = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_RUN}
-    return {**chosen, **_encoder_label(options), 'bags': fingerprint(parts)}
+    return {**chosen, **_labels(options), 'bags': fingerprint(parts)}
 
 
-def _encoder_label(options: RunOptions) -> dict:
-    """Return the name and the digest of the text encoder; its path says nothing elsewhere."""
-    path = options.text_encoder
-    return {} if path is None else {'text_encoder': checkpoint_label(path)}
+def _labels(options: RunOptions) -> dict:
+    """Return names and digests of what the run takes over; paths say nothing elsewhere."""
+    taken = {'text_encoder': options.text_encoder, 'base': options.base}
+    labels = {name: checkpoint_label(path) for name, path in taken.items() if path is not None}
+    return labels | ({} if options.history is None else {'history': options.history})
 
 
 def _settings(options: RunOptions) -> TrainSettings:
@@ -196,7 +242,7 @@ def _settings(options: RunOptions) -> TrainSettings:
 def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
     options_json = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_MODEL}
     return {
-        'options': {**options_json, **_encoder_label(options)},
+        'options': {**options_json, **_labels(options)},
         'steps_done': step,
         'seconds': round(seconds),
         'episodes': len(episodes),
