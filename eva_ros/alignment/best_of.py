@@ -1,6 +1,7 @@
 """Best of N: several dreams from one observation, of which the best is kept."""
 
 from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
@@ -107,6 +108,7 @@ class BestOf:
         *,
         seed: int,
         steps: int | None = None,
+        before: Sequence[np.ndarray] = (),
         on_step: Callable[[int, int], None] | None = None,
     ) -> Rollout:
         """Return the candidate with the highest score, the first of equals.
@@ -116,6 +118,7 @@ class BestOf:
             instruction: Instruction, in words of the vocabulary.
             seed: Random seed of the first candidate.
             steps: Denoising steps; None takes the checkpoint's.
+            before: Views observed before, as for WorldModel.dream.
             on_step: Called with the step done and the number of steps.
 
         Returns:
@@ -126,7 +129,9 @@ class BestOf:
         """
         start = time.perf_counter()
         seeds = candidate_seeds(seed, self.candidates)
-        rollouts = self.model.candidates(view, instruction, seeds, steps=steps, on_step=on_step)
+        rollouts = self.model.candidates(
+            view, instruction, seeds, steps=steps, before=before, on_step=on_step
+        )
         frames = frames_to_tensor(np.stack([rollout.frames for rollout in rollouts]))
         with torch.inference_mode():
             scores = self.score(frames, instruction).numpy()

@@ -109,7 +109,11 @@ def dreaming(
 
         def plan(observation: Observation) -> Plan:
             rollout = world_model.dream(
-                observation.view, attempt.instruction, seed=next(seeds), steps=steps
+                observation.view,
+                attempt.instruction,
+                seed=next(seeds),
+                steps=steps,
+                before=[earlier.view for earlier in observation.before],
             )
             reading = read_rollout(idm, rollout.frames)
             path = reading.smoothed

@@ -10,13 +10,14 @@ from dataclasses import field
 import random
 from typing import Any
 
+import numpy as np
 from rclpy.action import CancelResponse
 from rclpy.action import GoalResponse
 from rclpy.action.server import ServerGoalHandle
 import torch
 
 from eva_msgs.action import GenerateRollout
-from eva_msgs.msg import Observation
+from eva_msgs.msg import Observation as ObservationMessage
 from eva_msgs.msg import Rollout
 from eva_ros.alignment.best_of import BestOf
 from eva_ros.alignment.best_of import load_score
@@ -26,6 +27,7 @@ from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import NONE
 from eva_ros.nodes.rollout_generator.recent import RecentObservations
+from eva_ros.observations.ingest import Observation
 from eva_ros.observations.views import view_of
 from eva_ros.observations.views import ViewSpec
 from eva_ros.ros import qos
@@ -65,6 +67,7 @@ class Dream:
     received: ReceivedObservation
     instruction: str
     seed: int
+    before: list[np.ndarray]
     goal: ServerGoalHandle | None = None
     rollout: Future = field(default_factory=Future)
 
@@ -129,7 +132,7 @@ class RolloutGenerator(EvaNode):
         self._publisher = self.publish_on(Rollout, topics.ROLLOUT, qos.PIPELINE)
         self._listener = FirstListener(self._publisher)
         # A goal may name any of the latest ones: none may be lost.
-        self.listen_to(Observation, topics.OBSERVATION, self._on_observation, qos.REPORT)
+        self.listen_to(ObservationMessage, topics.OBSERVATION, self._on_observation, qos.REPORT)
         self._server = ThreadedActionServer(
             self,
             GenerateRollout,
@@ -172,7 +175,7 @@ class RolloutGenerator(EvaNode):
     def _close_worker(self) -> None:
         self._refuse(self._worker.close(), f'{self.get_name()} was stopped')
 
-    def _on_observation(self, message: Observation) -> None:
+    def _on_observation(self, message: ObservationMessage) -> None:
         self._recent.add(received_observation(message, self.robot))
 
     # The action.
@@ -204,7 +207,8 @@ class RolloutGenerator(EvaNode):
         except UserError as error:
             raise NotDreamedError(Result.REFUSED_INSTRUCTION, str(error)) from error
         received = self._wait_for_observation(handle)
-        dream = Dream(received, goal.instruction, _seed(goal.seed), handle)
+        before = self._before(received.observation)
+        dream = Dream(received, goal.instruction, _seed(goal.seed), before, handle)
         self._refuse(self._worker.submit(dream), 'a newer request took its place')
         return dream.rollout.result()
 
@@ -227,6 +231,21 @@ class RolloutGenerator(EvaNode):
             )
         return received
 
+    def _before(self, observation: Observation) -> list[np.ndarray]:
+        """Return the views before an observation in motion that the model dreams from."""
+        wanted, period_s = self._model.settings.history, 1 / self._model.settings.rate_hz
+        if observation.at_rest or not wanted:
+            return []
+        period_ns = round(period_s * 1e9)
+        found = self._recent.before(observation.stamp_ns, wanted, period_ns)
+        if len(found) < wanted:
+            raise NotDreamedError(
+                Result.NO_OBSERVATION,
+                f'The arms move, and of the {wanted} observations before, {period_s:g} s apart, '
+                f'only {len(found)} came: see what camera_ingest says on /diagnostics.',
+            )
+        return [earlier.view for earlier in found]
+
     def _refuse(self, dream: Dream | None, why: str) -> None:
         if dream is not None:
             error = NotDreamedError(Result.REFUSED_BUSY, f'Not dreamed: {why}.')
@@ -238,7 +257,11 @@ class RolloutGenerator(EvaNode):
         received = self._recent.wait(timeout_s=0.0)
         if received is None:
             raise UserError(f"Nothing was heard on '{topics.OBSERVATION}' yet.")
-        dream = Dream(received, instruction, _seed(self.param('seed')))
+        try:
+            before = self._before(received.observation)
+        except NotDreamedError as error:
+            raise UserError(str(error)) from error
+        dream = Dream(received, instruction, _seed(self.param('seed')), before)
         self._refuse(self._worker.submit(dream), 'a newer request took its place')
         return f"dreaming of '{instruction}' from observation {received.observation_id}"
 
@@ -277,6 +300,7 @@ class RolloutGenerator(EvaNode):
             dream.instruction,
             seed=dream.seed,
             steps=self.param('steps') or None,
+            before=dream.before,
             on_step=on_step,
         )
         self._count += 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import threading
 import time
 
+from eva_ros.observations.ingest import Observation
 from eva_ros.ros.observations import ReceivedObservation
 
 _KEPT = 30
@@ -52,6 +53,21 @@ class RecentObservations:
                 if found or left_s <= 0 or given_up():
                     return found
                 self._changed.wait(min(left_s, 0.1))
+
+    def before(self, stamp_ns: int, count: int, period_ns: int) -> list[Observation]:
+        """Return the observations that were made `count`, ..., 2, 1 periods before an instant.
+
+        Each is the nearest one that is not more than half a period off; what is missing is left
+        out.
+        """
+        with self._changed:
+            kept = [received.observation for received in self._kept]
+        found = []
+        for number in range(count, 0, -1):
+            due_ns = stamp_ns - number * period_ns
+            near = [o for o in kept if abs(o.stamp_ns - due_ns) <= period_ns // 2]
+            found += sorted(near, key=lambda o: abs(o.stamp_ns - due_ns))[:1]
+        return found
 
     def _find(self, stamp_ns: int, not_before_ns: int) -> ReceivedObservation | None:
         for received in reversed(self._kept):
