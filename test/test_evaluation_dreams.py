@@ -45,13 +45,13 @@ def episode(number, shift=0.0):
 class Model:
     """Dreams what a function makes of the true clip."""
 
-    settings = SimpleNamespace(frames=FRAMES, rate_hz=RATE_HZ, steps=1)
+    settings = SimpleNamespace(frames=FRAMES, rate_hz=RATE_HZ, steps=1, history=0)
 
     def __init__(self, episodes, change):
         self._clips = {e.frames[0].tobytes(): e for e in episodes}
         self._change = change
 
-    def dream(self, view, instruction, *, seed, steps):
+    def dream(self, view, instruction, *, seed, steps, before):
         joints = self._clips[view.tobytes()].joints
         start = int(np.flatnonzero(np.diff(joints[:, 0]) > 0)[0]) - 1
         frames = [drawn(value) for value in joints[start : start + FRAMES, 0]]

@@ -121,6 +121,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='DIR',
         help='write an mp4 of each dream beside its recording, and a contact sheet',
     )
+    evaluate.add_argument(
+        '--in-motion',
+        action='store_true',
+        help='dream from views in which the arms move, with the frames before (from rest)',
+    )
     evaluate.add_argument('--json', action='store_true', help='print one JSON object')
     info = actions.add_parser(
         'info', help='say what a checkpoint holds, the memory it needs and whether it fits'
@@ -296,6 +301,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         seed=args.seed,
         steps=args.steps,
         training=_training_episodes(args, robot, view),
+        moving=args.in_motion,
         **({'keep': sheet.add} if sheet else {}),
     )
     print(json.dumps(result) if args.json else dreams.table(result))

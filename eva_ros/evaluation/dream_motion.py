@@ -42,6 +42,7 @@ class DreamMotion:
             DREAMED_RAD: sum(dreamed.values()),
             RECORDED_RAD: sum(recorded.values()),
             INSTRUCTED: float(max(dreamed, key=lambda name: dreamed[name]) == arm),
+            'start_speed_off_rad_s': abs(self._start_speed(read) - self._start_speed(joints)),
             **self._misses(read, self._read(real), joints),
         }
         if self._reward is not None:
@@ -52,6 +53,11 @@ class DreamMotion:
 
     def _read(self, frames: NDArray) -> NDArray[np.float64]:
         return read_rollout(self._idm, frames).positions.double().numpy()
+
+    def _start_speed(self, path: NDArray) -> float:
+        """Return the speed of the fastest arm joint in the first two steps, rad/s."""
+        arms = ~np.asarray(self._idm.config.gripper_mask)
+        return float(np.abs(path[2] - path[0])[arms].max() / 2 * self._idm.config.rate_hz)
 
     def _travelled(self, path: NDArray) -> dict[str, float]:
         """Return how far each arm's joints travel, rad."""

@@ -64,6 +64,7 @@ def judge(
     seed: int,
     steps: int | None = None,
     training: Sequence = (),
+    moving: bool = False,
     keep: Callable[[DreamedClip], None] = lambda clip: None,
 ) -> dict:
     """Dream held-out clips and compare them with the recordings.
@@ -78,25 +79,30 @@ def judge(
         steps: Denoising steps; the checkpoint's if None.
         training: Episodes in which the nearest clip is looked up; `episodes` if empty, other
             attempts than the clip's own.
+        moving: Dream from views in motion, with the views before that the model takes, instead of
+            from rest.
         keep: Called with every clip, e.g. to write its video.
 
     Returns:
         A dict for JSON: mean and 95 % interval over clips of each figure; None where unknown.
     """
-    clips = held_out_clips(model, episodes, count, seed)
+    clips = held_out_clips(model, episodes, count, seed, moving=moving)
     nearest = NearestClips(model, training or episodes)
     motion = None if idm is None else DreamMotion(idm, robot)
+    history = model.settings.history if moving else 0
     rows = []
     with Progress('dreams', len(clips), sys.stderr) as counter:
         for index, (episode, clip) in enumerate(clips):
             done = _dreamed(
-                model, motion, nearest, episode, clip, rollout_seed(seed, index), steps
+                model, motion, nearest, episode, clip, rollout_seed(seed, index), steps, history
             )
             rows.append(done.figures)
             keep(done)
             counter.advance()
     return {
         'clips': len(rows),
+        'start': 'in motion' if moving else 'at rest',
+        'history': history,
         'seed': seed,
         'steps': steps or model.settings.steps,
         'nearest_clip_of': 'training bags' if training else 'the same bags',
@@ -139,11 +145,13 @@ def _dreamed(
     clip: Clip,
     seed: int,
     steps: int | None,
+    history: int,
 ) -> DreamedClip:
-    """Dream a clip and compare it with the recording."""
+    """Dream a clip from so many frames before it, and compare it with the recording."""
     real = np.asarray(episode.frames[clip.frames])
+    before = list(np.asarray(episode.frames[clip.before(history)]))
     start = time.perf_counter()
-    dream = model.dream(real[0], episode.instruction, seed=seed, steps=steps).frames
+    dream = model.dream(real[0], episode.instruction, seed=seed, steps=steps, before=before).frames
     seconds = time.perf_counter() - start
     found = nearest.find(episode, real[0])
     figures = {
@@ -174,7 +182,8 @@ def _similarities(frames: NDArray | None, real: NDArray, prefix: str) -> dict[st
 def table(result: dict) -> str:
     """Return the figures as lines of text."""
     lines = [
-        f'{result["clips"]} held-out clips from rest, {result["steps"]} denoising steps, '
+        f'{result["clips"]} held-out clips from arms {result["start"]} '
+        f'({result["history"]} frames before), {result["steps"]} denoising steps, '
         f'seed {result["seed"]}; nearest clip of {result["nearest_clip_of"]}'
     ]
     for key, value in result.items():

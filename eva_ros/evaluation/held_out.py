@@ -15,7 +15,7 @@ from eva_ros.world_model.pipeline import WorldModel
 
 
 def held_out_clips(
-    model: WorldModel, episodes: Sequence, count: int, seed: int
+    model: WorldModel, episodes: Sequence, count: int, seed: int, *, moving: bool = False
 ) -> list[tuple[Any, Clip]]:
     """Return `count` clips in which resting arms start to move, at most one per start.
 
@@ -24,10 +24,15 @@ def held_out_clips(
         episodes: Episodes that were not used in training.
         count: Maximum number of clips.
         seed: Random seed of the selection.
+        moving: Return clips that start while the arms move instead.
+
+    Raises:
+        UserError: There is none.
     """
-    starts = _starts(model, episodes)
+    starts = _in_motion(model, episodes) if moving else _starts(model, episodes)
     if not starts:
-        raise UserError('No held-out episode begins at rest and then moves: give more bags.')
+        wanted = 'moves for longer' if moving else 'begins at rest and then moves'
+        raise UserError(f'No held-out episode {wanted}: give more bags.')
     chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
     return [starts[k] for k in chosen]
 
@@ -38,6 +43,23 @@ def _starts(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
     found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
     starts = [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
     return [(episodes[clip.episode], clip) for clip in starts]
+
+
+def _in_motion(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
+    """Return the clips that start while the arms move, and go on."""
+    rate_hz = model.settings.rate_hz
+    settings = ClipSettings(model.settings.frames, moving_weight=1.0, end_weight=0.0)
+    joints = [np.asarray(e.joints) for e in episodes]
+
+    def speed(clip: Clip, step: int) -> float:
+        path, frame = joints[clip.episode], clip.frames[0] + step
+        return float(np.abs(path[frame + 1] - path[frame]).max() * rate_hz)
+
+    return [
+        (episodes[clip.episode], clip)
+        for clip in find_clips(joints, 1.0 / rate_hz, settings)
+        if clip.frames[0] > 0 and min(speed(clip, -1), speed(clip, 0)) > settings.rest_rad_s
+    ]
 
 
 def _follows(before: Clip, clip: Clip) -> bool:
