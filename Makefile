@@ -32,7 +32,7 @@ demo: setup
 	@$(VENV)eva demo $(ARGS)
 
 test: setup
-	@OMP_NUM_THREADS=1 $(VENV)python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(VENV)python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(VENV)ruff check $(SOURCES)
