@@ -207,3 +207,38 @@ def test_groups_whose_dreams_are_alike_teach_nothing_much():
     assert better[0].abs().max() < 0.01
     assert better[1].max() > 1
     np.testing.assert_allclose(better.mean(-1), 0, atol=1e-6)
+
+
+def test_views_and_anchors_are_drawn_evenly_from_the_tasks_however_often_each_was_recorded(
+    tmp_path, monkeypatch
+):
+    often, seldom = alignment_world.prompts(12), alignment_world.prompts(1)
+    often, seldom = ([replace(p, task=t) for p in ps] for ps, t in ((often, 'a'), (seldom, 'b')))
+    chosen = direct_settings(dreams=12, data_clips=12)
+    policy = WorldModelPolicy(alignment_world.world_model(), chosen.rank, chosen.seed)
+    judge = alignment_world.brightness_judge()
+    task = training_loop(policy, [*often, *seldom], judge, chosen, tmp_path).task
+    anchored = []
+    monkeypatch.setattr(task, 'supervised', lambda _name, prompts, *_: anchored.extend(prompts))
+    rng = np.random.default_rng(0)
+    drawn = [prompt for _ in range(50) for prompt in task.draw(12, rng)]
+    for _ in range(50):
+        task.anchor(rng)
+    for prompts in (drawn, anchored):
+        share = sum(prompt.task == 'b' for prompt in prompts) / len(prompts)
+        assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_where_no_motion_is_required_no_dream_is_spent_on_how_much(tmp_path, monkeypatch):
+    chosen = direct_settings()
+    policy = WorldModelPolicy(alignment_world.world_model(), chosen.rank, chosen.seed)
+    judge = alignment_world.brightness_judge()
+    judge = replace(judge, weights=replace(judge.weights, motion=0.0))
+    loop = training_loop(policy, alignment_world.prompts(), judge, chosen, tmp_path)
+    dreams = []
+    sample = policy.model.sample
+    monkeypatch.setattr(
+        policy.model, 'sample', lambda *a, **k: dreams.append(1) or sample(*a, **k)
+    )
+    loop.run_step()
+    assert len(dreams) == 1

@@ -18,6 +18,7 @@ from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.prompts import clips_of
+from eva_ros.alignment.prompts import draw_balanced
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
 from eva_ros.episodes.fingerprint import fingerprint
@@ -138,9 +139,8 @@ class AlignTask(Task):
         return figures
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Prompt]:
-        """Return as many prompts as asked for, or all if there are fewer."""
-        count = min(count, len(self.prompts))
-        return [self.prompts[i] for i in rng.choice(len(self.prompts), count, replace=False)]
+        """Return as many prompts as asked for, at most as there are, evenly from all tasks."""
+        return draw_balanced(self.prompts, min(count, len(self.prompts)), rng)
 
     @torch.no_grad()
     def needed(self, prompts: Sequence[Prompt], condition: Condition, noise: Tensor) -> Tensor:
@@ -156,6 +156,8 @@ class AlignTask(Task):
         """
         model, judge = self.policy.model, self.judge
         recorded = torch.tensor([p.demonstrated(judge.dt, judge.limits.grippers) for p in prompts])
+        if not judge.weights.motion:
+            return recorded
         with self.policy.reference():
             unaligned = model.sample(condition, noise, steps=self.settings.steps)
         before = judge(model.decode(unaligned, condition), recorded, prompts)
@@ -167,8 +169,7 @@ class AlignTask(Task):
         if settings.data_weight == 0:
             return []
         share = share_of(settings.data_clips, 'recorded clips')
-        rows = rng.integers(len(self.prompts), size=settings.data_clips)[share]
-        chosen = [self.prompts[row] for row in rows]
+        chosen = draw_balanced(self.prompts, settings.data_clips, rng)[share]
         return [self.supervised('data loss', chosen, share, rng, settings.data_weight)]
 
     def supervised(
