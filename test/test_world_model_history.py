@@ -10,6 +10,7 @@ import torch
 
 from eva_ros.cli.main import main
 from eva_ros.errors import UserError
+from eva_ros.evaluation.variants import dreaming
 from eva_ros.training.manifest import FILE
 from eva_ros.world_model import training_run
 from eva_ros.world_model.build import build_world_model
@@ -226,3 +227,21 @@ def test_options_that_do_not_go_together_are_refused(base, capsys, options, said
     options = [str(base) if option == 'BASE' else option for option in options]
     assert main(['world-model', 'train', '--bags', 'bags', '--out', 'new', *options]) == 2
     assert said in capsys.readouterr().err.replace('\n', ' ')
+
+
+def test_the_closed_loop_tells_a_dream_what_was_seen_before():
+    class Seen(Exception):
+        pass
+
+    class Model:
+        def dream(self, view, instruction, **options):
+            raise Seen(view, instruction, options['before'])
+
+    before = tuple(SimpleNamespace(view=np.full((2, 2, 3), shade)) for shade in range(HISTORY))
+    observation = SimpleNamespace(view=np.full((2, 2, 3), 9), before=before)
+    plan = dreaming(Model(), None, None)(SimpleNamespace(seed=0, instruction=TOLD))
+    with pytest.raises(Seen) as seen:
+        plan(observation)
+    view, told, views = seen.value.args
+    assert (view[0, 0, 0], told) == (9, TOLD)
+    assert [earlier[0, 0, 0] for earlier in views] == list(range(HISTORY))
