@@ -30,28 +30,31 @@ WORDS = ('touch', 'the', 'cube', 'with', 'left', 'right', 'arm')
 INSTRUCTION = 'touch the cube with the left arm'
 
 
-def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0):
+def small_world_model(folder, robot=ROBOT.name, steps=3, scale=1.0, history=0):
     """Write a world model whose dreams stand nearly still, and return its folder.
 
     Args:
+        history: frames before the first that it takes.
         scale: of what the codec decodes; 3e38 makes dreams that are not finite of finite weights.
     """
     torch.manual_seed(0)
     settings = WorldSettings(
-        'small', robot, VIEW.name, VIEW.height, VIEW.width, VIEW.rate_hz, VIEW.frames, steps=steps
-    )
+        'small', robot, VIEW.name, VIEW.height, VIEW.width, VIEW.rate_hz, VIEW.frames, steps=steps,
+        history=history,
+    )  # fmt: skip
     codec = LinearCodec(CodecConfig(VIEW.height, VIEW.width, channels=8))
     codec.change_scale.fill_(scale)
     text = WordEncoder(WORDS)
-    transformer = small_wan(8, text.width, width=64, layers=1)
+    groups = history // codec.config.group
+    transformer = small_wan(8, text.width, width=64, layers=1, groups_before=groups)
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     save_world_model(SmallWorldModel(settings, codec, text, transformer, scheduler), folder)
     return folder
 
 
-def lively_world_model(folder, words=WORDS):
+def lively_world_model(folder, words=WORDS, history=0):
     """Write a world model whose dreams are noise, each seed's its own, and return its folder."""
-    model = load_world_model(small_world_model(folder))
+    model = load_world_model(small_world_model(folder, history=history))
     model.text = WordEncoder(words)
     torch.nn.init.normal_(model.transformer.proj_out.weight, std=0.05)
     torch.nn.init.normal_(model.codec.change_basis, std=0.1)

@@ -58,12 +58,12 @@ def idm(tmp_path_factory):
     return small_idm(tmp_path_factory.mktemp('models') / 'idm', ROBOT.home)
 
 
-def an_observation(stamp_ns, number=1, seed=0):
+def an_observation(stamp_ns, number=1, seed=0, at_rest=True):
     view = np.random.default_rng(seed).integers(
         0, 255, (VIEW.height, VIEW.width, 3), dtype=np.uint8
     )
     stamps = dict.fromkeys(VIEW.camera_names, stamp_ns)
-    observed = Observed(stamp_ns, view, stamps, ROBOT.home, stamp_ns, np.zeros(14), True)
+    observed = Observed(stamp_ns, view, stamps, ROBOT.home, stamp_ns, np.zeros(14), at_rest)
     return observation_message(observed, number, ROBOT)
 
 
@@ -120,6 +120,68 @@ def test_a_goal_gives_the_rollout_of_the_observation_it_names(graph: Graph, worl
 
 def received_view(message):
     return np.frombuffer(message.view.data, np.uint8).reshape(VIEW.height, VIEW.width, 3)
+
+
+def in_motion(*ages_s, number=1):
+    """Return observations of moving arms so long before 10 s, each of its own view."""
+    return [
+        an_observation(10 * S - round(age_s * S), number + k, seed=number + k, at_rest=False)
+        for k, age_s in enumerate(ages_s)
+    ]
+
+
+@pytest.fixture(scope='module')
+def looking_back(tmp_path_factory):
+    """Return the folder of a model that dreams of moving arms from four frames before."""
+    return lively_world_model(tmp_path_factory.mktemp('models') / 'back', history=4)
+
+
+def test_a_dream_of_moving_arms_starts_from_the_views_before(graph: Graph, looking_back):
+    asker = Asker(graph, looking_back)
+    shown = in_motion(0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
+    asker.show(*shown)
+    assert asker.result(observation_stamp=to_time(10 * S)).termination_reason == Result.SUCCEEDED
+    rollout = received_rollout(graph.wait_for(lambda: asker.rollouts)[0])
+    model, views = load_world_model(looking_back), [received_view(m) for m in shown]
+    expected = model.dream(views[-1], INSTRUCTION, seed=5, before=views[1:5])
+    np.testing.assert_array_equal(rollout.frames, expected.frames)
+    assert (model.dream(views[-1], INSTRUCTION, seed=5).frames != expected.frames).any()
+
+
+def test_at_rest_no_views_before_are_needed(graph: Graph, looking_back):
+    asker = Asker(graph, looking_back)
+    asker.show(an_observation(10 * S))
+    assert asker.result().termination_reason == Result.SUCCEEDED
+    rollout = received_rollout(graph.wait_for(lambda: asker.rollouts)[0])
+    view = received_view(an_observation(10 * S))
+    expected = load_world_model(looking_back).dream(view, INSTRUCTION, seed=5)
+    np.testing.assert_array_equal(rollout.frames, expected.frames)
+
+
+def test_views_from_before_a_pause_are_not_taken_for_history(graph: Graph, looking_back):
+    heard = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
+    asker = Asker(graph, looking_back, instruction=INSTRUCTION)
+    asker.show(*in_motion(5.4, 5.3, 5.2, 5.1, 5.0, 0.2, 0.1, 0.0))
+    result = asker.result(observation_stamp=to_time(10 * S))
+    assert result.termination_reason == Result.NO_OBSERVATION
+    assert 'of the 4 observations before, 0.1 s apart, only 2 came: see' in result.message
+    assert '\n' not in result.message
+    graph.wait_for(lambda: [s for a in heard for s in a.status if s.message == result.message])
+    name = topics.of(topics.ROLLOUT_GENERATOR, topics.GENERATE)
+    assert graph.call(Trigger, name).message == result.message
+    assert not asker.rollouts
+
+
+def test_the_service_twin_dreams_of_moving_arms_from_the_views_before(graph: Graph, looking_back):
+    asker = Asker(graph, looking_back, instruction=INSTRUCTION, seed=5)
+    shown = in_motion(0.4, 0.3, 0.2, 0.1, 0.0)
+    asker.show(*shown)
+    name = topics.of(topics.ROLLOUT_GENERATOR, topics.GENERATE)
+    graph.wait_for(lambda: 'observation 5' in graph.call(Trigger, name).message)
+    rollout = received_rollout(graph.wait_for(lambda: asker.rollouts)[0])
+    *before, view = [received_view(message) for message in shown]
+    expected = load_world_model(looking_back).dream(view, INSTRUCTION, seed=5, before=before)
+    np.testing.assert_array_equal(rollout.frames, expected.frames)
 
 
 def test_a_goal_waits_for_an_observation_that_is_new_enough(graph: Graph, world_model):

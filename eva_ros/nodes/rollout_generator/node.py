@@ -128,7 +128,7 @@ class RolloutGenerator(EvaNode):
     def _setup(self) -> None:
         self._load()
         self._count = 0
-        self._recent = RecentObservations()
+        self._recent = RecentObservations(self._period_ns * (self._model.settings.history + 1))
         self._publisher = self.publish_on(Rollout, topics.ROLLOUT, qos.PIPELINE)
         self._listener = FirstListener(self._publisher)
         # A goal may name any of the latest ones: none may be lost.
@@ -233,18 +233,24 @@ class RolloutGenerator(EvaNode):
 
     def _before(self, observation: Observation) -> list[np.ndarray]:
         """Return the views before an observation in motion that the model dreams from."""
-        wanted, period_s = self._model.settings.history, 1 / self._model.settings.rate_hz
-        if observation.at_rest or not wanted:
+        settings = self._model.settings
+        if observation.at_rest or not settings.history:
             return []
-        period_ns = round(period_s * 1e9)
-        found = self._recent.before(observation.stamp_ns, wanted, period_ns)
-        if len(found) < wanted:
-            raise NotDreamedError(
-                Result.NO_OBSERVATION,
-                f'The arms move, and of the {wanted} observations before, {period_s:g} s apart, '
-                f'only {len(found)} came: see what camera_ingest says on /diagnostics.',
+        found = self._recent.before(observation.stamp_ns, settings.history, self._period_ns)
+        if len(found) < settings.history:
+            sentence = (
+                f'The arms move, and of the {settings.history} observations before, '
+                f'{1 / settings.rate_hz:g} s apart, only {len(found)} came: see what '
+                'camera_ingest says on /diagnostics, and that its publish_rate_hz is not below '
+                f'{settings.rate_hz:g}.'
             )
+            self.diagnostics.report('dream', 'warn', sentence)
+            raise NotDreamedError(Result.NO_OBSERVATION, sentence)
         return [earlier.view for earlier in found]
+
+    @property
+    def _period_ns(self) -> int:
+        return round(1e9 / self._model.settings.rate_hz)
 
     def _refuse(self, dream: Dream | None, why: str) -> None:
         if dream is not None:

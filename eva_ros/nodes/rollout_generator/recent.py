@@ -12,11 +12,16 @@ _KEPT = 30
 
 
 class RecentObservations:
-    """Keeps the last observations and waits for one that fits."""
+    """Keeps the last observations and waits for one that fits.
 
-    def __init__(self) -> None:
+    Args:
+        span_ns: How long before the newest one they are kept at least, however many there are.
+    """
+
+    def __init__(self, span_ns: int = 0) -> None:
         self._changed = threading.Condition()
-        self._kept: deque[ReceivedObservation] = deque(maxlen=_KEPT)
+        self._span_ns = span_ns
+        self._kept: deque[ReceivedObservation] = deque()
 
     def add(self, received: ReceivedObservation) -> None:
         """Keep an observation; one that is older than the last means that time was set back."""
@@ -24,6 +29,9 @@ class RecentObservations:
             if self._kept and received.stamp_ns < self._kept[-1].stamp_ns:
                 self._kept.clear()
             self._kept.append(received)
+            oldest_ns = received.stamp_ns - self._span_ns
+            while len(self._kept) > _KEPT and self._kept[0].stamp_ns < oldest_ns:
+                self._kept.popleft()
             self._changed.notify_all()
 
     def wait(
@@ -57,16 +65,17 @@ class RecentObservations:
     def before(self, stamp_ns: int, count: int, period_ns: int) -> list[Observation]:
         """Return the observations that were made `count`, ..., 2, 1 periods before an instant.
 
-        Each is the nearest one that is not more than half a period off; what is missing is left
-        out.
+        Each is the nearest one that is not more than half a period off, and stands for one
+        instant only; what is missing is left out.
         """
         with self._changed:
             kept = [received.observation for received in self._kept]
-        found = []
+        found: list[Observation] = []
         for number in range(count, 0, -1):
             due_ns = stamp_ns - number * period_ns
-            near = [o for o in kept if abs(o.stamp_ns - due_ns) <= period_ns // 2]
-            found += sorted(near, key=lambda o: abs(o.stamp_ns - due_ns))[:1]
+            near = min(kept, key=lambda o: abs(o.stamp_ns - due_ns), default=None)
+            if near and abs(near.stamp_ns - due_ns) <= period_ns // 2 and near not in found:
+                found.append(near)
         return found
 
     def _find(self, stamp_ns: int, not_before_ns: int) -> ReceivedObservation | None:
