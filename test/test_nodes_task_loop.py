@@ -550,6 +550,27 @@ def test_a_dream_that_comes_late_is_given_up_and_the_next_begins_from_rest():
     assert loop.feedback.chunks_refused == 0
 
 
+@pytest.mark.parametrize('at_rest_too', [False, True])
+def test_without_history_for_a_dream_in_motion_the_next_begins_from_rest(at_rest_too):
+    world = Overlapping([MOVES] * 20)
+    dream, answers = world.dream, GenerateRollout.Result
+
+    def forgetful(*args):
+        lacking = len(world.moving) in ((1, 2) if at_rest_too else (1,))
+        world.answer = answers.NO_OBSERVATION if lacking else answers.SUCCEEDED
+        return dream(*args)
+
+    world.dream = forgetful
+    end, loop = world.run(settings=PATIENT)
+    if at_rest_too:
+        assert (end.reason, str(end)) == (Result.NO_OBSERVATION, 'no dream')
+        assert world.moving == [False, True, False]
+    else:
+        assert end.reason == Result.COMPLETED_TIME_LIMIT
+        assert world.moving[:4] == [False, True, False, True]
+        assert loop.feedback.chunks_refused == 0
+
+
 def test_dreams_that_take_longer_than_a_motion_begin_from_rest():
     world = Overlapping([MOVES] * 20, dream_s=[2.0])
     end, loop = world.run(settings=PATIENT)

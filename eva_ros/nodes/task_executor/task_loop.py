@@ -40,7 +40,7 @@ class TaskEndedError(Exception):
 
 
 class _TooLateError(Exception):
-    """The motion that a dream was to go on with is over before the dream."""
+    """There is no dream in time to go on with the motion under way."""
 
 
 class Dreamer(Protocol):
@@ -269,6 +269,10 @@ class TaskLoop:
         if answer is None:
             raise TaskEndedError(Result.NO_ROLLOUT, 'rollout_generator does not answer.')
         if answer.termination_reason != GenerateRollout.Result.SUCCEEDED:
+            lacking = answer.termination_reason == GenerateRollout.Result.NO_OBSERVATION
+            if lacking and self._under_way is not None:
+                # What is missing is from before the observation: from rest it is not needed.
+                raise _TooLateError
             reason = _DREAM_REFUSED.get(answer.termination_reason, Result.NO_ROLLOUT)
             raise TaskEndedError(reason, answer.message)
         self._seed += 1
