@@ -99,7 +99,7 @@ def build(family: str, height: int, width: int, frames: int) -> tuple[WanWorldMo
     model.to('cuda').eval().requires_grad_(requires_grad=False)
     view = torch.rand(1, 3, height, width, device='cuda')
     with torch.no_grad():
-        first = model._encode_first(view, model.latent_shape[1])
+        first, _ = model._encode_observed(view[:, None], model.latent_shape[1])
     words = torch.randn(1, WORDS, 4096, device='cuda', dtype=torch.bfloat16)
     words[:, -1] = 0.0
     picture = None

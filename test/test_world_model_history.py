@@ -12,7 +12,11 @@ from eva_ros.cli.main import main
 from eva_ros.errors import UserError
 from eva_ros.evaluation.variants import dreaming
 from eva_ros.training.manifest import FILE
+from eva_ros.training.manifest import Manifest
+from eva_ros.training.manifest import World
+from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model import training_run
+from eva_ros.world_model.adapters import load_adapter
 from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.build import trained_before
 from eva_ros.world_model.checkpoint import load_world_model
@@ -185,6 +189,22 @@ def test_history_of_latents_must_fit(trained, base):
         trained.sample_latents(frames, history=still * float('nan'), **told)
     with pytest.raises(UserError, match='was trained without history'):
         load_world_model(base).sample_latents(frames, history=still, **told)
+
+
+def test_without_its_history_a_small_model_knows_rest_so_it_is_not_guided_by_it(trained):
+    views, noise = torch.rand(1, 3, 32, 32), torch.randn(1, *trained.latent_shape)
+    history = torch.rand(1, HISTORY, 3, 32, 32)
+    sentence = 'takes a missing history for arms at rest, .*: use a history scale of 1'
+    with pytest.raises(UserError, match=sentence):
+        trained.sample_latents(views, [TOLD], noise, steps=1, history=history, history_scale=1.5)
+
+
+def test_an_adapter_for_another_history_than_the_models_is_refused(trained, tmp_path):
+    world = World(robot='aloha_sim', view='tiny')
+    details = {'world_model': 'tiny', 'history': 8}
+    write_manifest(tmp_path, Manifest('adapter', world, details))
+    with pytest.raises(UserError, match='takes 4 frames before the first, not 8: use an adapter'):
+        load_adapter(trained, tmp_path)
 
 
 def test_a_checkpoint_whose_parts_disagree_about_its_history_is_refused(trained, tmp_path):

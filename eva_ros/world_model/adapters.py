@@ -14,6 +14,7 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.manifest import FILE
+from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import require_world
 from eva_ros.training.weights import checkpoint_label
@@ -40,11 +41,14 @@ def load_adapter(model: WorldModel, folder: Path, scale: float = 1.0) -> None:
         scale: Weight of what it changes.
 
     Raises:
-        UserError: It is missing, belongs to another checkpoint, or a weight is missing, foreign or
-            not finite.
+        UserError: It is missing, belongs to another checkpoint, needs a history that the model
+            cannot take, or a weight is missing, foreign or not finite.
     """
     if (folder / FILE).is_file() or not (folder / WEIGHTS).is_file():
-        _require_base(model, folder)
+        manifest = read_manifest(folder, ADAPTER)
+        _require_base(model, folder, manifest)
+        if 'history' in manifest.details:
+            model.take_history(manifest.details['history'])
     for transformer, name in zip(model.transformers, (WEIGHTS, WEIGHTS_2)):
         path = folder / name
         if name == WEIGHTS or path.is_file():
@@ -89,9 +93,8 @@ def _adapted(model: WorldModel) -> list[Any]:
     return [t for t in model.transformers if getattr(t, 'peft_config', None)]
 
 
-def _require_base(model: WorldModel, folder: Path) -> None:
+def _require_base(model: WorldModel, folder: Path, manifest: Manifest) -> None:
     """Refuse an adapter of another checkpoint, by name and, where it says so, by the weights."""
-    manifest = read_manifest(folder, ADAPTER)
     trained_on = manifest.details.get('world_model')
     if trained_on != model.settings.name:
         raise UserError(

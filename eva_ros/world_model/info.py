@@ -15,6 +15,7 @@ from eva_ros.world_model.folder import read_folder
 from eva_ros.world_model.folder import SMALL
 from eva_ros.world_model.folder import WorldModelFolder
 from eva_ros.world_model.memory import choose_placement
+from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import needed_bytes
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.pipeline import WorldSettings
@@ -47,7 +48,7 @@ def info(folder: Path, robot=None, view=None) -> dict[str, Any]:
     """
     holds = read_folder(folder)
     settings, placement = settings_of(holds, view), placement_of(holds)
-    size = settings.frames, settings.height, settings.width
+    size = dream_size(holds, settings)
     reasons = _reasons(holds, settings, placement, World.of(robot, view))
     known = robot is not None or view is not None or holds.manifest is not None
     return {
@@ -102,7 +103,7 @@ def _reasons(
     except UserError as error:
         reasons.append(str(error))
     try:
-        choose_placement(holds, settings.frames, settings.height, settings.width, placement)
+        choose_placement(holds, *dream_size(holds, settings), placement)
     except UserError as error:
         reasons.append(str(error))
     return reasons

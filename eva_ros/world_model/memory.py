@@ -20,6 +20,7 @@ from eva_ros.world_model.folder import Part
 from eva_ros.world_model.folder import SMALL
 from eva_ros.world_model.folder import WAN_22_TI2V
 from eva_ros.world_model.folder import WorldModelFolder
+from eva_ros.world_model.pipeline import WorldSettings
 
 LORA_RANK = 16
 # Bytes of a trained weight: itself, its gradient, two moments of AdamW and the average, float32.
@@ -88,6 +89,15 @@ def available_bytes() -> int:
     if torch.cuda.is_available():
         return torch.cuda.mem_get_info()[0]
     return psutil.virtual_memory().available
+
+
+def dream_size(folder: WorldModelFolder, settings: WorldSettings) -> tuple[int, int, int]:
+    """Return the frames, height and width that a dream takes memory for.
+
+    Wan models hold the frames before the first as tokens, the small one as channels.
+    """
+    before = 0 if folder.family == SMALL else settings.history
+    return settings.frames + before, settings.height, settings.width
 
 
 def needed_bytes(

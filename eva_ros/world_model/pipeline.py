@@ -59,8 +59,9 @@ class Condition:
             embedding is trained with the transformer.
         picture: Embedded views [B, P, D] for models that look at them with an image encoder;
             [1, P, D] where all have the same.
-        past: What the observed frames before contribute [B, K, h, w]; None for models that were
-            trained without history.
+        past: What the observed frames before contribute: [B, K, h, w] for the small model, clean
+            latents [B, C, K, h, w] for the others; None for models that were trained without
+            history, and for those others from rest.
     """
 
     first: Tensor
@@ -105,6 +106,7 @@ class WorldSettings:
         view_hash: fingerprint of the view; empty where a checkpoint does not say it.
         sampler: 'euler' or 'unipc', of an ordinary dream.
         guidance_scale: weight of the instruction in an ordinary dream; up to 1 no guidance.
+        history_scale: weight of the history in an ordinary dream; up to 1 no guidance.
         history: observed frames before the first one that dreams of moving arms start from; 0 for
             models that only dream from rest.
     """
@@ -120,6 +122,7 @@ class WorldSettings:
     view_hash: str = ''
     sampler: str = 'euler'
     guidance_scale: float = 1.0
+    history_scale: float = 1.0
     history: int = 0
 
     @property
@@ -209,6 +212,22 @@ class WorldModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def without_history(self, condition: Condition) -> Condition:
+        """Return the condition of the same views alone for classifier-free guidance.
+
+        Raises:
+            UserError: The model was not trained to dream without knowing what was before.
+        """
+
+    @abstractmethod
+    def take_history(self, frames: int) -> None:
+        """Dream of moving arms from this many frames before the first, as an adapter needs.
+
+        Raises:
+            UserError: The model cannot.
+        """
+
+    @abstractmethod
     def velocity(
         self,
         x: Tensor,
@@ -227,8 +246,13 @@ class WorldModel(nn.Module, ABC):
         """
 
     @abstractmethod
-    def encode(self, frames: Tensor) -> Tensor:
-        """Return the clean latents [B, C, F, h, w] of clips [B, T, 3, H, W] in 0..1."""
+    def encode(self, frames: Tensor, history: Tensor | None = None) -> Tensor:
+        """Return the clean latents [B, C, F, h, w] of clips.
+
+        Args:
+            frames: Clips [B, T, 3, H, W] in 0..1.
+            history: Frames before them [B, K, 3, H, W] in 0..1, as for `condition`.
+        """
 
     @abstractmethod
     def denoising_loss(
@@ -277,10 +301,17 @@ class WorldModel(nn.Module, ABC):
         steps: int | None = None,
         sampler: str = 'euler',
         guidance_scale: float = 1.0,
+        history_scale: float = 1.0,
         on_step: Callable[[int, int], None] | None = None,
         gradient_steps: int = 0,
     ) -> Tensor:
         """Denoise deterministically and return latents [B, C, F, h, w].
+
+        Guidance adds to the velocity v what instruction and history change of it:
+        v + (g - 1) (v - v without instruction) + (h - 1) (v - v without history), with g the
+        guidance scale and h the history scale. This is the sum of EVA's released sampler, whose
+        two scales are g - 1 and h - 1; for g alone it is classifier-free guidance
+        (arXiv 2207.12598), for h alone history guidance (arXiv 2502.06764).
 
         Args:
             condition: What the dreams start from.
@@ -289,25 +320,38 @@ class WorldModel(nn.Module, ABC):
             sampler: 'euler' or 'unipc'.
             guidance_scale: Weight of the instruction by classifier-free guidance; up to 1 there
                 is none.
+            history_scale: Weight of the history likewise; from rest it has no effect.
             on_step: Called with the step done and the number of steps.
             gradient_steps: The last steps that a gradient flows through; none in inference.
         """
         solver = self.sampler(sampler, steps or self.settings.steps)
-        unguided = self.without_instruction(condition) if guidance_scale > 1 else None
+        others = self._guides(condition, guidance_scale, history_scale)
         count, x = len(solver), noise
         for i in range(count):
             last = i >= count - gradient_steps
             with torch.set_grad_enabled(last and torch.is_grad_enabled()):
                 sigma, time = solver.point(i)
                 with self.precision():
-                    velocity = self.velocity(x, sigma, condition, time=time)
-                    if unguided is not None:
-                        base = self.velocity(x, sigma, unguided, time=time)
-                        velocity = base + guidance_scale * (velocity - base)
+                    known = self.velocity(x, sigma, condition, time=time)
+                    velocity = known
+                    for weight, other in others:
+                        less = self.velocity(x, sigma, other, time=time)
+                        velocity = velocity + weight * (known - less)
                 x = solver.step(i, x, velocity.float())
             if on_step is not None:
                 on_step(i + 1, count)
         return self.hold_context(x, condition)
+
+    def _guides(
+        self, condition: Condition, guidance_scale: float, history_scale: float
+    ) -> list[tuple[float, Condition]]:
+        """Return the conditions that guide away from themselves, with their weights."""
+        guides = []
+        if guidance_scale > 1:
+            guides.append((guidance_scale - 1, self.without_instruction(condition)))
+        if history_scale > 1 and condition.past is not None:
+            guides.append((history_scale - 1, self.without_history(condition)))
+        return guides
 
     @torch.no_grad()
     def sample_latents(
@@ -320,8 +364,12 @@ class WorldModel(nn.Module, ABC):
         guidance_scale: float = 1.0,
         sampler: str = 'euler',
         history: Tensor | None = None,
+        history_scale: float = 1.0,
     ) -> Tensor:
         """Dream latents, in the layout of the pipeline's own `output_type='latent'`.
+
+        Noise and latents have the same shape with history and without: what is known of the
+        frames before is put in front of the latents inside, and not returned.
 
         Args:
             first_frames: Observed frames [B, 3, H, W] in 0..1.
@@ -332,11 +380,14 @@ class WorldModel(nn.Module, ABC):
             sampler: 'euler' or 'unipc'.
             history: Observed frames before the first ones [B, K, 3, H, W] in 0..1, the latest
                 last, for checkpoints that were trained with K of them; None from rest.
+            history_scale: Weight of the history; up to 1, or from rest, there is no guidance.
 
         Raises:
             UserError: An argument does not fit the others or the checkpoint.
         """
-        self._check_arguments(first_frames, instructions, noise, history)
+        self._check_arguments(first_frames, instructions, noise)
+        if history is not None:
+            self._check_history(first_frames, history)
         past = None if history is None else history.float()
         condition = self.condition(first_frames.float(), instructions, noise.shape[2], past)
         return self.sample(
@@ -345,22 +396,11 @@ class WorldModel(nn.Module, ABC):
             steps=steps,
             sampler=sampler,
             guidance_scale=guidance_scale,
+            history_scale=history_scale,
         )
 
-    def _check_arguments(
-        self, views: Tensor, instructions: list[str], noise: Tensor, history: Tensor | None
-    ) -> None:
-        name, wanted = f'The world model {self.settings.name}', self.settings.history
-        if history is not None and not wanted:
-            raise UserError(
-                f'{name} was trained without history: leave it out, or take a checkpoint that '
-                'was trained with it.'
-            )
-        if history is not None and history.shape != (len(views), wanted, *views.shape[1:]):
-            raise UserError(
-                f'{name} takes the {wanted} frames before each view as history, '
-                f'{[len(views), wanted, *views.shape[1:]]}, not {list(history.shape)}.'
-            )
+    def _check_arguments(self, views: Tensor, instructions: list[str], noise: Tensor) -> None:
+        name = f'The world model {self.settings.name}'
         if views.ndim != 4 or views.shape[1] != 3:
             raise UserError(f'{name} takes frames [B, 3, H, W], not {list(views.shape)}.')
         if not len(views) == len(instructions) == len(noise):
@@ -370,10 +410,23 @@ class WorldModel(nn.Module, ABC):
             )
         for instruction in set(instructions):
             self.check_instruction(instruction)
-        given = {'first frames': views, 'noise': noise}
-        given |= {} if history is None else {'history': history}
-        require_finite(given, name, 'nothing is dreamed of it')
+        require_finite({'first frames': views, 'noise': noise}, name, 'nothing is dreamed of it')
         self._check_noise(views, noise)
+
+    def _check_history(self, views: Tensor, history: Tensor) -> None:
+        name, wanted = f'The world model {self.settings.name}', self.settings.history
+        if not wanted:
+            raise UserError(
+                f'{name} was trained without history: leave it out, or take a checkpoint that '
+                'was trained with it.'
+            )
+        shape = (len(views), wanted, *views.shape[1:])
+        if history.shape != shape:
+            raise UserError(
+                f'{name} takes the {wanted} frames before each view as history, {list(shape)}, '
+                f'not {list(history.shape)}.'
+            )
+        require_finite({'history': history}, name, 'nothing is dreamed of it')
 
     def _check_noise(self, views: Tensor, noise: Tensor) -> None:
         """Refuse frames and noise that do not belong together; others than these may do more."""
@@ -438,6 +491,7 @@ class WorldModel(nn.Module, ABC):
             steps=steps,
             sampler=settings.sampler,
             guidance_scale=settings.guidance_scale,
+            history_scale=settings.history_scale,
             on_step=on_step,
         )
         videos = [to_uint8(video) for video in self.decode(latents, condition)]

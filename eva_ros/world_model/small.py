@@ -98,6 +98,21 @@ class SmallWorldModel(WorldModel):
             'cannot be guided: use a guidance scale of 1.'
         )
 
+    def without_history(self, condition: Condition) -> Condition:
+        """Refuse guidance: without history this model dreams of resting arms."""
+        raise UserError(
+            f'The world model {self.settings.name} takes a missing history for arms at rest, so '
+            'its history cannot be guided by: use a history scale of 1.'
+        )
+
+    def take_history(self, frames: int) -> None:
+        """Refuse another history than that of the weights."""
+        if frames != self.settings.history:
+            raise UserError(
+                f'The world model {self.settings.name} takes {self.settings.history} frames '
+                f'before the first, not {frames}: use an adapter that was trained on it.'
+            )
+
     def sampler(self, name: str, steps: int) -> Sampler:
         """Return a sampler whose steps are evenly spaced before the shift.
 
@@ -133,8 +148,8 @@ class SmallWorldModel(WorldModel):
         level = sigma.view(-1, 1, 1, 1, 1) if isinstance(sigma, Tensor) else sigma
         return velocity_from_clean(x, clean, level)
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """Return the change latents of clips [B, T, 3, H, W]."""
+    def encode(self, frames: Tensor, history: Tensor | None = None) -> Tensor:
+        """Return the change latents of clips [B, T, 3, H, W], whatever was before them."""
         return self.codec.encode_changes(frames)
 
     def denoising_loss(

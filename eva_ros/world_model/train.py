@@ -64,7 +64,7 @@ def flow_loss(
     if settings.history and frames.shape[1] > settings.frames:
         history, frames = frames[:, : settings.history], frames[:, settings.history :]
     with torch.no_grad():
-        target = model.encode(frames)
+        target = model.encode(frames, history)
         condition = model.condition(frames[:, 0], instructions, history=history)
     return model.denoising_loss(target, sigma.to(target.device), noise, condition)
 

@@ -6,10 +6,12 @@ computed once for the batch, and the padding of the text is attended to once (`T
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from diffusers import AutoencoderKLWan
 from diffusers import WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from diffusers.utils.torch_utils import randn_tensor
 import torch
 from torch import nn
 from torch import Tensor
@@ -108,19 +110,31 @@ class WanWorldModel(WorldModel):
         history: Tensor | None = None,
     ) -> Condition:
         """Encode views [B, 3, H, W] in 0..1 and instructions; equal ones once."""
-        count = len(views)
         views = views.to(self.device)
-        shown = views[:1] if count > 1 and bool((views == views[:1]).all()) else views
-        first = self._encode_first(shown, latent_frames or self.latent_shape[1])
+        observed = views[:, None]
+        if history is not None:
+            observed = torch.cat((history.to(self.device), observed), 1)
+        first, past = self._encode_observed(observed, latent_frames or self.latent_shape[1])
         tokens, words = self._embed(instructions)
-        return Condition(
-            first.expand(count, *first.shape[1:]), tokens, views, words, self._look(shown)
-        )
+        return Condition(first, tokens, views, words, self._look(_once(views)), past)
 
     def without_instruction(self, condition: Condition) -> Condition:
         """Return the condition of the same views with an empty instruction."""
         tokens, words = self._embed([''] * len(condition.tokens))
-        return Condition(condition.first, tokens, condition.views, words, condition.picture)
+        return replace(condition, tokens=tokens, words=words)
+
+    @torch.no_grad()
+    def without_history(self, condition: Condition) -> Condition:
+        """Return the condition of the same views and instructions, as from rest."""
+        frames = condition.first.shape[2] - _length(condition.past)
+        first, past = self._encode_observed(condition.views[:, None], frames)
+        return replace(condition, first=first, past=past)
+
+    def take_history(self, frames: int) -> None:
+        """Dream of moving arms from this many frames before the first, in whole latents."""
+        step = self.vae.config.scale_factor_temporal
+        require_history(f'The world model {self.settings.name}', frames, step)
+        self.settings = replace(self.settings, history=frames)
 
     @torch.no_grad()
     def _embed(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
@@ -153,23 +167,26 @@ class WanWorldModel(WorldModel):
         seen = encoder(pixels.to(self.device, encoder.dtype), output_hidden_states=True)
         return seen.hidden_states[-2].to(self.transformer.dtype)
 
-    def _encode_first(self, views: Tensor, frames: int) -> Tensor:
-        """Return what the observed frames contribute to the latents.
+    def _encode_observed(self, observed: Tensor, frames: int) -> tuple[Tensor, Tensor | None]:
+        """Return `first` and `past` of the condition of observed frames [B, K + 1, 3, H, W].
 
-        The latent of the frame alone [B, C, 1, h, w] for models that keep it as the first latent;
-        for the others a mask of the known frames beside the latents of the frame followed by grey
-        [B, 4 + C, F, h, w].
+        The first is the last known latent [B, C, 1, h, w] for models that keep it; for the others
+        a mask of the known frames beside the latents of these frames followed by grey
+        [B, 4 + C, K / 4 + F, h, w].
         """
-        video = 2.0 * views.unsqueeze(2) - 1.0
+        shown, step = _once(observed), self.vae.config.scale_factor_temporal
+        video, before = 2.0 * shown.transpose(1, 2) - 1.0, (observed.shape[1] - 1) // step
         if self.family == WAN_22_TI2V:
-            return self._encode(video)
-        step = self.vae.config.scale_factor_temporal
-        rest = (frames - 1) * step
-        grey = video.new_zeros(*video.shape[:2], rest, *video.shape[3:])
-        latents = self._encode(torch.cat((video, grey), 2))
-        mask = latents.new_zeros(len(latents), step, *latents.shape[2:])
-        mask[:, :, 0] = 1.0
-        return torch.cat((mask, latents), 1)
+            latents = self._encode(video)
+            first = latents[:, :, before:]
+        else:
+            grey = video.new_zeros(*video.shape[:2], (frames - 1) * step, *video.shape[3:])
+            latents = self._encode(torch.cat((video, grey), 2))
+            mask = latents.new_zeros(len(latents), step, *latents.shape[2:])
+            mask[:, :, : before + 1] = 1.0
+            first = torch.cat((mask, latents), 1)
+        parts = [part.expand(len(observed), *part.shape[1:]) for part in (first, latents)]
+        return parts[0], parts[1][:, :, :before] if before else None
 
     def _encode(self, video: Tensor) -> Tensor:
         """Return the normalised latents of videos [B, 3, T, H, W] in -1..1."""
@@ -177,10 +194,17 @@ class WanWorldModel(WorldModel):
         return (latents - self.latents_mean) * self.latents_scale
 
     @torch.no_grad()
-    def encode(self, frames: Tensor) -> Tensor:
-        """Return the latents [B, C, F, h, w] of clips [B, T, 3, H, W] in 0..1."""
+    def encode(self, frames: Tensor, history: Tensor | None = None) -> Tensor:
+        """Return the latents [B, C, F, h, w] of clips [B, T, 3, H, W] in 0..1.
+
+        With frames before them, a latent says what changed since those.
+        """
+        before = 0
+        if history is not None:
+            before = history.shape[1] // self.vae.config.scale_factor_temporal
+            frames = torch.cat((history.to(frames), frames), 1)
         video = 2.0 * frames.to(self.device).transpose(1, 2) - 1.0
-        return torch.cat([self._encode(clip) for clip in video.split(1)])
+        return torch.cat([self._encode(clip)[:, :, before:] for clip in video.split(1)])
 
     def sampler(self, name: str, steps: int) -> Sampler:
         """Return a sampler with the spacing that the pipeline of diffusers has."""
@@ -194,10 +218,12 @@ class WanWorldModel(WorldModel):
         *,
         time: float | None = None,
     ) -> Tensor:
-        """Predict the velocity; the first latent of a model that keeps it is held fixed."""
+        """Predict the velocity; the known latents of a model that keeps them are held fixed."""
         times = torch.as_tensor(TRAIN_TIMESTEPS * sigma if time is None else time)
         times = times.to(x.device, torch.float32).reshape(-1)
         inputs = self.hold_context(x, condition)
+        if condition.past is not None:
+            inputs = torch.cat((self._past(condition.past, sigma), inputs), 2)
         if self.family != WAN_22_TI2V:
             inputs = torch.cat((inputs, condition.first), 1)
         if self.transformer_2 is None or self.boundary is None:
@@ -212,17 +238,29 @@ class WanWorldModel(WorldModel):
             result[rows] = self._predict(model, inputs[rows], times[rows], part).to(x.dtype)
         return result
 
+    def _past(self, past: Tensor, sigma: float | Tensor) -> Tensor:
+        """Return the latents before a dream, as the transformer takes them at a noise level.
+
+        Clean where each token has its own level. Where all have the same, they are as noisy as
+        the rest, always with the same noise: their clean form is in the other channels.
+        """
+        if self.family == WAN_22_TI2V:
+            return past
+        level = torch.as_tensor(sigma, dtype=past.dtype, device=past.device).view(-1, 1, 1, 1, 1)
+        noise = randn_tensor(past.shape[1:], torch.Generator().manual_seed(0), past.device)
+        return (1 - level) * past + level * noise
+
     def _predict(
         self, model: WanTransformer3DModel, inputs: Tensor, times: Tensor, condition: Condition
     ) -> Tensor:
         """Run a transformer; times [1] or [B], and with one for each token where it needs that."""
-        count = len(inputs)
+        count, before = len(inputs), _length(condition.past)
         if self.family == WAN_22_TI2V:
             # One row serves the whole batch: it broadcasts in every block.
             _, rows, columns = model.config.patch_size
             grid = (inputs.shape[3] // rows) * (inputs.shape[4] // columns)
             levels = times[:, None].repeat(1, inputs.shape[2])
-            levels[:, 0] = 0.0
+            levels[:, : before + 1] = 0.0
             times = levels.repeat_interleave(grid, 1)
         words, picture = condition.words, condition.picture
         if words is not None and picture is not None and len(picture) != len(words):
@@ -234,10 +272,10 @@ class WanWorldModel(WorldModel):
             encoder_hidden_states=words,
             encoder_hidden_states_image=picture,
             return_dict=False,
-        )[0]
+        )[0][:, :, before:]
 
     def hold_context(self, latents: Tensor, condition: Condition) -> Tensor:
-        """Return latents whose first is the observed frame's, where the model keeps that one."""
+        """Return latents whose first is the last known one, where the model keeps that one."""
         if self.family != WAN_22_TI2V:
             return latents
         return torch.cat((condition.first, latents[:, :, 1:]), 2)
@@ -263,9 +301,11 @@ class WanWorldModel(WorldModel):
         advice = 'nothing of it is passed on; check the checkpoint and its adapter'
         # Before the decoder: it clamps, which would make numbers of what is not finite.
         require_finite({'latents': latents}, name, advice)
-        plain = (latents / self.latents_scale + self.latents_mean).to(self.vae.dtype)
+        whole = latents if condition.past is None else torch.cat((condition.past, latents), 2)
+        plain = (whole / self.latents_scale + self.latents_mean).to(self.vae.dtype)
         video = torch.cat([self.vae.decode(z, return_dict=False)[0] for z in plain.split(1)])
-        frames = (0.5 * video.float() + 0.5).transpose(1, 2)
+        before = _length(condition.past) * self.vae.config.scale_factor_temporal
+        frames = (0.5 * video.float() + 0.5).transpose(1, 2)[:, before:]
         require_finite({'frames': frames}, name, advice)
         return torch.cat((condition.views[:, None], frames[:, 1:]), 1)
 
@@ -281,6 +321,15 @@ class WanWorldModel(WorldModel):
                 f'{name} takes noise [B, {wanted[0]}, frames, {wanted[1]}, {wanted[2]}] for '
                 f'frames of {height}x{width}, not {list(noise.shape)}.'
             )
+
+
+def _once(rows: Tensor) -> Tensor:
+    """Return the first of rows [B, ...] that are all the same, else all of them."""
+    return rows[:1] if len(rows) > 1 and bool((rows == rows[:1]).all()) else rows
+
+
+def _length(past: Tensor | None) -> int:
+    return 0 if past is None else past.shape[2]
 
 
 def require_size(name: str, vae, transformer, height: int, width: int) -> None:
@@ -311,4 +360,13 @@ def require_frames(name: str, frames: int, step: int = 4) -> None:
         raise UserError(
             f'{name} dreams 1 frame more than a multiple of {step}, not {frames}: use a view '
             f'with {near} frames.'
+        )
+
+
+def require_history(name: str, frames: int, step: int = 4) -> None:
+    """Refuse a number of frames before the first that is not in groups of `step`."""
+    if not isinstance(frames, int) or frames < 0 or frames % step:
+        raise UserError(
+            f'{name} takes a history in multiples of {step} frames, not {frames}: each latent is '
+            f'of {step} frames.'
         )

@@ -27,10 +27,12 @@ from eva_ros.world_model.folder import WAN_22_TI2V
 from eva_ros.world_model.folder import WorldModelFolder
 from eva_ros.world_model.memory import choose_placement
 from eva_ros.world_model.memory import compute_dtype
+from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.pipeline import WorldSettings
 from eva_ros.world_model.sampler import Scheduler
 from eva_ros.world_model.wan import require_frames
+from eva_ros.world_model.wan import require_history
 from eva_ros.world_model.wan import require_size
 from eva_ros.world_model.wan import WanWorldModel
 
@@ -79,6 +81,7 @@ def require_view(folder: WorldModelFolder, settings: WorldSettings) -> None:
     """
     name, vae = f'The world model {settings.name}', folder.parts['vae'].config
     require_frames(name, settings.frames, vae['scale_factor_temporal'])
+    require_history(name, settings.history, vae['scale_factor_temporal'])
     require_size(name, vae, folder.parts['transformer'].config, settings.height, settings.width)
 
 
@@ -98,7 +101,7 @@ def load_wan(
     """
     require_view(folder, settings)
     # Without a view the frames may have any size: then only the weights count.
-    size = (settings.frames, settings.height, settings.width) if settings.view else _SMALLEST
+    size = dream_size(folder, settings) if settings.view else _SMALLEST
     placement = choose_placement(folder, *size, placement)
     for name in ('transformer', 'transformer_2', 'vae'):
         if name in folder.parts:
