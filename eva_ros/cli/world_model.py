@@ -216,8 +216,6 @@ def _check_base(args: argparse.Namespace) -> None:
         raise UserError(
             f'{args.base} is a Wan checkpoint, which learns by an adapter: give --lora RANK.'
         )
-    if not small and args.history is not None:
-        raise UserError(f'{args.base} is a Wan checkpoint: leave out --history.')
 
 
 def _train_member(args: argparse.Namespace) -> None:
@@ -281,6 +279,7 @@ def _adapter_settings(args: argparse.Namespace, robot: Any, view: Any):
         rank=args.lora,
         batch=args.batch or 1,
         learning_rate=args.learning_rate or 1e-4,
+        history=args.history,
         seed=args.seed,
         mirror=_mirror(args, robot, view),
     )

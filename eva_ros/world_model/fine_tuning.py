@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
 import json
 import math
 from pathlib import Path
@@ -37,6 +38,7 @@ from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.folder import read_folder
 from eva_ros.world_model.folder import SMALL
 from eva_ros.world_model.memory import available_bytes
+from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import needed_bytes
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.train import flow_loss
@@ -44,6 +46,7 @@ from eva_ros.world_model.train import warm_and_fall
 from eva_ros.world_model.training_run import clip_sampler
 from eva_ros.world_model.training_run import told
 from eva_ros.world_model.wan import WanWorldModel
+from eva_ros.world_model.wan_checkpoint import require_view
 
 _NAME = 'fine_tuning'
 # What publications and the training scripts of the community adapt.
@@ -63,6 +66,10 @@ class FineTuneSettings:
         warmup: Steps until the full rate.
         dropout: Share of the clips that are learnt without their instruction, so that guidance
             keeps working.
+        history: Observed frames before the first that dreams of moving arms start from; None takes
+            as many as the checkpoint does, which is none without eva.json.
+        history_dropout: Share of the steps that are learnt without history, as dreams from rest
+            start.
         average: Decay of the averaged weights that are saved.
         seed: Seed of the adapter, the data order and the noise.
         mirror: Whether mirrored clips are drawn too.
@@ -74,6 +81,8 @@ class FineTuneSettings:
     learning_rate: float = 1e-4
     warmup: int = 50
     dropout: float = 0.1
+    history: int | None = None
+    history_dropout: float = 0.5
     average: float = 0.99
     seed: int = 0
     mirror: bool = False
@@ -143,6 +152,9 @@ class FineTuning(Task):
         noise = self.model.noise(settings.batch, generator)
         dropped = torch.rand(settings.batch, generator=generator, device=self._device)
         silent = (dropped < settings.dropout)[share].tolist()
+        forgotten = torch.rand(1, generator=generator, device=self._device)
+        if float(forgotten) < settings.history_dropout:
+            frames = frames[:, self.model.settings.history :]
         words = ['' if without else text for without, text in zip(silent, instructions)]
         loss = flow_loss(self.model, frames, words, sigma[share], noise[share])
         if self.model.transformer_2 is not None:
@@ -174,12 +186,16 @@ def check(base: Path, episodes: Sequence, view, settings: FineTuneSettings) -> N
     if not told(episodes):
         raise UserError('No episode says what the robot was told: there is nothing to learn from.')
     require_finite_labels(told(episodes))
-    size = settings_of(folder, view)
-    needed = needed_bytes(folder, size.frames, size.height, size.width, Placement(tiling=True))
+    world = settings_of(folder, view)
+    if settings.history is not None:
+        world = replace(world, history=settings.history)
+    require_view(folder, world)
+    frames, height, width = dream_size(folder, world)
+    needed = needed_bytes(folder, frames, height, width, Placement(tiling=True))
     free = available_bytes()
     if needed['lora'] > free:
         raise UserError(
-            f'Fine-tuning {base} on clips of {size.frames} frames of {size.height}x{size.width} '
+            f'Fine-tuning {base} on clips of {frames} frames of {height}x{width} '
             f'needs {needed["lora"] / _GIB:.1f} GiB of memory, and {free / _GIB:.1f} GiB are '
             'free: use a machine with more memory or a smaller view.'
         )
@@ -215,9 +231,17 @@ def fine_tune(
     check(base, episodes, view, settings)
     episodes = told(episodes)
     parts = (part for e in episodes for part in (e.instruction, e.joints))
-    sampler = clip_sampler(episodes, view, seed=settings.seed, mirror=settings.mirror)
     model = load_world_model(base, view, robot=robot, placement=Placement(tiling=True))
     assert isinstance(model, WanWorldModel)
+    if settings.history is not None:
+        model.take_history(settings.history)
+    sampler = clip_sampler(
+        episodes,
+        view,
+        seed=settings.seed,
+        mirror=settings.mirror,
+        history=model.settings.history,
+    )
     task = FineTuning(model, sampler, settings, {'bags': fingerprint(parts)})
     loop = TrainingLoop(task, out / 'run', Budget(settings.steps))
     loop.resume()
@@ -248,5 +272,7 @@ def save_adapter(
         weights = get_peft_model_state_dict(transformer, adapter_name=_NAME)
         save_file({n: w.cpu().contiguous() for n, w in weights.items()}, folder / name, about)
         (folder / name).chmod(0o644)  # as the other weights: for everybody who may enter
-    details = {'world_model': model.settings.name, 'base': model.base}
+    details: dict[str, Any] = {'world_model': model.settings.name, 'base': model.base}
+    if model.settings.history:
+        details['history'] = model.settings.history
     write_manifest(folder, Manifest(ADAPTER, world, details, training))
