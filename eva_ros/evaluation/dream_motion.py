@@ -35,7 +35,7 @@ class DreamMotion:
 
     def figures(self, dream: NDArray, real: NDArray, joints: NDArray) -> dict[str, float]:
         """Return the figures of a dream [T, H, W, 3] of a clip with these frames and joints."""
-        read = self._read(dream)
+        read, real_read = self._read(dream), self._read(real)
         dreamed, recorded = self._travelled(read), self._travelled(joints)
         arm = max(recorded, key=lambda name: recorded[name])
         figures = {
@@ -43,7 +43,10 @@ class DreamMotion:
             RECORDED_RAD: sum(recorded.values()),
             INSTRUCTED: float(max(dreamed, key=lambda name: dreamed[name]) == arm),
             'start_speed_off_rad_s': abs(self._start_speed(read) - self._start_speed(joints)),
-            **self._misses(read, self._read(real), joints),
+            'idm_start_speed_off_rad_s': abs(
+                self._start_speed(real_read) - self._start_speed(joints)
+            ),
+            **self._misses(read, real_read, joints),
         }
         if self._reward is not None:
             path = torch.from_numpy(read)

@@ -84,7 +84,8 @@ def judge(
         keep: Called with every clip, e.g. to write its video.
 
     Returns:
-        A dict for JSON: mean and 95 % interval over clips of each figure; None where unknown.
+        A dict for JSON: mean, its 95 % interval and median over clips of each figure; None where
+        unknown.
     """
     clips = held_out_clips(model, episodes, count, seed, moving=moving)
     nearest = NearestClips(model, training or episodes)
@@ -134,7 +135,11 @@ def _figures(rows: list[dict[str, float]]) -> dict[str, dict | None]:
 def _mean(values: NDArray) -> dict | None:
     if np.isnan(values).all():
         return None
-    return {'mean': float(np.nanmean(values)), 'interval': bootstrap_interval(values, 0)}
+    return {
+        'mean': float(np.nanmean(values)),
+        'median': float(np.nanmedian(values)),
+        'interval': bootstrap_interval(values, 0),
+    }
 
 
 def _dreamed(
@@ -189,7 +194,8 @@ def table(result: dict) -> str:
     for key, value in result.items():
         if isinstance(value, dict):
             low, high = value['interval']
-            lines.append(f'{key:24s} {value["mean"]:8.3f}   [{low:.3f}, {high:.3f}]')
+            middle = f'   median {value["median"]:.3f}' if 'median' in value else ''
+            lines.append(f'{key:24s} {value["mean"]:8.3f}   [{low:.3f}, {high:.3f}]{middle}')
         elif value is None:
             needed = '--idm' if key in ('instructed_arm_fraction', 'motion_ratio') else 'more bags'
             lines.append(f'{key:24s} not measured (needs {needed})')
