@@ -144,7 +144,12 @@ def test_a_model_that_learns_history_begins_with_the_dreams_of_its_base(base, ep
 def test_without_history_a_small_model_is_fine_tuned_as_it_is(base, episodes, tmp_path):
     options = RunOptions('again', steps=2, base=base)
     assert training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
+    assert load_world_model(tmp_path).settings.steps == load_world_model(base).settings.steps
+    # How many steps a dream takes can be chosen afterwards, too.
+    options = replace(options, dream_steps=2)
+    assert training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
     model = load_world_model(tmp_path)
+    assert model.settings.steps == 2
     before = load_world_model(base)
     assert (model.settings.name, model.settings.history) == ('again', 0)
     assert torch.equal(model.codec.frame_basis, before.codec.frame_basis)

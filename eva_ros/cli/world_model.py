@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="frames before the first that dreams of moving arms start from (the checkpoint's)",
     )
     train.add_argument(
+        '--dream-steps',
+        type=arguments.count,
+        metavar='N',
+        help="denoising steps of an ordinary dream (the checkpoint's, else 4)",
+    )
+    train.add_argument(
         '--text-encoder',
         type=Path,
         metavar='FOLDER',
@@ -268,6 +274,7 @@ def _options(args: argparse.Namespace, robot: Any, view: Any):
         text_encoder=args.text_encoder,
         base=args.base,
         history=args.history,
+        dream_steps=args.dream_steps,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from dataclasses import dataclass
+from dataclasses import replace
 import math
 from pathlib import Path
 import platform
@@ -41,7 +42,7 @@ from eva_ros.world_model.train import WorldModelTask
 from eva_ros.world_model.transformer import HEAD_WIDTH
 
 # Options that change no weight or are named otherwise, and one that a resumed run may change.
-_NOT_THE_MODEL = ('max_seconds', 'compiled', 'text_encoder', 'base', 'history')
+_NOT_THE_MODEL = ('max_seconds', 'compiled', 'text_encoder', 'base', 'history', 'dream_steps')
 _NOT_THE_RUN = (*_NOT_THE_MODEL, 'steps')
 
 
@@ -57,6 +58,7 @@ class RunOptions:
         base: Folder of a small world model to go on with; None begins anew.
         history: Observed frames before the first that the model takes where the arms move, a
             multiple of the codec's group; None takes the base's, or none.
+        dream_steps: Denoising steps of an ordinary dream; None takes the base's, or 4.
     """
 
     name: str
@@ -72,6 +74,7 @@ class RunOptions:
     text_encoder: Path | None = None
     base: Path | None = None
     history: int | None = None
+    dream_steps: int | None = None
 
 
 def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bool:
@@ -98,6 +101,8 @@ def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bo
         save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
     process_state().wait_for_everyone()
     model = load_world_model(start)
+    if options.dream_steps is not None:
+        model.settings = replace(model.settings, steps=options.dream_steps)
     sampler = clip_sampler(
         episodes,
         view,
