@@ -79,7 +79,9 @@ class CameraIngest(EvaNode):
         self._counts: deque[dict[str, Repeats]] = deque(maxlen=round(_JUDGED_S * rate_hz) + 1)
         self._counts.append(self._builder.repeats())
         self._looked_ns = 0
-        self.call_every(1.0 / rate_hz, self._publish)
+        self._due = False
+        self._awaited: set[str] = set()
+        self.call_every(1.0 / rate_hz, self._tick)
 
     def _follow(self, kind: type, topic: str, callback: Any) -> None:
         """Listen to a stream and watch that it goes on."""
@@ -106,7 +108,12 @@ class CameraIngest(EvaNode):
     def _on_image(self, camera: str, message: Any) -> None:
         # foxglove's video messages have a time instead of a header.
         stamp = message.header.stamp if hasattr(message, 'header') else message.timestamp
-        self._builder.add_image_message(camera, to_ns(stamp), message)
+        stamp_ns = to_ns(stamp)
+        self._builder.add_image_message(camera, stamp_ns, message)
+        if stamp_ns <= self.now_ns():
+            self._awaited.discard(camera)
+        if self._due and not self._awaited:
+            self._publish()
 
     def _on_joint_state(self, topic: str, message: JointState) -> None:
         received = topic in self._by_reception
@@ -118,7 +125,17 @@ class CameraIngest(EvaNode):
     def _on_clock_jump(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
 
+    def _tick(self) -> None:
+        """Let an observation be due: it is made of the next image of each camera.
+
+        Where they have not all come by the next tick, it is made of what there is.
+        """
+        if self._due:
+            self._publish()
+        self._due, self._awaited = True, set(self._view.camera_names)
+
     def _publish(self) -> None:
+        self._due = False
         self._counts.append(self._builder.repeats())
         self._watch_encoders()
         silent = [topic for topic, age_s in self._ages().items() if self._is_silent(age_s)]
