@@ -188,8 +188,8 @@ def _recordings(size: Size, data: Path, workers: int) -> list[Command]:
     asked += [(task, n, 7000, data / 'demos' / task) for task, n in zip(TASKS, size.demos)]
     asked += [(task, size.held_out, 9, data / 'held_out' / task) for task in TASKS]
     return [
-        eva('sim record --task', task, '--episodes', count, '--seed', seed, '--workers', workers,
-            '--out', out)
+        eva('sim record --camera-rate 10 --task', task, '--episodes', count, '--seed', seed,
+            '--workers', workers, '--out', out)
         for task, count, seed, out in asked
     ]  # fmt: skip
 
