@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=CAMERA_HZ,
         default=CAMERA_HZ[0],
-        help='images per second; 10, the rate that training takes, saves half of the time '
+        help='images per second; 10, the rate that training takes, halves the time '
         '(%(default)s)',
     )
     _add_common(record)
