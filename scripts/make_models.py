@@ -83,7 +83,7 @@ SIZES = {
     ),
     # Useless models: to try the chain itself.
     'tiny': Size(
-        bags=(2, 2, 2, 2, 8), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
+        bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
         world_model='--steps 2 --width 64 --layers 1', history='--history 4 --steps 1',
         text=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
     ),
