@@ -28,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=CAMERA_HZ,
         default=CAMERA_HZ[0],
-        help='images per second; 10, the rate that training takes, halves the time '
-        '(%(default)s)',
+        help='images per second; 10, the rate that training takes, halves the time (%(default)s)',
     )
     _add_common(record)
     expert = actions.add_parser('evaluate-expert', help='success rate of the scripted experts')
