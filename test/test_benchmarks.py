@@ -35,6 +35,7 @@ def test_the_latency_from_camera_to_trajectory_is_given_as_a_multiple_of_one_hop
     assert min(found['median_s'].values()) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('family', ['wan2.1-i2v', 'wan2.2-ti2v', 'wan2.2-a14b'])
 def test_the_benchmark_of_a_gpu_runs_with_one_narrow_layer(family):
     options = ('--family', family, '--steps', '1', '--rank', '2', '--size', '32', '32', '5')
