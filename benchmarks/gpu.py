@@ -4,6 +4,7 @@
 
 Without a GPU it says so and ends. Sizes are those of the published checkpoints' config.json; the
 text encoder is left out (an instruction is encoded once), its place is taken by random words.
+`--tiny` runs the same with one narrow layer, on a CPU too: its figures say nothing.
 """
 
 import argparse
@@ -53,6 +54,7 @@ VAE_TI2V = {
     'latents_mean': [0.0] * 48,
     'latents_std': [1.0] * 48,
 }
+TINY = {'num_attention_heads': 2, 'ffn_dim': 32, 'num_layers': 1}
 WORDS, PICTURE = 12, 257
 _GIB = 1024**3
 
@@ -65,12 +67,14 @@ def main() -> None:
     parser.add_argument(
         '--size', type=int, nargs=3, default=[480, 640, 49], metavar=('H', 'W', 'FRAMES')
     )
+    parser.add_argument('--tiny', action='store_true', help='try the script, on a CPU too')
     args = parser.parse_args()
-    if not torch.cuda.is_available():
+    gpu = torch.cuda.is_available()
+    if not gpu and not args.tiny:
         print('not run: this machine has no GPU')
         return
-    print(torch.cuda.get_device_name(), args.family, *args.size)
-    model, condition = build(args.family, *args.size)
+    print(torch.cuda.get_device_name() if gpu else 'CPU', args.family, *args.size)
+    model, condition = build(args.family, *args.size, tiny=args.tiny)
     measure('weights', lambda: None)
     measure(f'dream, {args.steps} steps', lambda: dream(model, condition, args.steps))
     train = lora_step(model, condition, args.rank)
@@ -78,16 +82,25 @@ def main() -> None:
     measure(f'LoRA step, rank {args.rank}, one clip', train)
 
 
-def build(family: str, height: int, width: int, frames: int) -> tuple[WanWorldModel, Condition]:
+def build(
+    family: str, height: int, width: int, frames: int, *, tiny: bool = False
+) -> tuple[WanWorldModel, Condition]:
     """Return a model with random weights in bfloat16 on the GPU, and what a dream starts from."""
     settings = WorldSettings(family, '', '', height, width, 10.0, frames)
     names = ['transformer', 'transformer_2'] if family == WAN_22_A14B else ['transformer']
     parts: dict[str, torch.nn.Module] = {'text_encoder': torch.nn.Identity()}
-    with torch.device('cuda'):
-        parts['vae'] = AutoencoderKLWan(**(VAE_TI2V if family == WAN_22_TI2V else {}))
+    vae, transformer = dict(VAE_TI2V if family == WAN_22_TI2V else {}), TRANSFORMERS[family]
+    if tiny:
+        vae |= dict.fromkeys(vae.keys() & {'decoder_base_dim'} | {'base_dim'}, 8)
+        transformer = {**transformer, **TINY}
+        if 'added_kv_proj_dim' in transformer:
+            transformer['added_kv_proj_dim'] = 128 * TINY['num_attention_heads']
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    with torch.device(device):
+        parts['vae'] = AutoencoderKLWan(**vae)
         torch.set_default_dtype(torch.bfloat16)
         for name in names:
-            parts[name] = WanTransformer3DModel(**TRANSFORMERS[family], cross_attn_norm=True)
+            parts[name] = WanTransformer3DModel(**transformer, cross_attn_norm=True)
         torch.set_default_dtype(torch.float32)
     scheduler = UniPCMultistepScheduler(
         prediction_type='flow_prediction', use_flow_sigmas=True, flow_shift=5.0
@@ -96,16 +109,16 @@ def build(family: str, height: int, width: int, frames: int) -> tuple[WanWorldMo
         settings, family, parts, None, scheduler, boundary=0.9 if len(names) == 2 else None
     )
     model.vae.enable_tiling()
-    model.to('cuda').eval().requires_grad_(requires_grad=False)
-    view = torch.rand(1, 3, height, width, device='cuda')
+    model.to(device).eval().requires_grad_(requires_grad=False)
+    view = torch.rand(1, 3, height, width, device=device)
     with torch.no_grad():
         first, _ = model._encode_observed(view[:, None], model.latent_shape[1])
-    words = torch.randn(1, WORDS, 4096, device='cuda', dtype=torch.bfloat16)
+    words = torch.randn(1, WORDS, 4096, device=device, dtype=torch.bfloat16)
     words[:, -1] = 0.0
     picture = None
     if family == WAN_21:
-        picture = torch.randn(1, PICTURE, 1280, device='cuda', dtype=torch.bfloat16)
-    tokens = torch.zeros(1, WORDS, dtype=torch.long, device='cuda')
+        picture = torch.randn(1, PICTURE, 1280, device=device, dtype=torch.bfloat16)
+    tokens = torch.zeros(1, WORDS, dtype=torch.long, device=device)
     return model, Condition(first, tokens, view, words, picture)
 
 
@@ -127,7 +140,7 @@ def lora_step(model: WanWorldModel, condition: Condition, rank: int):
 
     def step() -> None:
         target, noise = model.noise(1), model.noise(1)
-        sigma = torch.full((1,), 0.95, device='cuda')
+        sigma = torch.full((1,), 0.95, device=target.device)
         model.denoising_loss(target, sigma, noise, condition).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -137,13 +150,17 @@ def lora_step(model: WanWorldModel, condition: Condition, rank: int):
 
 def measure(name: str, work) -> None:
     """Print seconds and the most memory of a piece of work."""
-    torch.cuda.reset_peak_memory_stats()
-    torch.cuda.synchronize()
+    gpu = torch.cuda.is_available()
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
     begin = time.perf_counter()
     work()
-    torch.cuda.synchronize()
+    if gpu:
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - begin
-    print(f'{name:40} {seconds:8.2f} s  {torch.cuda.max_memory_allocated() / _GIB:6.1f} GiB')
+    memory = f'{torch.cuda.max_memory_allocated() / _GIB:6.1f} GiB' if gpu else ''
+    print(f'{name:40} {seconds:8.2f} s  {memory}')
 
 
 if __name__ == '__main__':

@@ -39,7 +39,7 @@ def a_jpeg(seed=0, size=(240, 320)):
 class Robot:
     """The drivers of a robot at rest, as a test wants them."""
 
-    def __init__(self, graph: Graph, cameras=CAMERAS):
+    def __init__(self, graph: Graph, cameras=CAMERAS, camera_s=0.05):
         self.graph = graph
         self.observations = graph.collect(Observation, topics.OBSERVATION, qos.PIPELINE)
         self.diagnostics = graph.collect(DiagnosticArray, topics.DIAGNOSTICS)
@@ -52,7 +52,7 @@ class Robot:
         self.state = (list(names), values.tolist())
         self.sent = []
         graph.probe.create_timer(0.02, self.measure)
-        graph.probe.create_timer(0.05, self.look)
+        graph.probe.create_timer(camera_s, self.look)
 
     def image_stamp(self):
         return self.stamp()
@@ -110,6 +110,25 @@ def test_observations_are_published_at_the_views_rate_and_count_up(graph: Graph)
     for message in robot.observations:
         assert max(map(to_ns, message.image_stamps)) <= to_ns(message.header.stamp)
     graph.wait_for(lambda: robot.observations[-1].at_rest)
+
+
+def test_an_observation_is_made_when_the_images_come_not_when_the_clock_ticks(graph: Graph):
+    graph.start(CameraIngest, publish_rate_hz=1.0)
+    robot = Robot(graph, camera_s=0.35)
+    graph.wait_for(lambda: len(robot.observations) >= 6)
+    ages_ns = [
+        to_ns(message.header.stamp) - min(map(to_ns, message.image_stamps))
+        for message in robot.observations[1:]
+    ]
+    assert np.median(ages_ns) < 0.06e9
+
+
+def test_cameras_slower_than_the_view_are_observed_at_its_rate(graph: Graph):
+    graph.start(CameraIngest)
+    robot = Robot(graph, camera_s=0.5)
+    graph.wait_for(lambda: len(robot.observations) >= 12)
+    stamps = [to_ns(message.header.stamp) for message in robot.observations[2:]]
+    assert 0.8e9 < np.mean(np.diff(stamps)) * VIEW.rate_hz < 5e9
 
 
 def test_an_observation_is_what_the_same_messages_give_offline(graph: Graph):

@@ -1,6 +1,7 @@
 """`eva sim`: bags that hold what the robot published, the same on every machine, and figures."""
 
 from collections import defaultdict
+from dataclasses import replace
 import json
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from rosbags.rosbag2 import Reader
 
 from eva_ros.cli.main import main
+from eva_ros.cli.sim_recording import is_recorded
 from eva_ros.cli.sim_recording import Job
 from eva_ros.cli.sim_recording import record
+from eva_ros.errors import UserError
 from eva_ros.recordings.bag_writer import EpisodeBagWriter
 from eva_ros.recordings.typestore import typestore
 from eva_ros.robot.spec import load_robot
@@ -124,6 +127,24 @@ def test_a_recording_goes_on_where_it_stopped(tmp_path, capsys):
     assert len(read(tmp_path / 'reach_left-3-00001')['/episode']) == 2
     assert main([*arguments, '2', '--astray', '0.1']) == 2
     assert 'reach_left-3-00000 was recorded with other settings' in capsys.readouterr().err
+
+
+def test_cameras_at_the_views_rate_record_the_same_episode_in_half_of_the_images(
+    bags, tmp_path, load
+):
+    slow = replace(job(tmp_path, 1), camera_hz=10)
+    assert record(slow) == bags[2]
+    whole, half = read(bags[0]), read(slow.path)
+    for camera in CAMERAS:
+        topic = f'/{camera}/image_raw/compressed'
+        kept = {stamp_ns: raw for stamp_ns, _, raw in whole[topic] if stamp_ns % 10**8 == 0}
+        assert {stamp_ns: raw for stamp_ns, _, raw in half[topic]} == kept
+    (fast_episode,), _ = load(bags[0])
+    (episode,), _ = load(slow.path)
+    assert len(episode) == pytest.approx(len(fast_episode), abs=1)
+    assert is_recorded(slow)
+    with pytest.raises(UserError, match='--camera-rate'):
+        is_recorded(replace(slow, camera_hz=20))
 
 
 def test_a_bag_takes_its_place_only_when_it_is_complete(tmp_path):

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+import io
 from itertools import pairwise
 import json
 import math
@@ -9,8 +10,10 @@ from types import SimpleNamespace
 
 from diffusers import FlowMatchEulerDiscreteScheduler
 import numpy as np
+from PIL import Image
 import pytest
 from safetensors.torch import save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 import torch
 
 from eva_ros.errors import NotFiniteError
@@ -422,6 +425,45 @@ def test_killed_training_resumes_exactly(sampler, episodes, tmp_path):
     resumed.run()
     for name, value in whole.averages.items():
         assert torch.equal(value, resumed.averages[name]), name
+
+
+def test_videos_of_dreams_go_to_tensorboard_and_change_no_weight(
+    sampler, episodes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr('eva_ros.training.loop.SHOW_EVERY_S', 0.0)
+    learnt, states = [], []
+    for folder in ('with', 'without'):
+        torch.manual_seed(3)
+        settings = TrainSettings(steps=3, batch=2, warmup=1)
+        loop = training_loop(tiny_model(sampler, episodes), sampler, settings, tmp_path / folder)
+        if folder == 'without':
+            loop.task.videos = dict
+        torch.manual_seed(4)
+        loop.run()
+        learnt.append(loop.averages)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
+    for name, value in learnt[0].items():
+        assert torch.equal(value, learnt[1][name]), name
+    videos = videos_in(tmp_path / 'with')
+    assert not videos_in(tmp_path / 'without')
+    texts = [text for _, text in sampler.samples(2)]
+    assert list(videos) == [f'recorded, dreamed/{n}: {text}' for n, text in enumerate(texts)]
+    for (_, shown), (frames, _) in zip(videos.items(), sampler.samples(2)):
+        assert [event.step for event in shown] == [1, 3]
+        film = Image.open(io.BytesIO(shown[-1].encoded_image_string))
+        assert (film.n_frames, film.size) == (SETTINGS.frames, (64, 32))
+        assert film.info['duration'] == 100
+        first = np.asarray(film.convert('RGB')).astype(int)
+        for half in (first[:, :32], first[:, 32:]):
+            assert np.abs(half - frames[0]).max() < 60
+
+
+def videos_in(folder):
+    """Return the image events of a run by their names."""
+    (events,) = {path.parent for path in folder.rglob('events.out.tfevents.*')}
+    found = EventAccumulator(str(events), size_guidance={'images': 0}).Reload()
+    return {name: found.Images(name) for name in found.Tags()['images']}
 
 
 def test_a_run_is_resumed_with_its_own_episodes_and_settings_alone(episodes, tmp_path):

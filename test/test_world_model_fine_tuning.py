@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto.summary_pb2 import Summary
 import torch
 from wan_folders import INSTRUCTION
 from wan_folders import wan_pipeline
@@ -103,6 +104,27 @@ def test_a_killed_fine_tuning_resumes_exactly(base, episodes, tmp_path):
         assert torch.equal(value, resumed.averages[name]), name
     with pytest.raises(UserError, match='another settings'):
         loop(base, episodes, tmp_path / 'killed', replace(SETTINGS, rank=4)).resume()
+
+
+def test_videos_of_dreams_change_no_weight_of_an_adapter(base, episodes, tmp_path, monkeypatch):
+    monkeypatch.setattr('eva_ros.training.loop.SHOW_EVERY_S', 0.0)
+    shown = []
+    monkeypatch.setattr(
+        'eva_ros.training.loop.video_summary', lambda *video: shown.append(video) or Summary()
+    )
+    learnt = []
+    for folder in ('with', 'without'):
+        trained = loop(base, episodes, tmp_path / folder, replace(SETTINGS, steps=2))
+        if folder == 'without':
+            trained.task.videos = dict
+        trained.run()
+        learnt.append(trained.averages)
+    assert len(shown) == 4
+    name, video = shown[0]
+    assert name.endswith(INSTRUCTION)
+    assert video.frames.shape == (VIEW.frames, 32, 64, 3)
+    for name, value in learnt[0].items():
+        assert torch.equal(value, learnt[1][name]), name
 
 
 def test_noise_levels_are_logit_normal_before_the_shift():

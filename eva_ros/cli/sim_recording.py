@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from eva_ros.cli.sim import CAMERA_HZ
 from eva_ros.errors import UserError
 from eva_ros.recordings.bag_files import METADATA
 from eva_ros.recordings.bag_files import read_metadata
@@ -41,6 +42,7 @@ class Job:
         version: Version of this package.
         settings: Settings of the expert.
         scenes: Whether scenes are clean or randomised.
+        camera_hz: Images per second, one of CAMERA_HZ.
     """
 
     task: str
@@ -50,6 +52,7 @@ class Job:
     version: str
     settings: ExpertSettings
     scenes: Scenes = CLEAN
+    camera_hz: int = CAMERA_HZ[0]
 
 
 @dataclass(frozen=True)
@@ -68,24 +71,37 @@ def episode_rng(task: str, seed: int, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, index, *task.encode()])
 
 
-def is_recorded(path: Path, settings: ExpertSettings, scenes: Scenes) -> bool:
-    """Return whether a complete bag already exists.
+def is_recorded(job: Job) -> bool:
+    """Return whether the complete bag of a job already exists.
 
     Raises:
-        UserError: It was made by an expert with other settings, or in other scenes.
+        UserError: It was made by an expert with other settings, in other scenes, or by cameras of
+            another rate.
     """
-    if not (path / METADATA).is_file():
+    if not (job.path / METADATA).is_file():
         return False
-    about, fault = read_metadata(path)
+    about, fault = read_metadata(job.path)
     if fault:
-        raise UserError(f'{fault}: remove {path}, or give another --out.')
+        raise UserError(f'{fault}: remove {job.path}, or give another --out.')
     facts = about.get('custom_data') or {}
-    if (facts.get('eva.settings'), facts.get('eva.scenes')) != (repr(settings), str(scenes)):
+    # Earlier bags do not say their cameras' rate.
+    facts = {'eva.camera_hz': str(CAMERA_HZ[0]), **facts}
+    asked = _settings_facts(job)
+    if {name: facts.get(name) for name in asked} != asked:
         raise UserError(
-            f'{path} was recorded with other settings (--astray, --pauses, --phrasings, '
-            '--scenes): give those, or another --out.'
+            f'{job.path} was recorded with other settings (--astray, --pauses, --phrasings, '
+            '--scenes, --camera-rate): give those, or another --out.'
         )
     return True
+
+
+def _settings_facts(job: Job) -> dict[str, str]:
+    """Return what a bag says of the settings that it was recorded with."""
+    return {
+        'eva.settings': repr(job.settings),
+        'eva.scenes': str(job.scenes),
+        'eva.camera_hz': str(job.camera_hz),
+    }
 
 
 def recorded_scene(bag: Path) -> Scene:
@@ -129,11 +145,11 @@ def record(job: Job) -> tuple[bool, float]:
         'eva.seed': str(job.seed),
         'eva.episode': str(job.index),
         'eva.version': job.version,
-        'eva.settings': repr(job.settings),
-        'eva.scenes': str(job.scenes),
+        **_settings_facts(job),
     }
     # Earlier episodes of this process must not affect the bag.
     sim.restart_clock()
+    sim.camera_ns = 1_000_000_000 // job.camera_hz
     begin_ns = sim.time_ns
     writer = EpisodeBagWriter(job.path, SIM_ROBOT, facts, job.index)
     try:

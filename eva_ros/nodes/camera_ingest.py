@@ -32,6 +32,9 @@ from eva_ros.ros.stamps import to_ns
 _JUDGED_S, _FEWEST = 10.0, 20
 # Joint states may come in another order than they were stamped, so late at most.
 _LATE_NS = 250_000_000
+# How long an observation waits for new images, as a part of its period: a camera at 30 Hz sends
+# one meanwhile, and observations stay nearly evenly spaced.
+_PATIENCE = 0.45
 
 
 class CameraIngest(EvaNode):
@@ -79,7 +82,11 @@ class CameraIngest(EvaNode):
         self._counts: deque[dict[str, Repeats]] = deque(maxlen=round(_JUDGED_S * rate_hz) + 1)
         self._counts.append(self._builder.repeats())
         self._looked_ns = 0
-        self.call_every(1.0 / rate_hz, self._publish)
+        self._due = False
+        self._awaited: set[str] = set()
+        self.call_every(1.0 / rate_hz, self._tick)
+        self._patience = self.call_every(_PATIENCE / rate_hz, self._publish)
+        self._patience.cancel()
 
     def _follow(self, kind: type, topic: str, callback: Any) -> None:
         """Listen to a stream and watch that it goes on."""
@@ -106,7 +113,12 @@ class CameraIngest(EvaNode):
     def _on_image(self, camera: str, message: Any) -> None:
         # foxglove's video messages have a time instead of a header.
         stamp = message.header.stamp if hasattr(message, 'header') else message.timestamp
-        self._builder.add_image_message(camera, to_ns(stamp), message)
+        stamp_ns = to_ns(stamp)
+        self._builder.add_image_message(camera, stamp_ns, message)
+        if stamp_ns <= self.now_ns():
+            self._awaited.discard(camera)
+        if self._due and not self._awaited:
+            self._publish()
 
     def _on_joint_state(self, topic: str, message: JointState) -> None:
         received = topic in self._by_reception
@@ -118,7 +130,19 @@ class CameraIngest(EvaNode):
     def _on_clock_jump(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
 
+    def _tick(self) -> None:
+        """Let an observation be due: it is made of the next image of each camera.
+
+        Where they do not all come in time, it is made of what there is.
+        """
+        if self._due:
+            self._publish()
+        self._due, self._awaited = True, set(self._view.camera_names)
+        self._patience.reset()
+
     def _publish(self) -> None:
+        self._due = False
+        self._patience.cancel()
         self._counts.append(self._builder.repeats())
         self._watch_encoders()
         silent = [topic for topic, age_s in self._ages().items() if self._is_silent(age_s)]

@@ -60,6 +60,7 @@ class SimRobot:
 
     Attributes:
         cameras_on: Whether images are rendered; may be set between calls of advance().
+        camera_ns: Time between two images, a multiple of CONTROL_NS; may be set as well.
         task: Name of the task that is judged.
 
     Args:
@@ -89,6 +90,7 @@ class SimRobot:
         self._world = AlohaWorld(height, width)
         self._base_ns = FIRST_NS
         self.cameras_on = True
+        self.camera_ns = CAMERA_NS
         self.reset(task, seed)
 
     @property
@@ -188,7 +190,7 @@ class SimRobot:
 
     def _publish(self) -> Iterator[CameraImage | JointState]:
         now = self.time_ns
-        if self.cameras_on and now % CAMERA_NS == 0:
+        if self.cameras_on and now % self.camera_ns == 0:
             for camera in CAMERAS:
                 yield CameraImage(now, camera, _jpeg(self._world.render(camera)))
         yield self.joint_state()

@@ -9,8 +9,10 @@ CPU (`training.launch`), or several GPUs and machines with the same command unde
 from abc import ABC
 from abc import abstractmethod
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from contextlib import contextmanager
 from contextlib import nullcontext
 from dataclasses import dataclass
 import math
@@ -37,8 +39,13 @@ from eva_ros.training import run_state
 from eva_ros.training.divergence import DivergenceGuard
 from eva_ros.training.interrupts import Interrupts
 from eva_ros.training.run_state import STATE
+from eva_ros.training.videos import Video
+from eva_ros.training.videos import video_summary
 
 SAVE_EVERY_S = 60.0
+# Videos come so often, or less often where they would take more than this share of the time.
+SHOW_EVERY_S = 300.0
+_SHOW_SHARE = 0.05
 _DATA_PARALLEL = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
 
 T = TypeVar('T')
@@ -107,6 +114,10 @@ class Task(ABC):
 
     def restore(self, facts: Mapping[str, Any]) -> None:  # noqa: B027, not every task has any
         """Take back what `facts` returned."""
+
+    def videos(self) -> Mapping[str, Video]:
+        """Return by name what shows how well the model, in evaluation mode, has learnt."""
+        return {}
 
 
 class _Objective(nn.Module):
@@ -206,6 +217,7 @@ class TrainingLoop:
         self.guard.say_resumed(self.folder, self.step)
         self.accelerator.init_trackers('tensorboard')
         task, began, saved = self.task, self.spent_s, self.spent_s
+        first, show_s = self.step, began + SHOW_EVERY_S
         with (
             self.guard.stopping(self.folder),
             Progress(task.label, 1.0, sys.stderr if self.is_main else None) as progress,
@@ -218,9 +230,29 @@ class TrainingLoop:
                 if self.spent_s - saved > SAVE_EVERY_S:
                     saved = self.spent_s
                     self.save()
+                if self.spent_s > show_s:
+                    show_s = self.spent_s + max(SHOW_EVERY_S, self._show() / _SHOW_SHARE)
             self.save()
+            if self.step > first and not self._interrupted:
+                self._show()
         for tracker in self.accelerator.trackers:
             tracker.finish()
+
+    def _show(self) -> float:
+        """Log the task's videos; return the seconds it took, in every process those of the first.
+
+        Every process dreams, as the weights may be shared among them. No random state changes.
+        """
+        began, device = time.monotonic(), self.accelerator.device
+        devices = [device] if device.type == 'cuda' else []
+        with torch.random.fork_rng(devices), _evaluating(self.task.model):
+            videos = self.infer(self.task.videos)
+        if self.is_main:
+            writer = self.accelerator.get_tracker('tensorboard', unwrap=True)
+            for name, video in videos.items():
+                writer.file_writer.add_summary(video_summary(name, video), self.step)
+        took = torch.tensor(time.monotonic() - began, dtype=torch.float64)
+        return float(broadcast(took.to(device)))
 
     def run_step(self) -> dict[str, float]:
         """Take one step and return what to watch.
@@ -346,6 +378,18 @@ class TrainingLoop:
             self._average.optimization_step = self.step
         self._schedules = []
         return True
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Keep a model in evaluation mode for a while; each part is then as it was."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _is_watched(name: str) -> bool:

@@ -143,7 +143,7 @@ class ClipSampler:
     @property
     def instructions(self) -> list[str]:
         """Return every instruction that a batch may hold, mirrored ones included."""
-        told = {self._episodes[clip.episode].instruction for clip in self._clips}
+        told = {self._told(clip) for clip in self._clips}
         mirrored = {mirror_instruction(text) for text in told} if self._mirror else set()
         return sorted(told.union(text for text in mirrored if text is not None))
 
@@ -176,7 +176,7 @@ class ClipSampler:
         flips = rng.random(size) < 0.5
         clips, texts, flipped = [self._clips[k] for k in chosen[share]], [], []
         for clip, flip in zip(clips, flips[share]):
-            text = self._episodes[clip.episode].instruction
+            text = self._told(clip)
             mirrored = mirror_instruction(text) if self._mirror and flip else None
             flipped.append(mirrored is not None)
             texts.append(mirrored or text)
@@ -184,6 +184,25 @@ class ClipSampler:
         rows = torch.tensor(flipped, device=video.device).view(-1, 1, 1, 1, 1)
         video = torch.where(rows, video.flip(3), video)
         return video.permute(0, 1, 4, 2, 3).float() / 255.0, texts
+
+    def samples(self, count: int) -> list[tuple[np.ndarray, str]]:
+        """Return frames [T, H, W, 3], uint8, and instruction of fixed clips, unmirrored.
+
+        Each is the likeliest clip of its episode, which begins a motion; the episodes are spread
+        evenly over the recordings.
+        """
+        best: dict[int, Clip] = {}
+        for clip in self._clips:
+            if clip.episode not in best or clip.weight > best[clip.episode].weight:
+                best[clip.episode] = clip
+        found = list(best.values())
+        chosen = [found[place * len(found) // count] for place in range(min(count, len(found)))]
+        return [
+            (np.asarray(self._episodes[c.episode].frames[c.frames]), self._told(c)) for c in chosen
+        ]
+
+    def _told(self, clip: Clip) -> str:
+        return self._episodes[clip.episode].instruction
 
     def _frames(self, clips: list[Clip]) -> Tensor:
         """Return the frames of clips [B, K + T, H, W, 3], uint8, where they are wanted."""

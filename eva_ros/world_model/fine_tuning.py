@@ -28,6 +28,7 @@ from eva_ros.training.loop import TrainingLoop
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
+from eva_ros.training.videos import Video
 from eva_ros.world_model.adapters import ADAPTER
 from eva_ros.world_model.adapters import METADATA
 from eva_ros.world_model.adapters import WEIGHTS
@@ -41,6 +42,7 @@ from eva_ros.world_model.memory import available_bytes
 from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import needed_bytes
 from eva_ros.world_model.memory import Placement
+from eva_ros.world_model.sample_videos import sample_videos
 from eva_ros.world_model.train import flow_loss
 from eva_ros.world_model.train import warm_and_fall
 from eva_ros.world_model.training_run import clip_sampler
@@ -162,6 +164,10 @@ class FineTuning(Task):
             # of every adapter.
             loss = loss + 0.0 * sum(weight.sum() for weight in self._trained)
         return loss, {'loss': loss.item()}
+
+    def videos(self) -> Mapping[str, Video]:
+        """Return dreams of fixed clips beside the recordings."""
+        return sample_videos(self.model, self._sampler, self.settings.seed)
 
     def rate(self, step: int, share: float) -> float:
         """Return `warm_and_fall` with the settings' warm-up."""

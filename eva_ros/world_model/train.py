@@ -19,8 +19,10 @@ from eva_ros.training.launch import training_device
 from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
+from eva_ros.training.videos import Video
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.sample_videos import sample_videos
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,16 @@ class WorldModelTask(Task):
         noise = self.model.noise(settings.batch, generator)
         loss = flow_loss(self.model, frames, instructions, sigma[share], noise[share])
         return loss, {'loss': loss.item()}
+
+    def videos(self) -> Mapping[str, Video]:
+        """Return dreams of fixed clips beside the recordings."""
+        # What was compiled would be compiled again for the shapes of dreams.
+        compiled = self.model.__dict__.pop('clean', None)
+        try:
+            return sample_videos(self.model, self._sampler, self.settings.seed)
+        finally:
+            if compiled is not None:
+                self.model.clean = compiled  # type: ignore[method-assign]
 
     def rate(self, step: int, share: float) -> float:
         """Return `warm_and_fall` with the settings' warm-up."""
