@@ -127,7 +127,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _checkpoint(show)
     show.add_argument('--clips', type=arguments.count, default=6, help='number of dreams (6)')
     show.add_argument(
-        '--out', type=arguments.new_file, required=True, help='picture to write (PNG)'
+        '--out', type=arguments.new_file, required=True, help='picture to write (.png or .jpg)'
     )
 
 
