@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import json
 from pathlib import Path
+import resource
 import shlex
 import subprocess
 import sys
@@ -21,8 +22,6 @@ from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.recordings.bag_search import find_bags
 
 EVA = Path(sys.executable).parent / 'eva'
-READERS = {'joint_error': 'IDM', 'nearest_frame_error': 'nearest frame',
-           'mean_pose_error': 'mean pose'}  # fmt: skip
 DREAMS = (
     *('psnr_moving_db', 'still_psnr_moving_db', 'nearest_clip_psnr_moving'),
     *('gain_over_still_db', 'gain_over_nearest_clip_db'),
@@ -105,10 +104,18 @@ def keep(result: Path, training: Sequence[list[str]], evaluation: list[str]) -> 
 def eva(command: Sequence[str]) -> str:
     """Run an `eva` command and return what it prints; end with its exit code if it fails."""
     print(f'$ eva {shlex.join(command)}', file=sys.stderr, flush=True)
+    before = core_seconds()
     done = subprocess.run([EVA, *command], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         sys.exit(done.returncode)
+    print(f'{(core_seconds() - before) / 60:.1f} core-minutes', file=sys.stderr)
     return done.stdout
+
+
+def core_seconds() -> float:
+    """Return the processor time of the commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def results(out: Path, name: str) -> list[dict[str, Any]]:
@@ -117,58 +124,71 @@ def results(out: Path, name: str) -> list[dict[str, Any]]:
 
 
 def table(out: Path) -> Iterator[str]:
-    """Yield the lines of the table: means over the folds with 95 % bootstrap intervals."""
+    """Yield tables in Markdown: means over the folds with 95 % bootstrap intervals."""
     found = results(out, 'idm')
     if found:
-        yield f'IDM, {len(found)} recordings held out in turn: mean absolute error'
+        yield f'Mean absolute error, {len(found)} recordings held out, unit of the recording:'
         yield from joint_rows(found)
     found = results(out, 'world_model')
     if found:
         clips = sum(fold['clips'] for fold in found)
-        yield f'Dreams, {len(found)} recordings held out in turn, {clips} clips'
-        for name in DREAMS:
-            yield row(name, [fold[name]['mean'] for fold in found if fold.get(name)], '')
+        yield f'Dreams, {len(found)} recordings held out, {clips} clips:'
+        yield from rows(('figure', ''), [
+            (name, interval([fold[name]['mean'] for fold in found if fold.get(name)]))
+            for name in DREAMS
+        ])  # fmt: skip
     found = results(out, 'align')
     if found:
-        yield f'Alignment, {len(found)} recordings held out in turn'
-        for when in found[0]['executability']:
-            means = [fold['executability'][when]['mean'] for fold in found]
-            yield row(f'executability {when}', means, '')
+        yield f'Executability, {len(found)} recordings held out:'
+        yield from rows(('dreams', ''), [
+            (when, interval([fold['executability'][when]['mean'] for fold in found]))
+            for when in found[0]['executability']
+        ])  # fmt: skip
 
 
 def joint_rows(found: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line per joint and reader, and one over the arm joints of each side."""
+    """Yield a row per joint, and one over the arm joints of each side."""
     joints = list(found[0]['joint_error'])
-    sides = sorted({name.partition('_')[0] for name in joints})
     groups = {name: [name] for name in joints}
-    for side in sides:
-        groups[f'{side}, arm'] = [
-            name for name in joints if name.startswith(side) and 'gripper' not in name
-        ]
-    for title, names in groups.items():
-        for key, reader in READERS.items():
-            for unit, suffix, factor in (
-                ('units', '_as_recorded', 1),
-                ('% of range', '_of_range', 100),
-            ):
-                yield row(f'{title}: {reader}', over(found, key + suffix, names, factor), unit)
+    for side in sorted({name.partition('_')[0] for name in joints}):
+        arm = [n for n in joints if n.startswith(f'{side}_') and 'gripper' not in n]
+        groups[f'**{side} arm**'] = arm
+    readers = ('joint_error', 'nearest_frame_error', 'mean_pose_error')
+    cells = [
+        (
+            title,
+            *(interval(over(found, f'{key}_as_recorded', names)) for key in readers),
+            interval(over(found, 'joint_error_of_range', names, 100)),
+        )
+        for title, names in groups.items()
+    ]
+    yield from rows(('joint', 'IDM', 'nearest frame', 'mean pose', 'IDM, % of range'), cells)
+
+
+def rows(head: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table."""
+    yield ''
+    for row in (head, ['---'] * len(head), *cells):
+        yield f'| {" | ".join(row)} |'
+    yield ''
 
 
 def over(
-    found: Sequence[dict[str, Any]], key: str, names: Sequence[str], factor: float
+    found: Sequence[dict[str, Any]], key: str, names: Sequence[str], factor: float = 1
 ) -> list[float]:
     """Return the mean figure of some joints for each fold; nothing if it was not measured."""
     values = [[fold[key][name]['mean'] for name in names] for fold in found]
-    known = [of_fold for of_fold in values if None not in of_fold]
-    return [factor * float(np.mean(of_fold)) for of_fold in known]
+    return [factor * float(np.mean(fold)) for fold in values if None not in fold]
 
 
-def row(title: str, values: Sequence[float], unit: str) -> str:
-    """Return a line with the mean, its interval over the folds, and their number."""
+def interval(values: Sequence[float]) -> str:
+    """Return the mean and its interval over the folds."""
     if not values:
-        return f'  {title:40} not measured'
+        return 'not measured'
+    if len(values) == 1:
+        return f'{values[0]:.2f}'
     low, high = bootstrap_interval(values, 0)
-    return f'  {title:40} {np.mean(values):8.2f} ({low:.2f} to {high:.2f}) {unit}'.rstrip()
+    return f'{np.mean(values):.1f} ({low:.1f} to {high:.1f})'
 
 
 if __name__ == '__main__':
