@@ -1,7 +1,6 @@
 """`eva align` on the shipped models: it writes an adapter, judges it, and refuses wrong use."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -54,21 +53,6 @@ def test_an_adapter_is_written_and_judged_on_views_it_was_not_trained_on(
     assert figures['views'] == 1
     # The same decoder read the same dreams twice.
     assert figures['second_idm'] == {k: v for k, v in figures.items() if k != 'second_idm'}
-
-
-@pytest.mark.slow
-def test_every_recording_may_train_and_one_alone_may_be_held_out(bags, tmp_path, capfd):
-    every, lora = [*bags[:-1], '0'], ('--lora', str(tmp_path / 'lora'))
-    train = ('--out', lora[1], '--iterations', '1', '--dreams', '1')
-    assert main(['align', *every, *MODELS, *train]) == 0
-    one = [bags[0], str(next(Path(bags[1]).glob('*0'))), *bags[2:-1], '1']
-    capfd.readouterr()
-    assert main(['align', 'evaluate', *one, *MODELS, *lora, '--json']) == 0
-    assert json.loads(capfd.readouterr().out)['views'] >= 1
-    assert main(['align', 'evaluate', *every, *MODELS, *lora]) == 2
-    assert 'No episode is held out' in capfd.readouterr().err
-    assert main(['align', *one, *MODELS, *train]) == 2
-    assert 'Every episode is held out' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

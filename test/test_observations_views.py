@@ -153,8 +153,8 @@ def test_a_camera_on_an_arm_is_read_for_that_arm_and_one_in_the_scene_for_both(t
     ('options', 'words'),
     [
         ({'cameras': ['top']}, 'no camera top for a view .*its cameras are: left_wrist'),
-        ({'height': 100}, 'height is 100 and must be a multiple of 16'),
-        ({'frames': 16}, 'not 16'),
+        ({'height': 100}, '100x.* needs multiples of 16 pixels'),
+        ({'frames': 16}, '16 frames, and a world model needs .* 13, 17'),
     ],
 )
 def test_a_view_that_cannot_be_dreamed_is_refused(tmp_path, options, words):
@@ -180,3 +180,14 @@ def test_what_arms_are_read_from_a_camera_is_no_part_of_the_pictures():
     first = view.cameras[0].model_copy(update={'arms': ('left',)})
     other = view.model_copy(update={'cameras': (first, *view.cameras[1:])})
     assert view_fingerprint(other) == view_fingerprint(view)
+
+
+def test_a_world_model_refuses_a_view_that_it_cannot_cut_into_blocks(tmp_path, capsys):
+    def cut(content):
+        content['height'] = 120
+        content['cameras'] = [{'name': 'top', 'box': [0, 0, 120, 128]}]
+
+    view = changed(tmp_path, cut)
+    command = ['world-model', 'train', '--bags', str(tmp_path), '--view', str(view)]
+    assert main([*command, '--out', str(tmp_path / 'model')]) == 2
+    assert 'has 120x128 pixels' in capsys.readouterr().err

@@ -165,6 +165,7 @@ def _model(args: argparse.Namespace, robot, view):
 
 
 def _train(args: argparse.Namespace) -> int:
+    from eva_ros.observations.views import require_dreamable
     from eva_ros.training.launch import launch
     from eva_ros.world_model import training_run
 
@@ -172,6 +173,8 @@ def _train(args: argparse.Namespace) -> int:
         raise UserError('Fine-tuning needs both --from CKPT and --lora RANK: give the other too.')
     if args.base is not None and args.text_encoder is not None:
         raise UserError('A Wan checkpoint keeps its own text encoder: leave out --text-encoder.')
+    if args.base is None:
+        require_dreamable(loading.robot_and_view(args)[1])
     robot, view, episodes = loading.recordings(args)
     if args.base is None:
         training_run.check(episodes, args.out, _options(args, robot, view))

@@ -241,14 +241,10 @@ def layout(
         there = ', '.join(robot.cameras) or 'none'
         asked = f'no camera {", ".join(unknown)}' if unknown else 'no camera'
         raise UserError(f'{robot.name} has {asked} for a view (its cameras are: {there}).')
-    if height % BLOCK:
-        raise UserError(f'The height is {height} and must be a multiple of {BLOCK}.')
-    if frames % GROUP != 1:
-        raise UserError(f'A rollout has 5, 9, 13, 17, ... frames, and not {frames}.')
     columns = columns or len(chosen)
     rows = [chosen[start : start + columns] for start in range(0, len(chosen), columns)]
     placed = [view for y, row in enumerate(rows) for view in _row(robot, row, y * height, height)]
-    return ViewSpec(
+    made = ViewSpec(
         name=name,
         height=len(rows) * height,
         width=max(view.box[1] + view.box[3] for view in placed),
@@ -256,6 +252,22 @@ def layout(
         frames=frames,
         cameras=tuple(placed),
     )
+    require_dreamable(made)
+    return made
+
+
+def require_dreamable(view: ViewSpec) -> None:
+    """Refuse a view that a small world model cannot dream.
+
+    Raises:
+        UserError: A side is not a multiple of BLOCK, or the frames are not 1 + GROUP k.
+    """
+    if view.height % BLOCK or view.width % BLOCK or view.frames % GROUP != 1:
+        raise UserError(
+            f"The view '{view.name}' has {view.height}x{view.width} pixels and {view.frames} "
+            f'frames, and a world model needs multiples of {BLOCK} pixels and 5, 9, 13, 17, ... '
+            'frames: choose others (`eva view init` makes views that fit).'
+        )
 
 
 def _row(robot: Robot, names: Sequence[str], y: int, height: int) -> Iterator[CameraView]:
