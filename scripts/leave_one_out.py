@@ -37,7 +37,10 @@ def main() -> None:
         bags = find_bags([args.bags])
     except UserError as error:
         sys.exit(str(error))
-    for number in args.folds if args.folds is not None else range(len(bags)):
+    folds = args.folds if args.folds is not None else range(len(bags))
+    if not set(folds) <= set(range(len(bags))):
+        sys.exit(f'{args.bags} holds {len(bags)} bags: --folds takes 0 to {len(bags) - 1}.')
+    for number in folds:
         run_fold(args, bags, number)
     for line in table(args.out):
         print(line)

@@ -112,12 +112,19 @@ def _align(args: argparse.Namespace) -> int:
     _require_attempts(args)
     if args.algorithm not in _OFFLINE:
         robot, _, judge, prompts = _judge_and_prompts(args)
-        if not prompts[0]:
-            raise UserError('Every episode is held out: give more bags, or a smaller --held-out.')
+        _require_prompts(prompts[0])
         floor = {'floor_share': settings.floor_share, 'floor_weight': settings.floor_weight}
         align_reward.require(args, replace(judge, **floor), prompts, robot)
     launch(args.processes, _align_member, args)
     return 0
+
+
+def _require_prompts(prompts: list) -> None:
+    """Refuse to train on nothing."""
+    from eva_ros.errors import UserError
+
+    if not prompts:
+        raise UserError('Every episode is held out: give more bags, or a smaller --held-out.')
 
 
 def _require_attempts(args: argparse.Namespace) -> None:
@@ -148,6 +155,7 @@ def _align_member(args: argparse.Namespace) -> None:
 
     settings = _settings(args)
     model, judge, (prompts, _) = _load(args)
+    _require_prompts(prompts)
     if args.dream_steps is None:
         settings = replace(settings, steps=model.settings.steps)
     device = training_device()
