@@ -32,6 +32,7 @@ def run(capsys, *arguments, code=0):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_real_recording_becomes_bags_a_view_and_models_by_commands_alone(
     recording, tmp_path, capsys
 ):
