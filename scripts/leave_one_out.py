@@ -48,7 +48,7 @@ def main() -> None:
 
 def arguments() -> argparse.ArgumentParser:
     """Return the parser."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument('--bags', type=Path, required=True, help='folder with one bag per attempt')
     parser.add_argument('--robot', required=True)
     parser.add_argument('--view', required=True)
