@@ -72,19 +72,20 @@ SIZES = {
     'gpu': Size(
         bags=(603, 604, 540, 540, 299),
         world_model='--steps 6519 --batch 256 --compile',
-        history='--history 4 --steps 1000 --batch 256 --compile',
+        history='--history 4 --dream-steps 1 --steps 1000 --batch 256 --compile',
         **_REST,
     ),
     'cpu': Size(
         bags=(300, 300, 50, 50, 50),
         world_model='--steps 4200 --processes 2',
-        history='--history 4 --steps 600 --processes 2',
+        history='--history 4 --dream-steps 1 --steps 600 --processes 2',
         **_REST,
     ),
     # Useless models: to try the chain itself.
     'tiny': Size(
         bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
-        world_model='--steps 2 --width 64 --layers 1', history='--history 4 --steps 1',
+        world_model='--steps 2 --width 64 --layers 1',
+        history='--history 4 --dream-steps 1 --steps 1',
         text=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
     ),
 }  # fmt: skip
@@ -111,7 +112,7 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
     """Return the chain in its order."""
     data, first, models = out / 'data', out / 'first', out / 'models'
     bags = [data / 'bags' / task for task in TASKS]
-    reaches, demos, held_out = bags[:2], data / 'demos', data / 'held_out'
+    demos, held_out = data / 'demos', data / 'held_out'
     words, world_model = first / 'words', first / 'world_model'
     steps = ('--learning-rate', '6e-4', '--held-out', '0.05', '--steps', size.own)
     return [
@@ -154,8 +155,8 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
         Stage(
             'align',
             [
-                eva('align --bags', *reaches, '--world-model', models / 'world_model', '--idm',
-                    first / 'idm', '--out', models / 'aligned', '--iterations', size.align)
+                eva('align --bags', demos, '--world-model', models / 'world_model', '--idm',
+                    models / 'idm', '--out', models / 'aligned', '--iterations', size.align)
             ],
             [models / 'aligned'],
         ),

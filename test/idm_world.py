@@ -19,9 +19,9 @@ VIEW = SimpleNamespace(
     width=48,
     rate_hz=10.0,
     cameras=[
-        SimpleNamespace(name='top', box=[0, 0, 32, 48]),
-        SimpleNamespace(name='left_wrist', box=[32, 0, 16, 24]),
-        SimpleNamespace(name='right_wrist', box=[32, 24, 16, 24]),
+        SimpleNamespace(name='top', box=[0, 0, 32, 48], arms=None),
+        SimpleNamespace(name='left_wrist', box=[32, 0, 16, 24], arms=None),
+        SimpleNamespace(name='right_wrist', box=[32, 24, 16, 24], arms=None),
     ],
 )
 SHAPE = {'widths': (8, 16), 'keypoints': 8, 'values': 4, 'hidden': 32}
@@ -29,6 +29,14 @@ SHAPE = {'widths': (8, 16), 'keypoints': 8, 'values': 4, 'hidden': 32}
 
 def config(**changes):
     return IdmConfig.of(ROBOT, VIEW, **(SHAPE | changes))
+
+
+def view_with_arms(**arms):
+    """Return the view with cameras that say whose arms they show."""
+    cameras = [
+        SimpleNamespace(name=c.name, box=c.box, arms=arms.get(c.name)) for c in VIEW.cameras
+    ]
+    return SimpleNamespace(**{**vars(VIEW), 'cameras': cameras})
 
 
 def draw(joints):

@@ -107,6 +107,7 @@ def test_bags_become_models_and_a_dream_becomes_a_command_for_each_arm(tmp_path,
         judged = run(capsys, 'world-model', 'evaluate', *data, '--world-model', model,
                      '--idm', idm, '--clips', 2, '--steps', 2, '--json')  # fmt: skip
         assert json.loads(judged)['clips'] == 2
+        align(capsys, tmp_path, world, ('--world-model', model, '--idm', idm))
         dreamer = load_world_model(model, robot=robot, view=view)
         rollout = dreamer.dream(np.full(view.shape, 30, np.uint8), TEXT, seed=0, steps=2)
         frames, dt = rollout.frames, rollout.dt
@@ -123,3 +124,22 @@ def test_bags_become_models_and_a_dream_becomes_a_command_for_each_arm(tmp_path,
     assert verdict['accepted'] and set(verdict['arms']) == set(robot.arms)
     for arm, message in verdict['arms'].items():
         assert message['joint_names'] == list(robot.arms[arm].controller.joints)
+
+
+def align(capsys, folder, world, models):
+    """Align on all recordings and compare the dreams of one; neither may be left with none."""
+    bags, cache = folder / 'bags', ('--cache', folder / 'cache')
+    one, lora = next(path for path in bags.iterdir()), folder / 'lora'
+    every = ('--bags', bags, *world, *cache, '--held-out', 0, *models)
+    alone = ('--bags', one, *world, *cache, '--held-out', 1, *models)
+    train = ('--out', lora, '--iterations', 1)
+    # The IDM is hardly trained: no reward would pass its probes.
+    run(capsys, 'align', *every, *train, '--algorithm', 'finetune', '--clips', 1)
+    found = json.loads(run(capsys, 'align', 'evaluate', *alone, '--lora', lora, '--json'))
+    assert found['views'] >= 1
+    for arguments, words in (
+        (('align', 'evaluate', *every, '--lora', lora), 'No episode is held out'),
+        (('align', *alone, *train), 'Every episode is held out'),
+    ):
+        assert main([str(argument) for argument in arguments]) == 2
+        assert words in capsys.readouterr().err

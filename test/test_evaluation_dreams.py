@@ -114,8 +114,8 @@ def test_without_an_idm_the_motion_is_unknown_and_said_to_be():
 class Idm:
     """Reads the place of the square as the waist of one arm."""
 
-    def __init__(self, column):
-        self.config = IdmConfig.of(ROBOT, SimpleNamespace(
+    def __init__(self, column, robot=ROBOT):
+        self.config = IdmConfig.of(robot, SimpleNamespace(
             name='v', height=SIZE[0], width=SIZE[1], rate_hz=RATE_HZ, cameras=()
         ))  # fmt: skip
         self.column = column
@@ -127,7 +127,7 @@ def reading(monkeypatch):
 
     def read(idm, frames):
         columns = np.array([np.flatnonzero(frame[20, :, 0] > 150)[0] for frame in frames])
-        positions = torch.zeros(len(frames), 14)
+        positions = torch.zeros(len(frames), len(idm.config.joint_names))
         positions[:, idm.column] = torch.tensor(columns / (SIZE[1] - 9))
         grippers = torch.tensor(idm.config.gripper_mask)
         return Reading(positions, torch.zeros_like(positions), 1 / RATE_HZ, grippers)
@@ -158,6 +158,16 @@ def test_the_motion_ratio_is_that_of_the_motion_in_dreams_to_the_recorded_one(re
         assert low <= ratio['mean'] <= high
         assert ratio['interval'][0] <= ratio['mean'] <= ratio['interval'][1]
         assert set(figures['instructed_arm_fraction']) == {'mean', 'interval'}
+
+
+def test_dreams_of_a_robot_without_acceleration_limits_have_an_executability(reading):
+    """As `eva align evaluate` has it: what the robot YAML does not limit never binds."""
+    robot, one = load_robot('so101_dual'), episode(0)
+    frames, joints = one.frames[1:18], one.joints[1:18, : len(robot.joint_names)]
+    smooth = DreamMotion(Idm(0, robot), robot).figures(frames, frames, joints)
+    jumping = frames[[*range(8), 0, 16, *range(10, 17)]]
+    rough = DreamMotion(Idm(0, robot), robot).figures(jumping, frames, joints)
+    assert 0 < rough['executability'] < smooth['executability'] <= 10
 
 
 def test_every_clip_has_a_video_of_both_and_a_place_on_the_contact_sheet(tmp_path):

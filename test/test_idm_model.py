@@ -1,10 +1,13 @@
 """What the inverse dynamics model promises of its outputs, trained or not."""
 
+import json
+
 import idm_world
 import numpy as np
 import pytest
 import torch
 
+from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
@@ -51,6 +54,21 @@ def test_the_other_arms_wrist_camera_changes_nothing(model, frames):
     after = read_frames(model, frames[None]).positions
     torch.testing.assert_close(before[..., :3], after[..., :3])
     assert (before[..., 3:] - after[..., 3:]).abs().max() > 1e-4
+
+
+def test_the_view_may_say_whose_arm_a_camera_shows(frames):
+    """A camera called `left` may stand where it shows the right arm best."""
+    view = idm_world.view_with_arms(left_wrist=('left', 'right'), right_wrist=('left',))
+    config = IdmConfig.of(idm_world.ROBOT, view)
+    assert IdmConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    model = InverseDynamics(config).eval()
+    before = read_frames(model, frames[None]).positions
+    left, right = frames.clone(), frames.clone()
+    left[:, :, 32:, :24], right[:, :, 32:, 24:] = 0.5, 0.5
+    after_left, after_right = (read_frames(model, f[None]).positions for f in (left, right))
+    changed = (before - after_left).abs().amax((0, 1))
+    assert changed[:3].max() > 1e-4 and changed[3:].max() > 1e-4
+    torch.testing.assert_close(before[..., 3:], after_right[..., 3:])
 
 
 def test_outputs_are_denormalised(model, frames):

@@ -9,6 +9,8 @@ from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.data import fingertip_jacobians
 from eva_ros.idm.evaluate import evaluate
+from eva_ros.idm.evaluate import NearestFrames
+from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.train import train
 from eva_ros.idm.train import training_loop
 from eva_ros.idm.train import TrainSettings
@@ -39,6 +41,19 @@ def test_trained_model_reads_held_out_episodes_better_than_their_mean(recorded, 
     assert error < 0.35 * naive
     assert np.isfinite([figure.fingertip_error for figure in figures]).all()
     assert np.isfinite([figure.noise_floor for figure in figures]).all()
+
+
+def test_an_idm_is_compared_with_the_mean_pose_and_the_most_similar_training_frame(recorded):
+    model = InverseDynamics(idm_world.config()).eval()
+    mean = np.concatenate([episode.joints for episode in recorded]).mean(0)
+    model.mean.copy_(torch.from_numpy(mean))
+    known, other = recorded[0], idm_world.episode(100)
+    seen, unseen = evaluate(
+        model, [known, other], idm_world.fingertips, nearest=NearestFrames(recorded)
+    )
+    assert seen.nearest_frame_error == pytest.approx(0, abs=0.02)
+    assert 0.02 < unseen.nearest_frame_error.mean() < unseen.mean_pose_error.mean()
+    np.testing.assert_allclose(unseen.mean_pose_error, np.abs(other.joints - mean).mean(0), 1e-4)
 
 
 def test_killed_training_ends_with_the_same_weights(recorded, tmp_path):

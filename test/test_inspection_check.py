@@ -419,7 +419,7 @@ def test_the_page_draws_the_joints_of_any_arms(arms, tmp_path):
 def test_a_robot_without_a_view_is_checked_with_all_its_cameras_in_a_row():
     robot = load_robot('piper_dual')
     view = view_of(robot)
-    assert view.camera_names == tuple(robot.cameras) and view.shape == (120, 480, 3)
+    assert view.camera_names == tuple(robot.cameras) and view.shape == (96, 384, 3)
 
 
 RECORDINGS = (

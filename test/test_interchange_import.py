@@ -317,6 +317,27 @@ def test_bags_of_another_set_or_of_other_options_are_not_taken_for_these(tmp_pat
     assert all(Path(bag).is_dir() for bag in about['bags'])
 
 
+def test_a_wrong_instruction_is_put_right_as_it_is_imported(tmp_path, capsys):
+    source, text = version2(tmp_path / 'set'), 'hand over the tape'
+    _, about = bring(capsys, source, tmp_path / 'all', '--instruction', text)
+    assert [instruction(bag) for bag in about['bags']] == [text] * 2
+    change = ('--instruction', f'stack the cups={text}')
+    _, about = bring(capsys, source, tmp_path / 'one', *change)
+    assert [instruction(bag) for bag in about['bags']] == [text] * 2
+    said = refused(capsys, source, tmp_path / 'other', '--instruction', f'clap={text}')
+    assert "No attempt has the instruction 'clap': there are 'stack the cups'" in said
+    assert 'is empty' in refused(capsys, source, tmp_path / 'other', '--instruction', ' ')
+    said = refused(capsys, source, tmp_path / 'all', '--instruction', 'another text')
+    assert f'instruction {text}, not another text' in said
+
+
+def instruction(bag):
+    """Return what a bag's markers say was asked."""
+    with BagReader(Path(bag)) as reader:
+        (asked,) = {found.instruction for found in reader.records(['episode'])}
+    return asked
+
+
 def test_a_folder_in_the_place_of_a_bag_is_refused_before_anything_is_written(tmp_path, capsys):
     source, out = version2(tmp_path / 'set'), tmp_path / 'bags'
     (out / 'set-00001').mkdir(parents=True)

@@ -1,13 +1,20 @@
 """The view shows each camera's crop in its box, and nothing of another size."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
+import robot_files
 import yaml
 
+from eva_ros.cli.main import main
 from eva_ros.errors import UserError
+from eva_ros.observations.views import BLOCK
+from eva_ros.observations.views import layout
 from eva_ros.observations.views import load_view
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.spec import load_robot
+from eva_ros.training.manifest import view_fingerprint
 
 SIZES = {'top': (96, 128), 'left_wrist': (48, 64), 'right_wrist': (48, 64)}
 
@@ -102,3 +109,85 @@ def test_a_wrong_view_file_is_refused_with_file_and_key(tmp_path, change, words)
 def test_an_unknown_view_is_refused_with_those_that_exist():
     with pytest.raises(UserError, match='aloha_sim'):
         load_view('kitchen')
+
+
+SIZES_OF_OTHERS = [(480, 640), (360, 640), (1080, 1920), (400, 400), (720, 1280), (376, 672)]
+
+
+def robot_with_cameras(tmp_path, sizes, names=('scene', 'left_wrist', 'right_wrist')):
+    """Return a robot of two arms with cameras of these sizes."""
+    made = deepcopy(robot_files.PAIRS['seven joints each'])
+    made['cameras'] = {
+        name: {'topic': f'{name}/image', 'height': height, 'width': width}
+        for name, (height, width) in zip(names, sizes)
+    }
+    return load_robot(robot_files.write_robot(tmp_path, made))
+
+
+@pytest.mark.parametrize('height', [48, 64, 96])
+@pytest.mark.parametrize('columns', [None, 2])
+def test_a_view_is_laid_out_for_cameras_of_any_size_undistorted(tmp_path, height, columns):
+    for sizes in (SIZES_OF_OTHERS[:3], SIZES_OF_OTHERS[3:]):
+        robot = robot_with_cameras(tmp_path, sizes)
+        view = layout(robot, 'mine', height=height, columns=columns)
+        assert view.height % BLOCK == view.width % BLOCK == 0
+        for camera in view.cameras:
+            assert camera.box[2] == height and camera.box[3] % BLOCK == 0
+            assert (camera.crop[2] - camera.crop[0]) * (camera.crop[3] - camera.crop[1]) > 0.8
+        images = {
+            camera.name: np.zeros((camera.height, camera.width, 3), np.uint8)
+            for camera in robot.cameras.values()
+        }
+        assert view.tile(images).shape == view.shape
+
+
+def test_a_camera_on_an_arm_is_read_for_that_arm_and_one_in_the_scene_for_both(tmp_path):
+    robot = robot_with_cameras(tmp_path, [(48, 64)] * 3, ('left', 'left_wrist', 'cam_right_hand'))
+    arms = {camera.name: camera.arms for camera in layout(robot, 'mine').cameras}
+    assert arms == {
+        'left': ('left', 'right'), 'left_wrist': ('left',), 'cam_right_hand': ('right',)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        ({'cameras': ['top']}, 'no camera top for a view .*its cameras are: left_wrist'),
+        ({'height': 100}, '100x.* needs multiples of 16 pixels'),
+        ({'frames': 16}, '16 frames, and a world model needs .* 13, 17'),
+    ],
+)
+def test_a_view_that_cannot_be_dreamed_is_refused(tmp_path, options, words):
+    robot = robot_with_cameras(tmp_path, [(480, 640)] * 3)
+    with pytest.raises(UserError, match=words):
+        layout(robot, 'mine', **options)
+
+
+def test_a_view_is_written_from_the_robots_cameras_and_loads(tmp_path, capsys):
+    out = tmp_path / 'mine.yaml'
+    command = ['view', 'init', '--robot', 'so101_dual', '--out', str(out)]
+    assert main([*command, '--cameras', 'left', 'right', '--height', '64']) == 0
+    view = load_view(out)
+    assert (view.name, view.shape, view.camera_names) == ('mine', (64, 160, 3), ('left', 'right'))
+    assert view.camera('left').image_size == (480, 640)
+    assert view.camera('left').arms == ('left', 'right')
+    assert main(command) == 2
+    assert 'is there already' in capsys.readouterr().err
+
+
+def test_what_arms_are_read_from_a_camera_is_no_part_of_the_pictures():
+    view = load_view('aloha_sim')
+    first = view.cameras[0].model_copy(update={'arms': ('left',)})
+    other = view.model_copy(update={'cameras': (first, *view.cameras[1:])})
+    assert view_fingerprint(other) == view_fingerprint(view)
+
+
+def test_a_world_model_refuses_a_view_that_it_cannot_cut_into_blocks(tmp_path, capsys):
+    def cut(content):
+        content['height'] = 120
+        content['cameras'] = [{'name': 'top', 'box': [0, 0, 120, 128]}]
+
+    view = changed(tmp_path, cut)
+    command = ['world-model', 'train', '--bags', str(tmp_path), '--view', str(view)]
+    assert main([*command, '--out', str(tmp_path / 'model')]) == 2
+    assert 'has 120x128 pixels' in capsys.readouterr().err

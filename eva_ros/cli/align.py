@@ -16,6 +16,8 @@ _ALGORITHMS = ('direct', 'grpo', 'filtered', 'nft', 'finetune')
 # What learns from recordings, without dreaming and without a reward.
 _OFFLINE = ('filtered', 'nft', 'finetune')
 _FROM_ATTEMPTS = ('filtered', 'nft')
+# Held-out initial views that are compared unless the user says how many.
+_VIEWS = 64
 
 HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
 
@@ -80,8 +82,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--lora', type=Path, required=True, help='folder of the adapter')
     parser.add_argument('--second-idm', type=Path, metavar='CKPT',
                         help='also evaluate with a second IDM, not used in alignment')  # fmt: skip
-    parser.add_argument('--views', type=arguments.count, default=64, metavar='N',
-                        help='number of held-out initial views (%(default)s)')  # fmt: skip
+    parser.add_argument('--views', type=arguments.count, metavar='N',
+                        help=f'number of held-out views (all, up to {_VIEWS})')  # fmt: skip
     parser.add_argument('--steps', type=arguments.count, help="denoising steps (the checkpoint's)")
     parser.add_argument('--seed', type=arguments.seed, default=100, help='of dreams and intervals '
                         '(%(default)s)')  # fmt: skip
@@ -110,10 +112,19 @@ def _align(args: argparse.Namespace) -> int:
     _require_attempts(args)
     if args.algorithm not in _OFFLINE:
         robot, _, judge, prompts = _judge_and_prompts(args)
+        _require_prompts(prompts[0])
         floor = {'floor_share': settings.floor_share, 'floor_weight': settings.floor_weight}
         align_reward.require(args, replace(judge, **floor), prompts, robot)
     launch(args.processes, _align_member, args)
     return 0
+
+
+def _require_prompts(prompts: list) -> None:
+    """Refuse to train on nothing."""
+    from eva_ros.errors import UserError
+
+    if not prompts:
+        raise UserError('Every episode is held out: give more bags, or a smaller --held-out.')
 
 
 def _require_attempts(args: argparse.Namespace) -> None:
@@ -144,6 +155,7 @@ def _align_member(args: argparse.Namespace) -> None:
 
     settings = _settings(args)
     model, judge, (prompts, _) = _load(args)
+    _require_prompts(prompts)
     if args.dream_steps is None:
         settings = replace(settings, steps=model.settings.steps)
     device = training_device()
@@ -197,15 +209,19 @@ def _settings(args: argparse.Namespace) -> Any:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Compare held-out dreams before and after alignment, from the same noise."""
+    from eva_ros.errors import UserError
     from eva_ros.evaluation.alignment_comparison import compare
     from eva_ros.evaluation.alignment_figures import figures
     from eva_ros.evaluation.alignment_figures import table
     from eva_ros.world_model.adapters import load_adapter
 
     model, judge, (_, prompts) = _load(args)
+    if not prompts:
+        raise UserError('No episode is held out: give more bags, or a larger --held-out.')
     judge = _with_reward_of(args, judge)
     load_adapter(model, args.lora)
-    chosen = {'views': args.views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
+    views = args.views or min(_VIEWS, len(prompts))
+    chosen = {'views': views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
     summary = figures(compare(model, prompts, judge, **chosen), args.seed)
     if args.second_idm:
         second = replace(judge, idm=_load_idm(args, args.second_idm))
@@ -236,7 +252,9 @@ def _judge_and_prompts(
     robot, view, episodes = loading.recordings(args)
     parts = split_episodes(episodes, args.held_out, args.split_seed)
     judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
-    train, held_out = (find_prompts(p, frames or view.frames, view.rate_hz) for p in parts)
+    train, held_out = (
+        find_prompts(part, frames or view.frames, view.rate_hz) if part else [] for part in parts
+    )
     return robot, view, judge, (train, held_out)
 
 

@@ -39,6 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.rate_hz,
         help='frames a second, where RoboTwin files do not say it',
     )
+    bring.add_argument(
+        '--instruction',
+        action='append',
+        default=[],
+        metavar='[OLD=]NEW',
+        help="write this instruction in place of the data set's, or of OLD alone; may be repeated",
+    )
     bring.add_argument('--images', choices=('jpeg', 'png'), default='jpeg', help='(jpeg)')
     bring.add_argument('--json', action='store_true', help='print one JSON object')
     send = actions.add_parser('export', help='write episodes as a LeRobot v3 data set')
@@ -132,13 +139,14 @@ def _import(args: argparse.Namespace) -> int:
     from eva_ros.interchange.import_map import load_map
     from eva_ros.interchange.imported import look_at_numbers
     from eva_ros.interchange.imported import remarks
+    from eva_ros.interchange.rewording import reworded
     from eva_ros.robot.spec import load_robot
 
     if args.map and not args.robot:
         raise UserError('--map says how joints become those of a robot: name it with --robot.')
     robot = load_robot(args.robot) if args.robot else None
     found = load_map(args.map) if args.map else None
-    data, assumed = _data_set(args, found), list[str]()
+    data, assumed = reworded(_data_set(args, found), args.instruction), list[str]()
     if robot and not found:
         found, assumed = automatic_map(data, robot)
     written = write_bags(data, args.out, robot=robot, found=found, images=args.images)

@@ -14,6 +14,8 @@ from eva_ros.errors import UserError
 
 HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
 
+_BASELINES = {'mean_pose_error': 'mean pose', 'nearest_frame_error': 'nearest frame'}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eva idm train` and `eva idm evaluate`."""
@@ -73,6 +75,8 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed', type=arguments.seed, default=0, help='seed of intervals and dreams (%(default)s)'
     )
+    parser.add_argument('--training-bags', type=Path, nargs='+', metavar='DIR',
+                        help='where the most similar frame is looked up, a baseline')  # fmt: skip
     parser.add_argument('--replay', action='store_true',
                         help='also let the simulated arms follow the recorded videos, read by '
                         'the IDM (bags of `eva sim record`)')  # fmt: skip
@@ -185,10 +189,11 @@ def _evaluate(args: argparse.Namespace) -> int:
     episodes = [*training, *held_out] if args.all else held_out
     jobs = _replay_jobs(args, robot, episodes) if args.replay else []
     treatment = _treatment(args.world_model) if args.world_model else None
-    figures = evaluate(model, episodes, _fingertips(robot), treatment)
-    summary = _summary(figures, model.config.joint_names, args.seed)
+    nearest = _nearest(args, robot, view)
+    figures = evaluate(model, episodes, _fingertips(robot), treatment, nearest)
+    summary = _summary(figures, robot, args.seed)
     summary['calibration'] = _calibration(args, robot, view, model, episodes, treatment)
-    text = _table(summary, model.config)
+    text = _table(summary, robot)
     if jobs:
         from eva_ros.evaluation import replay
 
@@ -196,6 +201,16 @@ def _evaluate(args: argparse.Namespace) -> int:
         text += '\n\n' + replay.table(summary['replay'])
     print(json.dumps(summary) if args.json else text)
     return 0
+
+
+def _nearest(args: argparse.Namespace, robot: Any, view: Any) -> Any:
+    """Return the frames of --training-bags; None where there are none."""
+    from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.idm.evaluate import NearestFrames
+
+    if args.training_bags is None:
+        return None
+    return NearestFrames(load_episodes(args.training_bags, robot, view, args.cache))
 
 
 def _calibration(
@@ -313,7 +328,7 @@ def _treatment(folder: Path) -> Callable:
     return treat
 
 
-def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str, Any]:
+def _summary(figures: list, robot: Any, seed: int) -> dict[str, Any]:
     import numpy as np
 
     from eva_ros.evaluation.statistics import bootstrap_interval
@@ -327,28 +342,42 @@ def _summary(figures: list, joint_names: tuple[str, ...], seed: int) -> dict[str
             'interval': list(bootstrap_interval(values, seed)),
         }
 
+    def joints(values: Any, factor: Any = 1.0) -> dict[str, Any]:
+        return {n: entry(v) for n, v in zip(robot.joint_names, (values * factor).T)}
+
     names = ('fingertip_error', 'smoothed_fingertip_error', 'roughness', 'smoothed_roughness',
              'true_roughness', 'noise_floor', 'reading_noise', 'smoothed_reading_noise',
              'rank_correlation')  # fmt: skip
-    errors = np.stack([figure.joint_error for figure in figures])
+    kinds = ('joint_error', 'mean_pose_error', 'nearest_frame_error')
+    found = {kind: np.stack([getattr(figure, kind) for figure in figures]) for kind in kinds}
+    ranges = robot.limits.max_position - robot.limits.min_position
+    share = 1 / np.where(np.isfinite(ranges), ranges, np.nan)
     return {
         'episodes': len(figures),
         'seed': seed,
-        'joint_error': {name: entry(errors[:, i]) for i, name in enumerate(joint_names)},
+        **{kind: joints(values) for kind, values in found.items()},
+        **{f'{kind}_of_range': joints(values, share) for kind, values in found.items()},
+        **{f'{kind}_as_recorded': joints(values, _recorded_units(robot))
+           for kind, values in found.items()},
         **{name: entry([getattr(figure, name) for figure in figures]) for name in names},
-    }
+    }  # fmt: skip
 
 
-def _table(summary: dict[str, Any], config: Any) -> str:
+def _recorded_units(robot: Any) -> Any:
+    """Return the unit of the recorded joint states for each rad or gripper opening [J]."""
+    import numpy as np
+
+    return np.abs(np.concatenate([arm.state_interface.scale for arm in robot.arms.values()]))
+
+
+def _table(summary: dict[str, Any], robot: Any) -> str:
     from eva_ros.evaluation import calibration
 
     units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
-    units |= {f'error {name}': '0..1' for name, gripper
-              in zip(config.joint_names, config.gripper_mask) if gripper}  # fmt: skip
     lines = [f'{summary["episodes"]} episodes, mean and 95 % bootstrap interval over episodes']
-    rows = {f'error {name}': figure for name, figure in summary['joint_error'].items()}
-    rows |= {name: summary[name] for name in summary if isinstance(summary[name], dict)
-             and 'mean' in summary[name]}  # fmt: skip
+    lines += _joint_lines(summary, robot)
+    rows = {name: summary[name] for name in summary if isinstance(summary[name], dict)
+            and 'mean' in summary[name]}  # fmt: skip
     for name, figure in rows.items():
         if figure['mean'] is None:
             lines.append(f'{name:32} not measured')
@@ -359,6 +388,27 @@ def _table(summary: dict[str, Any], config: Any) -> str:
     for kind, found in summary['calibration'].items():
         lines += ['', calibration.table(kind, found)]
     return '\n'.join(lines)
+
+
+def _joint_lines(summary: dict[str, Any], robot: Any) -> list[str]:
+    """Return a line per joint: the error, also in other units, and what the baselines reach."""
+    lines = []
+    for name, gripper, scale in zip(robot.joint_names, robot.gripper_mask, _recorded_units(robot)):
+        figure = summary['joint_error'][name]
+        (low, high), unit = figure['interval'], '0..1' if gripper else 'rad'
+        line = f'error {name:26} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}'
+        said = []
+        if scale != 1:
+            said.append(f'{summary["joint_error_as_recorded"][name]["mean"]:.2f} as recorded')
+        if (share := summary['joint_error_of_range'][name]['mean']) is not None:
+            said.append(f'{100 * share:.1f} % of range')
+        said += [
+            f'{word} {summary[key][name]["mean"]:.4f}'
+            for key, word in _BASELINES.items()
+            if summary[key][name]['mean'] is not None
+        ]
+        lines.append(': '.join([line, *([', '.join(said)] if said else [])]))
+    return lines
 
 
 def _hardware() -> str:

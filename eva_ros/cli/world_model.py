@@ -147,7 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _checkpoint(show)
     show.add_argument('--clips', type=arguments.count, default=6, help='number of dreams (6)')
     show.add_argument(
-        '--out', type=arguments.new_file, required=True, help='picture to write (PNG)'
+        '--out', type=arguments.new_file, required=True, help='picture to write (.png or .jpg)'
     )
 
 
@@ -185,10 +185,13 @@ def _model(args: argparse.Namespace, robot, view):
 
 
 def _train(args: argparse.Namespace) -> int:
+    from eva_ros.observations.views import require_dreamable
     from eva_ros.training.launch import launch
     from eva_ros.world_model import training_run
 
     _check_base(args)
+    if args.lora is None:
+        require_dreamable(loading.robot_and_view(args)[1])
     robot, view, episodes = loading.recordings(args)
     if args.lora is None:
         training_run.check(episodes, robot, view, args.out, _options(args, robot, view))

@@ -1,7 +1,5 @@
 """What an inverse dynamics model says of the motion in dreams."""
 
-from contextlib import suppress
-
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -9,9 +7,6 @@ import torch
 from eva_ros.alignment.judge import path_length
 from eva_ros.alignment.reward import executability
 from eva_ros.alignment.reward import MotionLimits
-from eva_ros.alignment.reward import preset
-from eva_ros.alignment.reward import RewardSettings
-from eva_ros.errors import UserError
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
 from eva_ros.robot.kinematics import ForwardKinematics
@@ -29,9 +24,8 @@ class DreamMotion:
         self._idm = idm
         self._kinematics = ForwardKinematics(robot) if robot.has_end_effectors else None
         self._grippers = torch.tensor(idm.config.gripper_mask)
-        self._reward: tuple[MotionLimits, RewardSettings] | None = None
-        with suppress(UserError):  # no limits to judge by
-            self._reward = preset('robot', robot)
+        # As `eva align` judges: a limit that the robot YAML does not give never binds.
+        self._limits = MotionLimits.of(robot.limits, robot.gripper_mask)
 
     def figures(self, dream: NDArray, real: NDArray, joints: NDArray) -> dict[str, float]:
         """Return the figures of a dream [T, H, W, 3] of a clip with these frames and joints."""
@@ -48,10 +42,10 @@ class DreamMotion:
             ),
             **self._misses(read, real_read, joints),
         }
-        if self._reward is not None:
-            path = torch.from_numpy(read)
-            score = executability(path, 1 / self._idm.config.rate_hz, *self._reward).score
-            figures['executability'] = float(score)
+        dt = 1 / self._idm.config.rate_hz
+        figures['executability'] = float(
+            executability(torch.from_numpy(read), dt, self._limits).score
+        )
         return figures
 
     def _read(self, frames: NDArray) -> NDArray[np.float64]:

@@ -211,7 +211,7 @@ def picture(
     seed: int,
     steps: int | None = None,
 ) -> None:
-    """Write a PNG: for each clip the recorded frames above the dreamed ones."""
+    """Write a PNG or JPEG: for each clip the recorded frames above the dreamed ones."""
     rows = []
     for index, (episode, clip) in enumerate(held_out_clips(model, episodes, count, seed)):
         real = np.asarray(episode.frames[clip.frames])
@@ -220,7 +220,8 @@ def picture(
         ).frames
         shown = evenly(len(real), 6)
         rows += [np.hstack([*real[shown]]), np.hstack([*dream[shown]])]
-    _, picture = cv2.imencode('.png', np.vstack(rows)[..., ::-1])
+    kind = path.suffix if path.suffix in ('.jpg', '.jpeg') else '.png'
+    _, picture = cv2.imencode(kind, np.vstack(rows)[..., ::-1])
     try:
         path.write_bytes(picture.tobytes())
     except OSError as error:

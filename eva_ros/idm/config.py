@@ -14,6 +14,7 @@ class CameraBox(Protocol):
 
     name: str
     box: Sequence[int]
+    arms: Sequence[str] | None
 
 
 class View(Protocol):
@@ -33,17 +34,21 @@ class Camera:
     Attributes:
         name: as in the robot's YAML.
         box: y, x, height and width in the view, pixels.
+        arms: whose joints are read from this camera; None decides by its name.
     """
 
     name: str
     box: tuple[int, int, int, int]
+    arms: tuple[str, ...] | None = None
 
     def serves(self, arm: str) -> bool:
         """Return whether the arm's joints are read from this camera.
 
-        A camera named after an arm belongs to that arm alone, any other to both: an artefact in
-        the picture of one wrist then cannot move the other arm.
+        Unless the view says otherwise, a camera named after an arm belongs to that arm alone, any
+        other to both: an artefact in the picture of one wrist then cannot move the other arm.
         """
+        if self.arms is not None:
+            return arm in self.arms
         owners = [owner for owner in ARMS if self.name.startswith(owner)]
         return not owners or arm in owners
 
@@ -108,7 +113,10 @@ class IdmConfig:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> 'IdmConfig':
         """Return the configuration that `to_dict` wrote."""
-        cameras = tuple(Camera(c['name'], tuple(c['box'])) for c in data['cameras'])
+        cameras = tuple(
+            Camera(c['name'], tuple(c['box']), tuple(c['arms']) if c.get('arms') else None)
+            for c in data['cameras']
+        )
         lists = {key: tuple(value) for key, value in data.items() if isinstance(value, list)}
         arms = tuple((name, count) for name, count in data.get('arms', ()))
         return cls(**{**data, **lists, 'cameras': cameras, 'arms': arms})
@@ -132,7 +140,12 @@ class IdmConfig:
             width=view.width,
             rate_hz=float(view.rate_hz),
             cameras=tuple(
-                Camera(c.name, (c.box[0], c.box[1], c.box[2], c.box[3])) for c in view.cameras
+                Camera(
+                    c.name,
+                    (c.box[0], c.box[1], c.box[2], c.box[3]),
+                    tuple(c.arms) if c.arms else None,
+                )
+                for c in view.cameras
             ),
             **shape,
         )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,12 +20,38 @@ _STILL_RAD = 0.002
 Treatment = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 
+class NearestFrames:
+    """Reads joints by looking up the recorded frame that is most alike: memory without a model."""
+
+    def __init__(self, episodes: Sequence[Any]) -> None:
+        """Keep the frames [T, H, W, 3] and joints [T, J] of episodes."""
+        self._frames = np.concatenate([_thumbnails(np.asarray(e.frames)) for e in episodes])
+        self._joints = np.concatenate([np.asarray(e.joints, np.float64) for e in episodes])
+
+    def joints(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the joints [N, J] that were recorded with the frames most like these."""
+        rows = [
+            np.square(self._frames - view).mean(axis=1).argmin() for view in _thumbnails(frames)
+        ]
+        return self._joints[rows]
+
+
+def _thumbnails(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return frames [T, H, W, 3] at a quarter of their size, as rows of numbers [T, N]."""
+    size = (frames.shape[2] // 4, frames.shape[1] // 4)
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack(small).reshape(len(frames), -1).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class EpisodeFigures:
     """What one episode says about a model.
 
     Attributes:
         joint_error: mean absolute error of each joint [J], rad; grippers 0 to 1.
+        mean_pose_error: the same of the mean of the training labels, which looks at nothing [J].
+        nearest_frame_error: the same of the training frame that looks most alike [J]; nan where
+            there are none to look up.
         fingertip_error: mean distance of both fingertips from where they were, m.
         smoothed_fingertip_error: the same after the command path's smoothing, m.
         roughness: root mean square of the third difference of the decoded arm joints, rad.
@@ -39,6 +66,8 @@ class EpisodeFigures:
     """
 
     joint_error: NDArray[np.float64]
+    mean_pose_error: NDArray[np.float64]
+    nearest_frame_error: NDArray[np.float64]
     fingertip_error: float
     smoothed_fingertip_error: float
     roughness: float
@@ -55,6 +84,7 @@ def evaluate_episode(
     episode: Any,
     fingertips: Fingertips | None,
     treatment: Treatment | None = None,
+    nearest: NearestFrames | None = None,
 ) -> EpisodeFigures:
     """Return the figures of one episode.
 
@@ -63,6 +93,7 @@ def evaluate_episode(
         episode: has frames uint8 [T, H, W, 3] and joints [T, J].
         fingertips: maps joints [N, J] to fingertips [N, 2, 3], m; nan without it.
         treatment: of the frames before they are read.
+        nearest: training frames to look up, a baseline.
     """
     frames = np.asarray(episode.frames)
     reading = read_rollout(model, frames if treatment is None else treatment(frames))
@@ -71,8 +102,11 @@ def evaluate_episode(
     smoothed = reading.smoothed
     arms = ~np.asarray(model.config.gripper_mask)
     error = np.abs(decoded - joints)
+    found = nearest.joints(frames) if nearest else np.full_like(joints, np.nan)
     return EpisodeFigures(
         joint_error=error.mean(0),
+        mean_pose_error=np.abs(model.mean.double().numpy() - joints).mean(0),
+        nearest_frame_error=np.abs(found - joints).mean(0),
         fingertip_error=_fingertip_error(fingertips, decoded, joints),
         smoothed_fingertip_error=_fingertip_error(fingertips, smoothed, joints),
         roughness=roughness(decoded[:, arms]),
@@ -92,10 +126,11 @@ def evaluate(
     episodes: Sequence[Any],
     fingertips: Fingertips | None,
     treatment: Treatment | None = None,
+    nearest: NearestFrames | None = None,
 ) -> list[EpisodeFigures]:
     """Return the figures of every episode that has at least four frames."""
     long_enough = [episode for episode in episodes if len(episode.frames) >= 4]
-    return [evaluate_episode(model, e, fingertips, treatment) for e in long_enough]
+    return [evaluate_episode(model, e, fingertips, treatment, nearest) for e in long_enough]
 
 
 def roughness(path: NDArray) -> float:

@@ -80,17 +80,18 @@ def write_bags(
     """
     if robot and found:
         check_map(found, data, robot)
-    facts, name = import_facts(data, robot, found, images), set_name(data)
+    same, name = import_facts(data, robot, found, images), set_name(data)
     bags = [out / f'{name}-{episode.index:05d}' for episode in data.episodes]
-    for path in bags:
-        is_there(path, facts)
+    facts = [{**same, 'eva.instruction': _asked(episode)} for episode in data.episodes]
+    for path, about in zip(bags, facts):
+        is_there(path, about)
     there, watch, faults = 0, PictureWatch(data.rate_hz), list[Fault]()
-    for episode, path in zip(data.episodes, bags):
+    for episode, path, about in zip(data.episodes, bags, facts):
         # Asked again: a data set may name an episode twice.
-        if is_there(path, facts):
+        if is_there(path, about):
             there += 1
         else:
-            faults += _write(data, episode, path, facts, robot, found, images, watch)
+            faults += _write(data, episode, path, about, robot, found, images, watch)
     findings = [*grouped(faults), *watch.findings()]
     if there:
         findings.append(f'{there} bags were there already; their pictures were not looked at.')
@@ -144,8 +145,7 @@ def _write(
     watch: PictureWatch,
 ) -> list[Fault]:
     source = f'{data.kind} {set_name(data)} episode {episode.index}'
-    asked = dict.fromkeys([episode.instruction, *episode.changes.values()])
-    facts = {'eva.source': source, **about, 'eva.instruction': '; '.join(asked)}
+    facts = {'eva.source': source, **about}
     writer = EpisodeBagWriter(path, robot.name if robot else '', facts, episode.index)
     try:
         stamps = stamps_ns(episode.stamps_s, data.rate_hz)
@@ -158,6 +158,11 @@ def _write(
         raise
     writer.close()
     return faults
+
+
+def _asked(episode: ImportedEpisode) -> str:
+    """Return all instructions of an episode."""
+    return '; '.join(dict.fromkeys([episode.instruction, *episode.changes.values()]))
 
 
 def stamps_ns(stamps_s: NDArray[np.float64], rate_hz: float) -> list[int]:

@@ -18,6 +18,7 @@ _SAME = {
     'eva.import.images': 'images',
     'eva.robot': 'robot',
     'eva.import.map': 'map',
+    'eva.instruction': 'instruction',
 }
 _LONGEST = 80
 

@@ -1,6 +1,8 @@
 """A view: the tiled image of all cameras, which is what the models see."""
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,8 @@ from pydantic import Field
 from pydantic import model_validator
 
 from eva_ros.errors import UserError
+from eva_ros.robot.joint_naming import side_of
+from eva_ros.robot.joint_naming import words
 from eva_ros.robot.paths import config_dir
 from eva_ros.robot.paths import find_config
 from eva_ros.robot.spec import Robot
@@ -18,7 +22,14 @@ from eva_ros.robot.strict_yaml import StrictModel
 
 # A crop may change a camera's aspect ratio by this much: no more than a pixel's rounding.
 _ASPECT_TOLERANCE = 0.02
-_ROW_HEIGHT = 120
+# Both sides of a box are multiples of this: a world model cuts the view into such blocks, and no
+# block then shows two cameras.
+BLOCK = 16
+# A world model dreams the first frame and then groups of this many.
+GROUP = 4
+# A camera with such a word and a side in its name is mounted on that arm; `left` alone may as well
+# stand on a tripod that sees both arms.
+_MOUNTS = {'wrist', 'hand', 'gripper', 'arm', 'eef', 'tool'}
 
 
 class CameraView(StrictModel):
@@ -29,12 +40,16 @@ class CameraView(StrictModel):
         box: y, x, height, width of its picture in the view, pixels.
         crop: y0, x0, y1, x1 of what is shown, as fractions of the camera's image.
         image_size: height and width of the camera's images, pixels; any where not stated.
+        arms: whose joints an IDM trained on this view reads from this camera; where not stated,
+            those of the arm that the camera's name begins with, else of all arms.
     """
 
     name: str
     box: tuple[int, int, int, int]
     crop: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     image_size: tuple[int, int] | None = None
+    # Not part of what a checkpoint's view is recognised by: it changes no pixel.
+    arms: tuple[str, ...] | None = Field(default=None, min_length=1, exclude=True)
 
     @model_validator(mode='after')
     def _check(self) -> 'CameraView':
@@ -182,7 +197,7 @@ def load_view(name_or_path: str | Path) -> ViewSpec:
 def view_of(robot: Robot, name_or_path: str | Path | None = None) -> ViewSpec:
     """Return a view by its name or file; where None, the one that has the robot's name.
 
-    A robot without a view of its own gets all its cameras in a row, 120 pixels high, at 10 Hz.
+    A robot without a view of its own gets all its cameras in a row (see `layout`).
 
     Raises:
         UserError: no such file, an unknown key, or boxes that do not fit; names the file.
@@ -190,17 +205,90 @@ def view_of(robot: Robot, name_or_path: str | Path | None = None) -> ViewSpec:
     if name_or_path is not None:
         return load_view(name_or_path)
     own = config_dir() / 'views' / f'{robot.name}.yaml'
-    return load_view(own) if own.is_file() else _row(robot)
+    return load_view(own) if own.is_file() else layout(robot, f'{robot.name}_row')
 
 
-def _row(robot: Robot) -> ViewSpec:
-    cameras, left = [], 0
-    for camera in robot.cameras.values():
-        width = 2 * max(1, round(camera.width * _ROW_HEIGHT / camera.height / 2))  # for video
-        box = (0, left, _ROW_HEIGHT, width)
-        cameras.append(CameraView(name=camera.name, box=box))
+def layout(
+    robot: Robot,
+    name: str,
+    *,
+    cameras: Sequence[str] = (),
+    height: int = 96,
+    columns: int | None = None,
+    rate_hz: float = 10.0,
+    frames: int = 17,
+) -> ViewSpec:
+    """Return a view that shows cameras of any size side by side, equally high and undistorted.
+
+    A camera whose proportions do not fit into whole blocks loses a few rows or columns at both
+    edges.
+
+    Args:
+        robot: Robot with the cameras and the size of their images.
+        name: Name of the view.
+        cameras: Names of the cameras to show, in this order; all of the robot's if empty.
+        height: Height of each camera's picture in the view, pixels.
+        columns: Pictures in a row of the view; all of them if None.
+        rate_hz: Views per second.
+        frames: Views in a rollout, the observed one included.
+
+    Raises:
+        UserError: No such camera, or a height or number of frames that no world model can dream.
+    """
+    chosen = list(cameras or robot.cameras)
+    unknown = [camera for camera in chosen if camera not in robot.cameras]
+    if unknown or not chosen:
+        there = ', '.join(robot.cameras) or 'none'
+        asked = f'no camera {", ".join(unknown)}' if unknown else 'no camera'
+        raise UserError(f'{robot.name} has {asked} for a view (its cameras are: {there}).')
+    columns = columns or len(chosen)
+    rows = [chosen[start : start + columns] for start in range(0, len(chosen), columns)]
+    placed = [view for y, row in enumerate(rows) for view in _row(robot, row, y * height, height)]
+    made = ViewSpec(
+        name=name,
+        height=len(rows) * height,
+        width=max(view.box[1] + view.box[3] for view in placed),
+        rate_hz=rate_hz,
+        frames=frames,
+        cameras=tuple(placed),
+    )
+    require_dreamable(made)
+    return made
+
+
+def require_dreamable(view: ViewSpec) -> None:
+    """Refuse a view that a small world model cannot dream.
+
+    Raises:
+        UserError: A side is not a multiple of BLOCK, or the frames are not 1 + GROUP k.
+    """
+    if view.height % BLOCK or view.width % BLOCK or view.frames % GROUP != 1:
+        raise UserError(
+            f"The view '{view.name}' has {view.height}x{view.width} pixels and {view.frames} "
+            f'frames, and a world model needs multiples of {BLOCK} pixels and 5, 9, 13, 17, ... '
+            'frames: choose others (`eva view init` makes views that fit).'
+        )
+
+
+def _row(robot: Robot, names: Sequence[str], y: int, height: int) -> Iterator[CameraView]:
+    """Yield cameras side by side, each cropped at both edges to the proportions of its box."""
+    left = 0
+    for camera in (robot.cameras[name] for name in names):
+        width = BLOCK * max(1, round(camera.width * height / camera.height / BLOCK))
+        stretch = width / height * camera.height / camera.width
+        off_y, off_x = max(0.0, (1 - 1 / stretch) / 2), max(0.0, (1 - stretch) / 2)
+        yield CameraView(
+            name=camera.name,
+            box=(y, left, height, width),
+            crop=(round(off_y, 4), round(off_x, 4), round(1 - off_y, 4), round(1 - off_x, 4)),
+            image_size=(camera.height, camera.width),
+            arms=_seen_arms(camera.name, robot),
+        )
         left += width
-    return ViewSpec(
-        name=f'{robot.name}_row', height=_ROW_HEIGHT, width=left, rate_hz=10.0, frames=17,
-        cameras=tuple(cameras),
-    )  # fmt: skip
+
+
+def _seen_arms(camera: str, robot: Robot) -> tuple[str, ...]:
+    """Return the arms that a camera sees: one if it is mounted on it, by its name, else all."""
+    side = side_of(camera)
+    mounted = side in robot.arms and not _MOUNTS.isdisjoint(words(camera))
+    return (side,) if mounted else tuple(robot.arms)
