@@ -17,11 +17,11 @@ from diffusers import WanTransformer3DModel
 from peft import LoraConfig
 import torch
 
+from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.folder import WAN_21
 from eva_ros.world_model.folder import WAN_22_A14B
 from eva_ros.world_model.folder import WAN_22_TI2V
-from eva_ros.world_model.pipeline import Condition
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.wan import WanWorldModel
 
 _LARGE = {

@@ -16,7 +16,7 @@ from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.pipeline import WorldModel
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 
 FRAMES = 9
 

@@ -31,8 +31,8 @@ from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.clips import mirror_instruction
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.codec import LinearCodec
-from eva_ros.world_model.pipeline import to_uint8
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import to_uint8
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.sampler import euler_step
 from eva_ros.world_model.sampler import noise_levels
 from eva_ros.world_model.sampler import sde_moments

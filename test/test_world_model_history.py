@@ -22,8 +22,8 @@ from eva_ros.world_model.build import trained_before
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import Clip
-from eva_ros.world_model.pipeline import to_uint8
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import to_uint8
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.train import flow_loss
 from eva_ros.world_model.training_run import clip_sampler
 from eva_ros.world_model.training_run import RunOptions

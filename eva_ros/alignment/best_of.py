@@ -21,8 +21,8 @@ from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
-from eva_ros.world_model.pipeline import Rollout
 from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.rollout import Rollout
 
 CHOICES = ('progress', 'executability', 'consensus')
 MOST = 16

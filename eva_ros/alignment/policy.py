@@ -19,7 +19,7 @@ from eva_ros.training.finite import require_finite
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model.adapters import ADAPTER as KIND
-from eva_ros.world_model.pipeline import Condition
+from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.train import draw_noise_levels
 from eva_ros.world_model.train import flow_loss

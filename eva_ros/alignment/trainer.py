@@ -28,7 +28,7 @@ from eva_ros.training.loop import Loss
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
 from eva_ros.training.run_state import STATE
-from eva_ros.world_model.pipeline import Condition
+from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.sampler import noise_levels
 
 # Dreams that P0 is measured on.

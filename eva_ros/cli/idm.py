@@ -309,7 +309,7 @@ def _treatment(folder: Path) -> Callable:
     import numpy as np
 
     from eva_ros.idm.reading import frames_to_tensor
-    from eva_ros.world_model.pipeline import to_uint8
+    from eva_ros.world_model.rollout import to_uint8
 
     corrupt = _codec_round_trip(folder)
 

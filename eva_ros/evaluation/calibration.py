@@ -18,8 +18,8 @@ from eva_ros.idm.evaluate import Treatment
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
 from eva_ros.progress import Progress
-from eva_ros.world_model.pipeline import rollout_seed
 from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.rollout import rollout_seed
 
 # A reading is wrong if its arm joints are off by more than this on average, rad: where a fingertip
 # of a half-metre arm is about 2 cm off.

@@ -33,7 +33,7 @@ from eva_ros.sim.robot import JointState
 from eva_ros.sim.robot import SimRobot
 from eva_ros.sim.robot import TrajectoryCommand
 from eva_ros.sim.scenes import TIME_LIMIT_S
-from eva_ros.world_model.pipeline import Rollout
+from eva_ros.world_model.rollout import Rollout
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.
 _SLICE_S = 0.02

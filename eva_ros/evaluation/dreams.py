@@ -31,8 +31,8 @@ from eva_ros.pages import evenly
 from eva_ros.progress import Progress
 from eva_ros.robot.spec import Robot
 from eva_ros.world_model.clips import Clip
-from eva_ros.world_model.pipeline import rollout_seed
 from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.rollout import rollout_seed
 
 
 @dataclass(frozen=True)

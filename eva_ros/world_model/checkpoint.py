@@ -35,7 +35,7 @@ from eva_ros.world_model.folder import TEXT_ENCODER
 from eva_ros.world_model.folder import WorldModelFolder
 from eva_ros.world_model.memory import Placement
 from eva_ros.world_model.pipeline import WorldModel
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.text_encoder import TextEncoder

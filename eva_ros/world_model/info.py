@@ -18,7 +18,7 @@ from eva_ros.world_model.memory import choose_placement
 from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import needed_bytes
 from eva_ros.world_model.memory import Placement
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 
 _DTYPES = {
     'F64': 'float64',

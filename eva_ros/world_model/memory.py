@@ -20,7 +20,7 @@ from eva_ros.world_model.folder import Part
 from eva_ros.world_model.folder import SMALL
 from eva_ros.world_model.folder import WAN_22_TI2V
 from eva_ros.world_model.folder import WorldModelFolder
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 
 LORA_RANK = 16
 # Bytes of a trained weight: itself, its gradient, two moments of AdamW and the average, float32.

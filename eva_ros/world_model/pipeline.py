@@ -6,8 +6,6 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from contextlib import nullcontext
-from dataclasses import dataclass
-import hashlib
 import time
 
 from diffusers import WanTransformer3DModel
@@ -19,123 +17,12 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
-from eva_ros.training.manifest import World
+from eva_ros.world_model.condition import Condition
+from eva_ros.world_model.rollout import Rollout
+from eva_ros.world_model.rollout import to_uint8
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.sampler import Sampler
 from eva_ros.world_model.sampler import Scheduler
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """Dreamed frames.
-
-    Attributes:
-        frames: views [T, H, W, 3], uint8 RGB; the first is the observed one.
-        dt: seconds between frames.
-        instruction: what was asked for.
-        seed: of the noise.
-        duration_s: how long the dream took.
-        checkpoint: name of the weights, with the adapter's when one is loaded.
-        denoising_steps: how many it took.
-    """
-
-    frames: np.ndarray
-    dt: float
-    instruction: str
-    seed: int
-    duration_s: float
-    checkpoint: str
-    denoising_steps: int
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What dreams start from, encoded once.
-
-    Attributes:
-        first: What the observed frame contributes to the latents [B, C, F, h, w].
-        tokens: The instructions [B, L]: word indices, or token indices of the text encoder.
-        views: The observed frames [B, 3, H, W] in 0..1.
-        words: Embedded instructions [B, L, D]; [1, L, D] where all have the same. None where the
-            embedding is trained with the transformer.
-        picture: Embedded views [B, P, D] for models that look at them with an image encoder;
-            [1, P, D] where all have the same.
-        past: What the observed frames before contribute: [B, K, h, w] for the small model, clean
-            latents [B, C, K, h, w] for the others; None for models that were trained without
-            history, and for those others from rest.
-    """
-
-    first: Tensor
-    tokens: Tensor
-    views: Tensor
-    words: Tensor | None = None
-    picture: Tensor | None = None
-    past: Tensor | None = None
-
-    def repeat(self, count: int) -> 'Condition':
-        """Return the condition of `count` candidates for each dream, side by side."""
-        return self._each(lambda part: part.repeat_interleave(count, 0))
-
-    def rows(self, chosen: Tensor) -> 'Condition':
-        """Return the condition of some of the dreams, chosen by a mask [B]."""
-        return self._each(lambda part: part[chosen])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> 'Condition':
-        def shared(part: Tensor | None) -> Tensor | None:
-            return part if part is None or len(part) == 1 else change(part)
-
-        return Condition(
-            first=change(self.first),
-            tokens=change(self.tokens),
-            views=change(self.views),
-            words=shared(self.words),
-            picture=shared(self.picture),
-            past=None if self.past is None else change(self.past),
-        )
-
-
-@dataclass(frozen=True)
-class WorldSettings:
-    """What a checkpoint says of the world it dreams (eva.json).
-
-    Attributes:
-        name: of the checkpoint.
-        view: name of the view, with height, width and rate_hz.
-        robot: name of the robot whose recordings it was trained on.
-        frames: length of a rollout, the observed frame included.
-        steps: denoising steps of an ordinary dream.
-        view_hash: fingerprint of the view; empty where a checkpoint does not say it.
-        sampler: 'euler' or 'unipc', of an ordinary dream.
-        guidance_scale: weight of the instruction in an ordinary dream; up to 1 no guidance.
-        history_scale: weight of the history in an ordinary dream; up to 1 no guidance.
-        history: observed frames before the first one that dreams of moving arms start from; 0 for
-            models that only dream from rest.
-    """
-
-    name: str
-    robot: str
-    view: str
-    height: int
-    width: int
-    rate_hz: float
-    frames: int
-    steps: int = 4
-    view_hash: str = ''
-    sampler: str = 'euler'
-    guidance_scale: float = 1.0
-    history_scale: float = 1.0
-    history: int = 0
-
-    @property
-    def world(self) -> World:
-        """Return the robot and the view, as a manifest says them."""
-        return World(
-            robot=self.robot,
-            view=self.view,
-            view_hash=self.view_hash,
-            height=self.height,
-            width=self.width,
-            rate_hz=self.rate_hz,
-        )
 
 
 class WorldModel(nn.Module, ABC):
@@ -534,20 +421,3 @@ class WorldModel(nn.Module, ABC):
                 f'dreams views of {settings.height}x{settings.width}x3 uint8: use its view '
                 f'configuration ({settings.view}).'
             )
-
-
-def to_uint8(video: Tensor) -> np.ndarray:
-    """Return frames [T, 3, H, W] in 0..1 as uint8 [T, H, W, 3].
-
-    Raises:
-        NotFiniteError: a value is not finite; as an integer it would look like any other.
-    """
-    require_finite({'frames': video}, 'A dream', 'no picture can be made of it')
-    scaled = (video.detach().float() * 255.0).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-
-def rollout_seed(seed: int, index: int) -> int:
-    """Return the noise seed of the index-th dream of a run, the same in every process."""
-    digest = hashlib.sha256(f'{seed}/{index}'.encode()).digest()
-    return int.from_bytes(digest[:6], 'big')

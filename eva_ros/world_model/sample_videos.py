@@ -5,8 +5,8 @@ import numpy as np
 from eva_ros.errors import NotFiniteError
 from eva_ros.training.videos import Video
 from eva_ros.world_model.clips import ClipSampler
-from eva_ros.world_model.pipeline import rollout_seed
 from eva_ros.world_model.pipeline import WorldModel
+from eva_ros.world_model.rollout import rollout_seed
 
 _CLIPS = 2
 

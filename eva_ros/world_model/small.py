@@ -11,9 +11,9 @@ from torch import Tensor
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 from eva_ros.world_model.codec import LinearCodec
-from eva_ros.world_model.pipeline import Condition
+from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.pipeline import WorldModel
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.sampler import make_sampler
 from eva_ros.world_model.sampler import Sampler
 from eva_ros.world_model.sampler import velocity_from_clean

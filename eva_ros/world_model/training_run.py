@@ -32,7 +32,7 @@ from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.clips import mirror_instruction
 from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.folder import KIND
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
 from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.train import averaged_model

@@ -19,12 +19,12 @@ from transformers import PreTrainedTokenizerBase
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.folder import WAN_22_TI2V
 from eva_ros.world_model.instructions import require_tokens
-from eva_ros.world_model.pipeline import Condition
-from eva_ros.world_model.pipeline import to_uint8
 from eva_ros.world_model.pipeline import WorldModel
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import to_uint8
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.sampler import make_sampler
 from eva_ros.world_model.sampler import Sampler
 from eva_ros.world_model.sampler import Scheduler

@@ -29,7 +29,7 @@ from eva_ros.world_model.memory import choose_placement
 from eva_ros.world_model.memory import compute_dtype
 from eva_ros.world_model.memory import dream_size
 from eva_ros.world_model.memory import Placement
-from eva_ros.world_model.pipeline import WorldSettings
+from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.sampler import Scheduler
 from eva_ros.world_model.wan import require_frames
 from eva_ros.world_model.wan import require_history
