@@ -37,7 +37,6 @@ class Size:
         demos: Episodes of each task that are joined by the robot's own attempts.
         held_out: Episodes of each task to measure on.
         world_model: Options of its training.
-        history: Options of its fine-tuning to dreams of moving arms.
         text: Steps of the text encoder.
         idm: Steps of the inverse dynamics model.
         attempts: Attempts at each lift; half as many at each reach.
@@ -53,7 +52,6 @@ class Size:
     demos: tuple[int, ...]
     held_out: int
     world_model: str
-    history: str
     text: int
     idm: int
     attempts: int
@@ -71,21 +69,18 @@ _REST = {
 SIZES = {
     'gpu': Size(
         bags=(603, 604, 540, 540, 299),
-        world_model='--steps 6519 --batch 256 --compile',
-        history='--history 4 --dream-steps 1 --steps 1000 --batch 256 --compile',
+        world_model='--steps 6519 --batch 256 --compile --dream-steps 1',
         **_REST,
     ),
     'cpu': Size(
         bags=(300, 300, 50, 50, 50),
-        world_model='--steps 4200 --processes 2',
-        history='--history 4 --dream-steps 1 --steps 600 --processes 2',
+        world_model='--steps 4200 --processes 2 --dream-steps 1',
         **_REST,
     ),
     # Useless models: to try the chain itself.
     'tiny': Size(
         bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
-        world_model='--steps 2 --width 64 --layers 1',
-        history='--history 4 --dream-steps 1 --steps 1',
+        world_model='--steps 2 --width 64 --layers 1 --dream-steps 1',
         text=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
     ),
 }  # fmt: skip
@@ -100,20 +95,22 @@ class Stage:
         commands: Arguments after `eva`, in their order.
         makes: Files and folders that are the stage's own.
         prints: Whether what the commands print is kept in FOLDER/log.
+        link: A folder that stands for another one, for commands that take models side by side.
     """
 
     name: str
     commands: Sequence[Command]
     makes: Sequence[Path] = field(default=())
     prints: bool = False
+    link: tuple[Path, Path] | None = None
 
 
 def stages(size: Size, out: Path, workers: int) -> list[Stage]:
     """Return the chain in its order."""
     data, first, models = out / 'data', out / 'first', out / 'models'
     bags = [data / 'bags' / task for task in TASKS]
-    demos, held_out = data / 'demos', data / 'held_out'
-    words, world_model = first / 'words', first / 'world_model'
+    reaches, demos, held_out = bags[:2], data / 'demos', data / 'held_out'
+    words, world_model = first / 'words', models / 'world_model'
     steps = ('--learning-rate', '6e-4', '--held-out', '0.05', '--steps', size.own)
     return [
         Stage('record', [*_recordings(size, data, workers)], [data]),
@@ -135,7 +132,12 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
             ],
             [first / 'idm'],
         ),
-        Stage('attempts', [*_attempts(size, first, workers)], [first / 'attempts']),
+        Stage(
+            'attempts',
+            [*_attempts(size, first, workers)],
+            [first / 'attempts'],
+            link=(first / 'world_model', world_model),
+        ),
         Stage(
             'own_idm',
             [
@@ -145,18 +147,10 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
             [models / 'idm'],
         ),
         Stage(
-            'history',
-            [
-                eva('world-model train --from', world_model, size.history, '--bags', *bags,
-                    '--out', models / 'world_model')
-            ],
-            [models / 'world_model'],
-        ),
-        Stage(
             'align',
             [
-                eva('align --bags', demos, '--world-model', models / 'world_model', '--idm',
-                    models / 'idm', '--out', models / 'aligned', '--iterations', size.align)
+                eva('align --bags', *reaches, '--world-model', world_model, '--idm',
+                    first / 'idm', '--out', models / 'aligned', '--iterations', size.align)
             ],
             [models / 'aligned'],
         ),
@@ -239,6 +233,11 @@ def run(stage: Stage, out: Path) -> None:
     if done.is_file() and json.loads(done.read_text())['commands'] == commands:
         print(f'{stage.name}: done')
         return
+    if stage.link is not None:
+        place, stands_for = stage.link
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(stands_for.resolve())
     begin = time.monotonic()
     log = out / 'log' / f'{stage.name}.txt'
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -46,15 +46,7 @@ def test_every_command_of_the_chain_is_one_that_eva_knows(script, tmp_path, size
     for stage in chain(script, tmp_path, size).values():
         for command in stage.commands:
             words = list(command)
-            if stage.name == 'history' and not knows_history():
-                place = words.index('--history')
-                del words[place : place + 2]
             assert build_parser(words[0]).parse_args(words).command == words[0]
-
-
-def knows_history():
-    options = ['world-model', 'train', '--bags', 'b', '--out', 'new', '--history', '4']
-    return '--history' not in build_parser('world-model').parse_known_args(options)[1]
 
 
 def test_every_shipped_checkpoint_is_made_by_a_stage(script, tmp_path):
