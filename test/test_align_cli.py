@@ -42,7 +42,8 @@ def test_an_adapter_is_written_and_judged_on_views_it_was_not_trained_on(
     assert made == 0
     about = json.loads((tmp_path / 'lora' / 'eva.json').read_text())
     assert about['training']['algorithm'] == algorithm[0]
-    assert about['training']['settings']['steps'] == 4
+    # As many as the model takes, but Flow-GRPO needs more than one.
+    assert about['training']['settings']['steps'] == (4 if algorithm[0] == 'grpo' else 1)
     capfd.readouterr()
     judged = main(
         ['align', 'evaluate', *bags, *MODELS, '--lora', lora,

@@ -274,7 +274,7 @@ def test_smoothed_is_the_same_dream_and_a_smoother_path(monkeypatch):
     world = variants.World(robot, view, checkpoint_dir())
     joints = np.array(robot.home)
     observation = SimpleNamespace(
-        view=np.zeros((view.height, view.width, 3), np.uint8), joint_positions=joints
+        view=np.zeros((view.height, view.width, 3), np.uint8), joint_positions=joints, before=()
     )
     attempt = variants.Attempt('reach_left', 'transfer the cube', 3)
     plans = [

@@ -72,9 +72,9 @@ def test_a_dreamed_plan_closes_grippers_as_the_node_does(robot, monkeypatch):
         variants, 'read_rollout',
         lambda idm, frames: SimpleNamespace(smoothed=read, confidence=0.9),
     )  # fmt: skip
-    dreamer = SimpleNamespace(dream=lambda view, instruction, seed, steps: rollout)
+    dreamer = SimpleNamespace(dream=lambda view, instruction, **_: rollout)
     planner = variants.dreaming(dreamer, None, robot)(SimpleNamespace(seed=3, instruction='lift'))
-    plan = planner(SimpleNamespace(view=rollout.frames[0]))
+    plan = planner(SimpleNamespace(view=rollout.frames[0], before=()))
     np.testing.assert_array_equal(plan.positions, robot.gripping(read))
     assert plan.positions[-1, 6] < 0.3
 

@@ -125,6 +125,8 @@ def chosen(monkeypatch):
 )
 def test_no_training_mirrors_without_signs(tmp_path, monkeypatch, chosen, command):
     monkeypatch.chdir(tmp_path)
+    base = SimpleNamespace(family='wan2.2-ti2v')
+    monkeypatch.setattr('eva_ros.world_model.folder.read_folder', lambda path: base)
     assert not chosen(robot_with(tmp_path), *command).mirror
     assert chosen(robot_with(tmp_path, mirror_signs=list(SIGNS)), *command).mirror
 

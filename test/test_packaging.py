@@ -147,7 +147,12 @@ def test_every_ros_package_that_is_imported_is_a_dependency():
 
 
 def test_every_python_package_that_is_imported_is_required(setup_arguments):
-    names = {'yaml': 'pyyaml', 'cv2': 'opencv-python-headless', 'pinocchio': 'pin'}
+    names = {
+        'yaml': 'pyyaml',
+        'PIL': 'pillow',
+        'cv2': 'opencv-python-headless',
+        'pinocchio': 'pin',
+    }
     names.update(hppfcl='hpp-fcl', gym_aloha='gym-aloha', backports='backports.zstd')
     required = setup_arguments['install_requires'] + setup_arguments['extras_require']['train']
     known = {re.match(r'[\w.-]+', line)[0].lower() for line in required}

@@ -157,7 +157,9 @@ def _align_member(args: argparse.Namespace) -> None:
     model, judge, (prompts, _) = _load(args)
     _require_prompts(prompts)
     if args.dream_steps is None:
-        settings = replace(settings, steps=model.settings.steps)
+        # Stochastic steps need others beside them.
+        least = settings.steps if args.algorithm == 'grpo' else 1
+        settings = replace(settings, steps=max(least, model.settings.steps))
     device = training_device()
     judge.idm.to(device)
     if judge.critic is not None:

@@ -20,7 +20,7 @@ _SAME = {
     'eva.import.map': 'map',
     'eva.instruction': 'instruction',
 }
-_LONGEST = 80
+_LONGEST = 160
 
 
 def set_name(data: DataSet) -> str:

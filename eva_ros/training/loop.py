@@ -31,6 +31,7 @@ from diffusers.training_utils import EMAModel
 import torch
 from torch import nn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from eva_ros.episodes.fingerprint import refuse_another
@@ -241,8 +242,10 @@ class TrainingLoop:
     def _show(self) -> float:
         """Log the task's videos; return the seconds it took, in every process those of the first.
 
-        Every process dreams, as the weights may be shared among them. No random state changes.
+        Every process dreams; no random state changes. Where FSDP shards the weights, nothing does.
         """
+        if any(isinstance(weight, DTensor) for weight in self.weights.values()):
+            return 0.0
         began, device = time.monotonic(), self.accelerator.device
         devices = [device] if device.type == 'cuda' else []
         with torch.random.fork_rng(devices), _evaluating(self.task.model):
