@@ -25,6 +25,12 @@ from eva_ros.ros import qos
 ROBOT = load_robot('aloha_sim')
 
 
+@pytest.fixture
+def unused_domain(monkeypatch):
+    """Let the test have a domain in which no node of earlier tests is still known."""
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(ros_harness.own_domain()))
+
+
 def start_demo(*arguments):
     """Start `eva demo` on this test's own domain."""
     command = [sys.executable, '-m', 'eva_ros.cli.main', 'demo', *arguments]
@@ -36,6 +42,7 @@ def start_demo(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures('unused_domain')
 def test_demo_moves_both_arms_and_leaves_a_bag_and_a_report(tmp_path):
     demo = start_demo(
         *('--tasks', 'reach_left', 'reach_right', 'lift_left', '--max-duration', '8'),
