@@ -86,6 +86,7 @@ def check_what_is_left(folder: Path, out: str):
     assert (folder / 'bag' / 'metadata.yaml').is_file() and list(folder.glob('bag/*.mcap'))
 
 
+@pytest.mark.usefixtures('unused_domain')
 def test_a_domain_in_use_is_refused_in_a_sentence(graph, tmp_path):
     demo = start_demo('--out', str(tmp_path))
     out, errors = demo.communicate(timeout=ros_harness.TIMEOUT_S)
