@@ -54,6 +54,8 @@ class GrpoSettings(ResamplingSettings):
     """
 
     ALGORITHM: ClassVar[str] = 'grpo'
+    # Stochastic steps need others beside them.
+    FEWEST_STEPS: ClassVar[int] = 4
 
     learning_rate: float = 5e-4
     groups: int = 4

@@ -56,6 +56,8 @@ class ResamplingSettings:
     ALGORITHM: ClassVar[str] = ''
     # Whether it dreams and rewards its dreams, so that P0 must be known.
     DREAMS: ClassVar[bool] = True
+    # Fewest denoising steps of a dream, where the user does not say how many.
+    FEWEST_STEPS: ClassVar[int] = 1
 
     seed: int = 0
     iterations: int | None = None

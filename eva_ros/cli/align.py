@@ -49,7 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ('kl-weight', arguments.zero_or_more, 'grpo: weight of the KL divergence'),
         ('clips', arguments.count, 'filtered, nft, finetune: clips per iteration'),
         ('beta', arguments.above_zero, 'nft: strength of the contrast'),
-        ('dream-steps', arguments.count, "denoising steps of a dream (the checkpoint's)"),
+        (
+            'dream-steps',
+            arguments.count,
+            "denoising steps of a dream (the checkpoint's; grpo: 4 or more)",
+        ),
         ('learning-rate', arguments.above_zero, 'learning rate of AdamW'),
         ('data-weight', arguments.zero_or_more, 'weight of the supervised loss on recorded clips'),
         (
@@ -157,9 +161,8 @@ def _align_member(args: argparse.Namespace) -> None:
     model, judge, (prompts, _) = _load(args)
     _require_prompts(prompts)
     if args.dream_steps is None:
-        # Stochastic steps need others beside them.
-        least = settings.steps if args.algorithm == 'grpo' else 1
-        settings = replace(settings, steps=max(least, model.settings.steps))
+        steps = max(settings.FEWEST_STEPS, model.settings.steps)
+        settings = replace(settings, steps=steps)
     device = training_device()
     judge.idm.to(device)
     if judge.critic is not None:
