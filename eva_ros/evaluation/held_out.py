@@ -11,6 +11,7 @@ from eva_ros.evaluation.controls import shrink
 from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.clips import in_motion
 from eva_ros.world_model.pipeline import WorldModel
 
 
@@ -50,15 +51,11 @@ def _in_motion(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
     rate_hz = model.settings.rate_hz
     settings = ClipSettings(model.settings.frames, moving_weight=1.0, end_weight=0.0)
     joints = [np.asarray(e.joints) for e in episodes]
-
-    def speed(clip: Clip, step: int) -> float:
-        path, frame = joints[clip.episode], clip.frames[0] + step
-        return float(np.abs(path[frame + 1] - path[frame]).max() * rate_hz)
-
+    moving = [in_motion(path, 1.0 / rate_hz, settings.rest_rad_s) for path in joints]
     return [
         (episodes[clip.episode], clip)
         for clip in find_clips(joints, 1.0 / rate_hz, settings)
-        if clip.frames[0] > 0 and min(speed(clip, -1), speed(clip, 0)) > settings.rest_rad_s
+        if (first := clip.frames[0]) > 0 and moving[clip.episode][first - 1 : first + 1].all()
     ]
 
 

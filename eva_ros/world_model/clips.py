@@ -31,7 +31,7 @@ class Clip:
     weight: float
 
     def before(self, count: int) -> np.ndarray:
-        """Return the indices of so many frames before the clip, as a camera saw them.
+        """Return the indices of the `count` frames before the clip, as recorded.
 
         Before the episode's first frame nothing moved: it stands for them.
         """
@@ -66,7 +66,7 @@ def find_clips(joints: list[np.ndarray], dt: float, settings: ClipSettings) -> l
     """
     clips = []
     for index, path in enumerate(joints):
-        moving = _moving(path, dt, settings.rest_rad_s)
+        moving = in_motion(path, dt, settings.rest_rad_s)
         order = _without_pauses(moving, settings.keep_rest)
         weights = [_weight(moving, order, place, settings) for place in range(len(order) - 1)]
         for place in range(len(order) - 1):
@@ -76,7 +76,7 @@ def find_clips(joints: list[np.ndarray], dt: float, settings: ClipSettings) -> l
     return [c for c in clips if c.weight > 0]
 
 
-def _moving(path: np.ndarray, dt: float, rest_rad_s: float) -> np.ndarray:
+def in_motion(path: np.ndarray, dt: float, rest_rad_s: float) -> np.ndarray:
     """Return [T]: does any joint move between this frame and the next?"""
     speed = np.abs(np.diff(path, axis=0)).max(1) / dt
     return np.append(speed > rest_rad_s, False)
@@ -115,6 +115,9 @@ class ClipSampler:
             right for robots whose two arms mirror each other.
         history: frames before each clip that a batch holds, too.
         device: where the batches are wanted; a GPU with room for them holds all frames itself.
+
+    Attributes:
+        history: as given; it may be set once the model is known.
     """
 
     def __init__(
@@ -134,7 +137,7 @@ class ClipSampler:
         self._clips = clips
         self._seed = seed
         self._mirror = mirror
-        self._history = history
+        self.history = history
         weights = np.array([c.weight for c in clips], float)
         self._probability = weights / weights.sum()
         self._device = torch.device(device)
@@ -206,7 +209,7 @@ class ClipSampler:
 
     def _frames(self, clips: list[Clip]) -> Tensor:
         """Return the frames of clips [B, K + T, H, W, 3], uint8, where they are wanted."""
-        places = [np.concatenate((clip.before(self._history), clip.frames)) for clip in clips]
+        places = [np.concatenate((clip.before(self.history), clip.frames)) for clip in clips]
         if self._held is not None:
             frames, starts = self._held
             rows = np.stack([starts[clip.episode] + place for clip, place in zip(clips, places)])
