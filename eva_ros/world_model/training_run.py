@@ -55,7 +55,7 @@ class RunOptions:
         compiled: whether the forward pass is compiled first.
         text_encoder: Folder of a text encoder of transformers, which stays as it is; None learns
             an embedding of the words that occur.
-        base: Folder of a small world model to go on with; None begins anew.
+        base: Folder of a small world model to fine-tune; None trains from scratch.
         history: Observed frames before the first that the model takes where the arms move, a
             multiple of the codec's group; None takes the base's, or none.
         dream_steps: Denoising steps of an ordinary dream; None takes the base's, or 4.
@@ -95,21 +95,16 @@ def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bo
     """
     check(episodes, robot, view, out, options)
     episodes = told(episodes)
+    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
     start = out / 'run' / 'start'
     if not (start / FILE).is_file() and process_state().is_main_process:
-        fresh = _start(episodes, robot, view, options)
+        fresh = _start(sampler, robot, view, options)
         save_world_model(fresh, start, _identity(episodes, options), dtype=torch.float32)
     process_state().wait_for_everyone()
     model = load_world_model(start)
     if options.dream_steps is not None:
         model.settings = replace(model.settings, steps=options.dream_steps)
-    sampler = clip_sampler(
-        episodes,
-        view,
-        seed=options.seed,
-        mirror=options.mirror,
-        history=model.settings.history,
-    )
+    sampler.history = model.settings.history
     loop = training_loop(model, sampler, _settings(options), out / 'run')
     loop.resume()
     if options.compiled and isinstance(loop.task, WorldModelTask):
@@ -122,7 +117,7 @@ def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bo
     return loop.step >= options.steps
 
 
-def _start(episodes: Sequence, robot, view, options: RunOptions) -> SmallWorldModel:
+def _start(sampler: ClipSampler, robot, view, options: RunOptions) -> SmallWorldModel:
     """Return what the training starts from."""
     if options.base is not None:
         return _trained_before(robot, view, options)
@@ -137,7 +132,6 @@ def _start(episodes: Sequence, robot, view, options: RunOptions) -> SmallWorldMo
         view_hash=view_fingerprint(view),
         history=options.history or 0,
     )
-    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
     return build_world_model(
         settings,
         sampler,
@@ -157,7 +151,7 @@ def _trained_before(robot, view, options: RunOptions) -> SmallWorldModel:
 def clip_sampler(
     episodes: Sequence, view, *, seed: int, mirror: bool, history: int = 0
 ) -> ClipSampler:
-    """Return the sampler of all clips of the view's length, with so many frames before each.
+    """Return the sampler of all clips of the view's length, with `history` frames before each.
 
     Raises:
         UserError: No episode has a moving joint.
