@@ -4,7 +4,14 @@ from dataclasses import replace
 import re
 from types import SimpleNamespace
 
-import numpy as np
+from fine_tuning_world import error
+from fine_tuning_world import FAMILIES
+from fine_tuning_world import moving_square
+from fine_tuning_world import ROBOT
+from fine_tuning_world import sampler
+from fine_tuning_world import SETTINGS
+from fine_tuning_world import view
+from fine_tuning_world import wan_folder
 import pytest
 from tensorboard.compat.proto.summary_pb2 import Summary
 import torch
@@ -17,61 +24,28 @@ from eva_ros.training.loop import Budget
 from eva_ros.training.loop import TrainingLoop
 from eva_ros.world_model import memory
 from eva_ros.world_model.checkpoint import load_world_model
-from eva_ros.world_model.clips import ClipSampler
-from eva_ros.world_model.clips import ClipSettings
-from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.fine_tuning import check
 from eva_ros.world_model.fine_tuning import fine_tune
-from eva_ros.world_model.fine_tuning import FineTuneSettings
 from eva_ros.world_model.fine_tuning import FineTuning
 from eva_ros.world_model.fine_tuning import logit_normal_levels
-from eva_ros.world_model.train import flow_loss
 
-VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=9, cameras=[])
-ROBOT = SimpleNamespace(name='any', joint_names=())
-SETTINGS = FineTuneSettings(steps=3, rank=2, batch=2, learning_rate=1e-2, warmup=1)
-
-
-def moving_square(seed):
-    video = np.full((20, 32, 32, 3), 40, np.uint8)
-    joints = np.zeros((20, 14))
-    for t in range(20):
-        x = int(np.clip(2 * (t - 4), 0, 20))
-        video[t, 4 * seed : 4 * seed + 6, x : x + 8] = 220
-        joints[t] = 0.05 * x
-    return SimpleNamespace(frames=video, joints=joints, instruction=INSTRUCTION)
+VIEW = view(9)
 
 
 @pytest.fixture(scope='module')
 def episodes():
-    return [moving_square(seed) for seed in range(4)]
+    return [moving_square(4 * seed) for seed in range(4)]
 
 
-@pytest.fixture(scope='module', params=['wan2.2-ti2v', 'wan2.2-a14b'])
+@pytest.fixture(scope='module', params=FAMILIES)
 def base(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('fine') / request.param
-    wan_pipeline(request.param).save_pretrained(folder)
-    return folder
-
-
-def sampler(episodes):
-    clips = find_clips([e.joints for e in episodes], 0.1, ClipSettings(VIEW.frames))
-    return ClipSampler(episodes, clips, seed=0)
+    return wan_folder(request.param, tmp_path_factory)
 
 
 def loop(base, episodes, folder, settings=SETTINGS):
     model = load_world_model(base, VIEW)
-    task = FineTuning(model, sampler(episodes), settings, {})
+    task = FineTuning(model, sampler(episodes, VIEW.frames), settings, {})
     return TrainingLoop(task, folder, Budget(settings.steps))
-
-
-def error(model, episodes):
-    """Return the loss on fixed clips, noise and levels."""
-    frames, words = sampler(episodes).batch(99, 8)
-    generator = torch.Generator().manual_seed(0)
-    sigma = torch.linspace(0.2, 1.0, 8)
-    with torch.no_grad():
-        return float(flow_loss(model, frames, words, sigma, model.noise(8, generator)))
 
 
 def test_an_adapter_learns_the_recordings_and_is_loaded_for_its_base_alone(

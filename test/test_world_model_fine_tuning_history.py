@@ -3,9 +3,15 @@
 from dataclasses import replace
 import json
 import shutil
-from types import SimpleNamespace
 
-import numpy as np
+from fine_tuning_world import error
+from fine_tuning_world import FAMILIES
+from fine_tuning_world import moving_square
+from fine_tuning_world import ROBOT
+from fine_tuning_world import sampler
+from fine_tuning_world import SETTINGS
+from fine_tuning_world import view
+from fine_tuning_world import wan_folder
 import pytest
 import torch
 from wan_folders import INSTRUCTION
@@ -22,57 +28,22 @@ from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model import fine_tuning
 from eva_ros.world_model import load_world_model
 from eva_ros.world_model.adapters import load_adapter
-from eva_ros.world_model.clips import ClipSampler
-from eva_ros.world_model.clips import ClipSettings
-from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.fine_tuning import fine_tune
-from eva_ros.world_model.fine_tuning import FineTuneSettings
 from eva_ros.world_model.fine_tuning import FineTuning
-from eva_ros.world_model.train import flow_loss
 
 FRAMES = 5
-VIEW = SimpleNamespace(name='tiny', height=32, width=32, rate_hz=10.0, frames=FRAMES, cameras=[])
-ROBOT = SimpleNamespace(name='any', joint_names=())
-SETTINGS = FineTuneSettings(steps=3, rank=2, batch=2, learning_rate=1e-2, warmup=1)
-
-
-def moving_square(seed):
-    """Return an episode in which a square moves either way: history tells which."""
-    video = np.full((20, 32, 32, 3), 40, np.uint8)
-    joints = np.zeros((20, 14))
-    for t in range(20):
-        x = int(np.clip(2 * (t - 4), 0, 20))
-        at = x if seed % 2 else 20 - x
-        row = 8 * (seed // 2)
-        video[t, row : row + 6, at : at + 8] = 220
-        joints[t] = 0.05 * x
-    return SimpleNamespace(frames=video, joints=joints, instruction=INSTRUCTION)
+VIEW = view(FRAMES)
 
 
 @pytest.fixture(scope='module')
 def episodes():
-    return [moving_square(seed) for seed in range(4)]
+    # Squares that move either way: history tells which.
+    return [moving_square(8 * (seed // 2), backwards=not seed % 2) for seed in range(4)]
 
 
-@pytest.fixture(scope='module', params=['wan2.2-ti2v', 'wan2.2-a14b'])
+@pytest.fixture(scope='module', params=FAMILIES)
 def base(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp('base') / request.param
-    wan_pipeline(request.param).save_pretrained(folder)
-    return folder
-
-
-def sampler(episodes, history):
-    clips = find_clips([e.joints for e in episodes], 0.1, ClipSettings(FRAMES))
-    return ClipSampler(episodes, clips, seed=0, history=history)
-
-
-def error(model, episodes, history):
-    """Return the loss on fixed clips, noise and levels, with so many frames before."""
-    frames, words = sampler(episodes, history).batch(99, 8)
-    levels = torch.linspace(0.2, 1.0, 8)
-    start = model.noise(8, torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        return float(flow_loss(model, frames, words, levels, start))
+    return wan_folder(request.param, tmp_path_factory)
 
 
 def test_an_adapter_learns_history_says_so_and_its_model_takes_it(base, episodes, tmp_path):
@@ -132,7 +103,7 @@ def test_what_was_observed_before_tells_which_way_things_go_on(base, tmp_path):
 def trained(base, episodes, folder, settings, steps=3):
     model = load_world_model(base, VIEW)
     model.take_history(settings.history or 0)
-    task = FineTuning(model, sampler(episodes, model.settings.history), settings, {})
+    task = FineTuning(model, sampler(episodes, FRAMES, model.settings.history), settings, {})
     loop = TrainingLoop(task, folder, Budget(steps))
     loop.run()
     return loop
