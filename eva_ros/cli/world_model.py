@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest='base',
         type=Path,
         metavar='CKPT',
-        help='go on with this checkpoint: a small one whole, a Wan one by an adapter in --out',
+        help='fine-tune this checkpoint: a small one whole, a Wan one by an adapter in --out',
     )
     train.add_argument(
         '--lora',

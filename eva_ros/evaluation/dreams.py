@@ -152,7 +152,7 @@ def _dreamed(
     steps: int | None,
     history: int,
 ) -> DreamedClip:
-    """Dream a clip from so many frames before it, and compare it with the recording."""
+    """Dream a clip, given `history` frames before it, and compare it with the recording."""
     real = np.asarray(episode.frames[clip.frames])
     before = list(np.asarray(episode.frames[clip.before(history)]))
     start = time.perf_counter()

@@ -133,7 +133,7 @@ def paired_gain(
         seed: Random seed of the resampling.
 
     Raises:
-        ValueError: There is no task, or the two variants differ in tasks or number of scenes.
+        ValueError: `ours` and `theirs` are empty, or differ in their tasks or number of scenes.
     """
     if not ours or {t: len(s) for t, s in ours.items()} != {t: len(s) for t, s in theirs.items()}:
         raise ValueError('the tasks or the numbers of scenes of two variants differ')

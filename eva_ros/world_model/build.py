@@ -60,7 +60,7 @@ def build_world_model(
 
 
 def trained_before(base: Path, robot, view, *, name: str, history: int | None) -> SmallWorldModel:
-    """Return a small world model to go on with, which looks at frames before if it is told to.
+    """Return a small world model to fine-tune, extended by a history if one is asked for.
 
     Args:
         base: Folder of the checkpoint.

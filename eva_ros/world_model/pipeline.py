@@ -267,7 +267,7 @@ class WorldModel(nn.Module, ABC):
             sampler: 'euler' or 'unipc'.
             history: Observed frames before the first ones [B, K, 3, H, W] in 0..1, the latest
                 last, for checkpoints that were trained with K of them; None from rest.
-            history_scale: Weight of the history; up to 1, or from rest, there is no guidance.
+            history_scale: Weight of the history; no guidance up to 1, nor for dreams from rest.
 
         Raises:
             UserError: An argument does not fit the others or the checkpoint.

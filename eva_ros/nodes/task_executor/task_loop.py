@@ -40,7 +40,7 @@ class TaskEndedError(Exception):
 
 
 class _TooLateError(Exception):
-    """There is no dream in time to go on with the motion under way."""
+    """No dream is ready in time to continue the current motion."""
 
 
 class Dreamer(Protocol):
