@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 from ros_harness import Graph
 from ros_harness import TIMEOUT_S
 from ros_harness import wait
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -326,6 +327,42 @@ def test_what_waits_in_vain_for_a_slow_disk_is_in_the_answer_and_the_result(grap
     thread._most = most
     assert 'the disk was too slow for 8 messages' in trigger(graph, topics.STOP).message
     assert wait(handle.get_result_async()).result.dropped == 8
+    client.destroy()
+
+
+def test_a_goal_waits_for_a_clock_and_drivers_that_are_only_being_found(graph, tmp_path):
+    node = recorder(graph, tmp_path, use_sim_time=True)
+    client = ActionClient(graph.probe, RecordEpisode, topics.RECORD_EPISODE)
+    assert client.wait_for_server(60.0)
+    handle = wait(client.send_goal_async(RecordEpisode.Goal(instruction='wait')))
+    drivers = Drivers(graph)
+    clock = graph.publisher(Clock, topics.CLOCK, qos.CLOCK)
+    clock.publish(Clock(clock=to_time(SECOND)))
+    drivers.matched()
+    graph.wait_for(lambda: node._recording)
+    assert trigger(graph, topics.STOP).success
+    assert wait(handle.get_result_async()).result.outcome == RecordEpisode.Result.RECORDED
+    handle = wait(client.send_goal_async(RecordEpisode.Goal(instruction='wait')))
+    graph.wait_for(lambda: node._recording)
+    assert trigger(graph, topics.DISCARD).success
+    wait(handle.get_result_async())
+    client.destroy()
+
+
+@pytest.mark.parametrize('end', ['cancel', 'deactivate'])
+def test_a_goal_that_waits_for_drivers_can_be_ended(graph, tmp_path, end):
+    node = recorder(graph, tmp_path)
+    client = ActionClient(graph.probe, RecordEpisode, topics.RECORD_EPISODE)
+    assert client.wait_for_server(60.0)
+    handle = wait(client.send_goal_async(RecordEpisode.Goal(instruction='wait')))
+    if end == 'cancel':
+        wait(handle.cancel_goal_async())
+    else:
+        node.trigger_deactivate()
+    result = wait(handle.get_result_async()).result
+    assert result.outcome == RecordEpisode.Result.REFUSED
+    assert 'before' in result.message
+    assert list(tmp_path.iterdir()) == []
     client.destroy()
 
 

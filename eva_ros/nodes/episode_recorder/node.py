@@ -39,6 +39,8 @@ from eva_ros.ros.version import version
 
 Result = RecordEpisode.Result
 _FEEDBACK_S = 0.5
+# A goal waits so long for what it needs to be found on the network.
+_FINDING_PATIENCE_S = 3.0
 # Markers and messages of one recording must be of one clock; driver stamps may be late a little.
 _MOST_SKEW_S = 5.0
 _IMAGES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
@@ -147,9 +149,8 @@ class EpisodeRecorder(EvaNode):
             if self._recording:
                 raise UserError(f'{self._recording.thread.bag.path} is being recorded: stop it.')
             self._refuse_full_disk()
-            self._heard.look()
+            silent = self._without_publisher()
             self._refuse_without_clock()
-            silent = [t for t in self._needed if not self._heard.topics[t].publishers]
             if silent:
                 raise UserError(f'Nobody publishes {", ".join(silent)}: are the drivers running?')
             recording = self._open(instruction.strip(), task.strip())
@@ -161,6 +162,10 @@ class EpisodeRecorder(EvaNode):
                     self._on_message(topic.name, data)
         self.diagnostics.report('recording', 'ok', f'recording {recording.thread.bag.path}')
         return recording
+
+    def _without_publisher(self) -> list[str]:
+        self._heard.look()
+        return [topic for topic in self._needed if not self._heard.topics[topic].publishers]
 
     def _open(self, instruction: str, task: str) -> Recording:
         facts = {
@@ -338,6 +343,7 @@ class EpisodeRecorder(EvaNode):
     def _execute(self, handle: ServerGoalHandle) -> RecordEpisode.Result:
         goal = handle.request
         try:
+            self._let_others_be_found(handle)
             recording = self._begin(goal.instruction, goal.task)
         except UserError as error:
             handle.abort()
@@ -358,6 +364,20 @@ class EpisodeRecorder(EvaNode):
         else:
             handle.succeed()
         return result
+
+    def _let_others_be_found(self, handle: ServerGoalHandle) -> None:
+        """Wait a little for the clock and the drivers: all may have been started just now."""
+        end_s = time.monotonic() + _FINDING_PATIENCE_S
+        while time.monotonic() < end_s:
+            if handle.is_cancel_requested:
+                raise UserError('The recording was canceled before it began.')
+            if not self.is_active:
+                raise UserError('The node was deactivated before the recording began.')
+            timeless = self.param('use_sim_time') and not self.now_ns()
+            with self._lock:
+                if not timeless and not self._without_publisher():
+                    return
+            time.sleep(0.05)
 
     def _follow(self, handle: ServerGoalHandle, recording: Recording) -> bool:
         """Wait for the end of a recording, and bring it about where it is due."""
