@@ -141,6 +141,52 @@ def test_a_model_that_learns_history_begins_with_the_dreams_of_its_base(base, ep
     np.testing.assert_array_equal(start.dream(view, TOLD, seed=0, before=before).frames, expected)
 
 
+def test_a_history_that_is_added_leaves_dreams_from_rest_as_they_were(base, episodes, tmp_path):
+    options = RunOptions('tiny', steps=40, learning_rate=1e-2, base=base, history=HISTORY)
+    training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
+    old, new = load_world_model(base), load_world_model(tmp_path)
+    before, after = (model.transformer.state_dict() for model in (old, new))
+    read = after['patch_embedding.weight'][:, before['patch_embedding.weight'].shape[1] :]
+    assert read.abs().max() > 0
+    after['patch_embedding.weight'] = after['patch_embedding.weight'][:, : -read.shape[1]]
+    for name, weight in before.items():
+        assert torch.equal(after[name], weight), name
+    for episode in episodes[:3]:
+        expected = old.dream(episode.frames[0], TOLD, seed=0).frames
+        dream = new.dream(episode.frames[0], TOLD, seed=0).frames
+        np.testing.assert_array_equal(dream, expected)
+    errors = []
+    for model in (load_world_model(tmp_path / 'run' / 'start'), new):
+        clips = torch.stack([in_motion(1), in_motion(3)])
+        noise = model.noise(2, torch.Generator().manual_seed(0))
+        errors.append(flow_loss(model, clips, [TOLD] * 2, torch.ones(2), noise).item())
+    assert errors[1] < 0.97 * errors[0]
+
+
+def test_a_history_learns_from_clips_after_motion_alone(episodes):
+    given = clip_sampler(episodes, VIEW, seed=0, mirror=False, history=HISTORY, after_motion_in=4)
+    frames, _ = given.batch(0, 32)
+    changes = (frames[:, :HISTORY] - frames[:, HISTORY : HISTORY + 1]).abs()
+    assert (changes.flatten(1).amax(1) > 0).all()
+
+
+def test_a_history_is_not_added_to_weights_that_fsdp_splits(base, episodes, tmp_path, monkeypatch):
+    monkeypatch.setenv('ACCELERATE_USE_FSDP', 'true')
+    options = RunOptions('tiny', steps=1, base=base, history=HISTORY)
+    with pytest.raises(UserError, match='which FSDP splits: add a history without FSDP'):
+        training_run.train(episodes, ROBOT, VIEW, tmp_path, options)
+
+
+def test_a_model_that_has_a_history_learns_on_whole(trained, episodes, tmp_path):
+    save_world_model(trained, tmp_path / 'trained')
+    options = RunOptions('tiny', steps=1, base=tmp_path / 'trained', history=HISTORY)
+    training_run.train(episodes, ROBOT, VIEW, tmp_path / 'out', options)
+    weight = load_world_model(tmp_path / 'out').transformer.proj_out.weight
+    assert not torch.equal(
+        weight, load_world_model(tmp_path / 'trained').transformer.proj_out.weight
+    )
+
+
 def test_without_history_a_small_model_is_fine_tuned_as_it_is(base, episodes, tmp_path):
     options = RunOptions('again', steps=2, base=base)
     assert training_run.train(episodes, ROBOT, VIEW, tmp_path, options)

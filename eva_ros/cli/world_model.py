@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         '--learning-rate',
         type=arguments.above_zero,
-        help='of AdamW (1.2e-3, with --from 3e-4, for an adapter 1e-4)',
+        help='of AdamW (1.2e-3, with --from 3e-4, for a new history 2e-3, for an adapter 1e-4)',
     )
     train.add_argument('--width', type=arguments.count, help='features per token (256)')
     train.add_argument('--layers', type=arguments.count, help='transformer blocks (8)')
@@ -66,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--history',
         type=arguments.count,
         metavar='FRAMES',
-        help="frames before the first that dreams of moving arms start from (the checkpoint's)",
+        help="frames before the first that dreams of moving arms start from (the checkpoint's); "
+        'where a small one has none, only the weights that read them learn',
     )
     train.add_argument(
         '--dream-steps',
@@ -262,12 +263,14 @@ def _mirror(args: argparse.Namespace, robot: Any, view: Any) -> bool:
 
 def _options(args: argparse.Namespace, robot: Any, view: Any):
     from eva_ros.world_model.training_run import RunOptions
+    from eva_ros.world_model.training_run import usual_learning_rate
 
+    rate = args.learning_rate or usual_learning_rate(args.base, args.history)
     return RunOptions(
         name=args.name or f'{robot.name}_small',
         steps=args.steps,
         batch=args.batch or 8,
-        learning_rate=args.learning_rate or (1.2e-3 if args.base is None else 3e-4),
+        learning_rate=rate,
         width=args.width or 256,
         layers=args.layers or 8,
         seed=args.seed,

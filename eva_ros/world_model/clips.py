@@ -82,6 +82,18 @@ def in_motion(path: np.ndarray, dt: float, rest_rad_s: float) -> np.ndarray:
     return np.append(speed > rest_rad_s, False)
 
 
+def after_motion(
+    clips: list[Clip], joints: list[np.ndarray], dt: float, settings: ClipSettings, frames: int
+) -> list[Clip]:
+    """Return the clips with motion in the `frames` before: a history tells something of them."""
+    moving = [in_motion(path, dt, settings.rest_rad_s) for path in joints]
+    return [
+        clip
+        for clip in clips
+        if moving[clip.episode][max(clip.frames[0] - frames, 0) : clip.frames[0]].any()
+    ]
+
+
 def _without_pauses(moving: np.ndarray, keep: int) -> np.ndarray:
     """Return the frames in order, without those deep inside a pause between two motions."""
     active = np.flatnonzero(moving)

@@ -8,12 +8,14 @@ be known comes out as the mean, and "nothing moves" is the easy answer, not nois
 from collections.abc import Mapping
 from dataclasses import asdict
 from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from eva_ros.errors import UserError
 from eva_ros.training.launch import share_of
 from eva_ros.training.launch import training_device
 from eva_ros.training.loop import Budget
@@ -23,6 +25,7 @@ from eva_ros.training.videos import Video
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.sample_videos import sample_videos
+from eva_ros.world_model.transformer import history_weights
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class TrainSettings:
         shift: noise levels are drawn as shift * u / (1 + (shift - 1) u).
         ema: decay of the averaged weights that are saved.
         seed: of weights, data order and noise.
+        history_alone: Train only the weights that read the history: dreams from rest, where it
+            is zero, stay as they are.
     """
 
     steps: int
@@ -46,6 +51,7 @@ class TrainSettings:
     shift: float = 3.0
     ema: float = 0.998
     seed: int = 0
+    history_alone: bool = False
 
 
 def flow_loss(
@@ -108,16 +114,29 @@ class WorldModelTask(Task):
         self._sampler = sampler
         self.model: WorldModel = model.to(self._device).train()
         self.model.requires_grad_(requires_grad=False)
-        text = [] if model.text.frozen else model.text.parameters()
-        trained = [*model.transformer.parameters(), *text]
+        trained = self._trained()
         for weight in trained:
             weight.requires_grad_()
+        decay = 0.0 if settings.history_alone else 0.01
         # AdamW: Muon's orthogonalisation costs more than a training step on two cores
         self.optimizers = [
             torch.optim.AdamW(
-                trained, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+                trained, settings.learning_rate, betas=(0.9, 0.98), weight_decay=decay, fused=True
             )
         ]
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        model = self.model
+        if self.settings.history_alone:
+            if os.environ.get('ACCELERATE_USE_FSDP', '').lower() == 'true':
+                raise UserError(
+                    'The weights that read the history are a part of a larger one, which FSDP '
+                    'splits: add a history without FSDP.'
+                )
+            groups = model.settings.history // model.codec.config.group
+            return [history_weights(model.transformer, groups)]
+        text = [] if model.text.frozen else model.text.parameters()
+        return [*model.transformer.parameters(), *text]
 
     def compile(self) -> None:
         """Compile the forward pass of training: a minute's work, then a GPU has less to wait for.

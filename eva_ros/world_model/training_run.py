@@ -26,6 +26,7 @@ from eva_ros.world_model.build import build_world_model
 from eva_ros.world_model.build import trained_before
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
+from eva_ros.world_model.clips import after_motion
 from eva_ros.world_model.clips import ClipSampler
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
@@ -57,7 +58,8 @@ class RunOptions:
             an embedding of the words that occur.
         base: Folder of a small world model to fine-tune; None trains from scratch.
         history: Observed frames before the first that the model takes where the arms move, a
-            multiple of the codec's group; None takes the base's, or none.
+            multiple of the codec's group; None takes the base's, or none. Where the base has
+            none, only the weights that read it are trained: from rest dreams stay the same.
         dream_steps: Denoising steps of an ordinary dream; None takes the base's, or 4.
     """
 
@@ -95,7 +97,10 @@ def train(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> bo
     """
     check(episodes, robot, view, out, options)
     episodes = told(episodes)
-    sampler = clip_sampler(episodes, view, seed=options.seed, mirror=options.mirror)
+    history = options.history if _adds_history(options.base, options.history) else None
+    sampler = clip_sampler(
+        episodes, view, seed=options.seed, mirror=options.mirror, after_motion_in=history
+    )
     start = out / 'run' / 'start'
     if not (start / FILE).is_file() and process_state().is_main_process:
         fresh = _start(sampler, robot, view, options)
@@ -143,20 +148,48 @@ def _start(sampler: ClipSampler, robot, view, options: RunOptions) -> SmallWorld
     )
 
 
+def usual_learning_rate(base: Path | None, history: int | None) -> float:
+    """Return the learning rate of a training that begins with a base and learns a history."""
+    if base is None:
+        return 1.2e-3
+    return 2e-3 if _adds_history(base, history) else 3e-4
+
+
+def _adds_history(base: Path | None, history: int | None) -> bool:
+    if base is None or not history:
+        return False
+    return not read_manifest(base, KIND).details['settings'].get('history')
+
+
 def _trained_before(robot, view, options: RunOptions) -> SmallWorldModel:
     assert options.base is not None
     return trained_before(options.base, robot, view, name=options.name, history=options.history)
 
 
 def clip_sampler(
-    episodes: Sequence, view, *, seed: int, mirror: bool, history: int = 0
+    episodes: Sequence,
+    view,
+    *,
+    seed: int,
+    mirror: bool,
+    history: int = 0,
+    after_motion_in: int | None = None,
 ) -> ClipSampler:
     """Return the sampler of all clips of the view's length, with `history` frames before each.
+
+    With `after_motion_in` only of those with motion in so many frames before.
 
     Raises:
         UserError: No episode has a moving joint.
     """
-    clips = find_clips([e.joints for e in episodes], 1.0 / view.rate_hz, ClipSettings(view.frames))
+    joints, dt, settings = (
+        [e.joints for e in episodes],
+        1.0 / view.rate_hz,
+        ClipSettings(view.frames),
+    )
+    clips = find_clips(joints, dt, settings)
+    if after_motion_in is not None:
+        clips = after_motion(clips, joints, dt, settings, after_motion_in)
     if not clips:
         raise UserError('There is nothing to train on: no episode has a moving joint.')
     print(f'{len(episodes)} episodes, {len(clips)} clips', file=sys.stderr)
@@ -235,6 +268,7 @@ def _settings(options: RunOptions) -> TrainSettings:
         batch=options.batch,
         learning_rate=options.learning_rate,
         seed=options.seed,
+        history_alone=_adds_history(options.base, options.history),
     )
 
 

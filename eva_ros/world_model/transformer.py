@@ -57,6 +57,23 @@ def with_history(transformer: WanTransformer3DModel, groups: int) -> WanTransfor
     return wider
 
 
+def history_weights(transformer: WanTransformer3DModel, groups: int) -> nn.Parameter:
+    """Return the weights that read the frames before, to be trained alone.
+
+    They are columns of a larger weight: the gradient of its other columns is zeroed from now on,
+    so an optimizer without weight decay leaves those as they are.
+
+    Args:
+        transformer: made by `with_history`.
+        groups: latents of frames before.
+    """
+    weight = transformer.patch_embedding.weight.requires_grad_()
+    columns = torch.zeros_like(weight[:1])
+    columns[:, -groups * transformer.config.out_channels :] = 1
+    weight.register_hook(lambda gradient: gradient * columns.to(gradient))
+    return weight
+
+
 def with_context(latents: Tensor, past: Tensor | None = None) -> Tensor:
     """Return the transformer's input: latents, what was observed, and where each cell is.
 
