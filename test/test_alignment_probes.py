@@ -120,6 +120,20 @@ def test_probes_that_the_recordings_do_not_permit_are_left_open():
     assert found['wrong_place']['sum'] is not None
 
 
+def test_views_of_mid_task_are_prompts_too_where_the_recording_goes_on():
+    made = [probe_world.episode(i) for i in range(4)]
+    size = (probe_world.STEPS, probe_world.RATE_HZ)
+    rest, all_of_them = find_prompts(made, *size), find_prompts(made, *size, moments=2)
+    assert len(all_of_them) > len(rest)
+    for prompt in all_of_them[len(rest) :]:
+        path = np.asarray(made[prompt.episode].joints)
+        place = int(np.flatnonzero((path == prompt.joints[0]).all(1))[0])
+        assert place > 0 and (path[place] != path[place - 1]).any() and prompt.whole
+        np.testing.assert_array_equal(prompt.joints[:2], path[place : place + 2])
+        np.testing.assert_array_equal(prompt.frames[0], made[prompt.episode].frames[place])
+    assert [p.identity()[0] for p in all_of_them[: len(rest)]] == [p.identity()[0] for p in rest]
+
+
 def attempts(count=12):
     """Return attempts on demonstrated scenes: the successes go all the way, the others half."""
     made = []

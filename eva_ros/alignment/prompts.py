@@ -1,7 +1,8 @@
-"""What dreams start from: recorded views where resting arms begin to move."""
+"""What dreams start from: recorded views, where resting arms begin to move and in mid-task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from eva_ros.alignment.judge import path_length
 from eva_ros.errors import UserError
 from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.training.labels import require_finite_labels
+from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
 
@@ -69,42 +71,64 @@ def draw_balanced(prompts: Sequence[Prompt], count: int, rng: np.random.Generato
     return [same[rng.integers(len(same))] for same in drawn]
 
 
-def find_prompts(episodes: Sequence[Any], frames: int, rate_hz: float) -> list[Prompt]:
+def find_prompts(
+    episodes: Sequence[Any], frames: int, rate_hz: float, *, moments: int | None = None
+) -> list[Prompt]:
     """Return every place in the recordings where resting arms begin to move, once each.
 
     Args:
         episodes: have frames [T, H, W, 3], joints [T, J], instruction and task.
         frames: length of a dream.
         rate_hz: of the frames.
+        moments: Also every so many frames while the arms move, where the recording goes on for as
+            long as a dream: at work, arms come to rest where recorded ones went on.
 
     Raises:
         UserError: there is none, or a recorded joint is not finite.
     """
     require_finite_labels(episodes)
     settings = ClipSettings(frames, moving_weight=0.0, end_weight=0.0)
-    found, last = [], (-1, -9)
-    for clip in find_clips([episode.joints for episode in episodes], 1 / rate_hz, settings):
-        here = (clip.episode, int(clip.frames[0]))
-        if here[0] == last[0] and here[1] - last[1] <= 2:
-            last = here
-            continue
-        last = here
-        episode = episodes[clip.episode]
-        joints = np.asarray(episode.joints)[clip.frames]
-        found.append(
-            Prompt(
-                episode.frames[clip.frames],
-                joints,
-                episode.instruction,
-                episode.task,
-                episode.success,
-                clip.episode,
-                _is_whole(episode, clip.frames, rate_hz, settings.rest_rad_s),
-            )
-        )
+    joints = [episode.joints for episode in episodes]
+
+    def prompts(clips: list[Clip]) -> list[Prompt]:
+        return [_prompt(episodes[c.episode], c, rate_hz, settings.rest_rad_s) for c in clips]
+
+    found = prompts(_spread(find_clips(joints, 1 / rate_hz, settings), 3))
     if not found:
         raise UserError('In these recordings no resting arm begins to move: record more.')
+    if moments is not None:
+        moving = replace(settings, moving_weight=1.0, rest_weight=0.0)
+        clips = _spread(find_clips(joints, 1 / rate_hz, moving), moments, within=True)
+        found += [prompt for prompt in prompts(clips) if prompt.whole]
     return found
+
+
+def _spread(clips: list[Clip], apart: int, *, within: bool = False) -> list[Clip]:
+    """Return the first of neighbouring clips, or with `within` one in so many frames."""
+    found, kept, last = [], (-1, -99), (-1, -99)
+    for clip in clips:
+        here = (clip.episode, int(clip.frames[0]))
+        before = kept if within else last
+        last = here
+        if here[0] != before[0] or here[1] - before[1] >= apart:
+            kept = here
+            found.append(clip)
+    return found
+
+
+def _prompt(episode: Any, clip: Clip, rate_hz: float, rest_rad_s: float) -> Prompt:
+    places = clip.frames
+    # A slice of a file that is mapped into memory costs none; an index would copy.
+    alone = (np.diff(places) == 1).all()
+    return Prompt(
+        episode.frames[places[0] : places[-1] + 1] if alone else episode.frames[places],
+        np.asarray(episode.joints)[places],
+        episode.instruction,
+        episode.task,
+        episode.success,
+        clip.episode,
+        _is_whole(episode, places, rate_hz, rest_rad_s),
+    )
 
 
 def _is_whole(episode: Any, frames: NDArray, rate_hz: float, rest_rad_s: float) -> bool:

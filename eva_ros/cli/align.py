@@ -18,6 +18,8 @@ _OFFLINE = ('filtered', 'nft', 'finetune')
 _FROM_ATTEMPTS = ('filtered', 'nft')
 # Held-out initial views that are compared unless the user says how many.
 _VIEWS = 64
+# Dreams to learn from begin where arms begin to move, and every so many frames in mid-task.
+_MOMENTS = 4
 
 HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
 
@@ -257,9 +259,9 @@ def _judge_and_prompts(
     robot, view, episodes = loading.recordings(args)
     parts = split_episodes(episodes, args.held_out, args.split_seed)
     judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
-    train, held_out = (
-        find_prompts(part, frames or view.frames, view.rate_hz) if part else [] for part in parts
-    )
+    size = (frames or view.frames, view.rate_hz)
+    train = find_prompts(parts[0], *size, moments=_MOMENTS) if parts[0] else []
+    held_out = find_prompts(parts[1], *size) if parts[1] else []
     return robot, view, judge, (train, held_out)
 
 

@@ -46,6 +46,7 @@ class ClipSettings:
         length: frames of a clip.
         rest_rad_s: arms slower than this (fastest joint) are at rest.
         keep_rest: resting frames kept before a motion and after it.
+        rest_weight: weight of a clip that starts where resting arms begin to move.
         moving_weight: weight of a clip that starts in motion.
         end_weight: weight of a clip that starts where nothing moves any more.
     """
@@ -53,6 +54,7 @@ class ClipSettings:
     length: int
     rest_rad_s: float = 0.08
     keep_rest: int = 1
+    rest_weight: float = 1.0
     moving_weight: float = 0.1
     end_weight: float = 0.12
 
@@ -113,7 +115,7 @@ def _weight(moving: np.ndarray, order: np.ndarray, place: int, settings: ClipSet
         return settings.end_weight
     if moving[frame] and (frame == 0 or moving[frame - 1]):
         return settings.moving_weight
-    return 1.0
+    return settings.rest_weight
 
 
 class ClipSampler:
