@@ -200,8 +200,9 @@ def test_without_history_a_small_model_is_fine_tuned_as_it_is(base, episodes, tm
     assert (model.settings.name, model.settings.history) == ('again', 0)
     assert torch.equal(model.codec.frame_basis, before.codec.frame_basis)
     assert not torch.equal(model.transformer.proj_out.weight, before.transformer.proj_out.weight)
-    facts = json.loads((tmp_path / FILE).read_text())['training']['options']
-    assert facts['base'].startswith(base.name)
+    facts = json.loads((tmp_path / FILE).read_text())['training']
+    assert facts['options']['base'].startswith(base.name)
+    assert facts['before'] == json.loads((base / FILE).read_text())['training']
     assert str(base) not in (tmp_path / FILE).read_text()
 
 

@@ -274,6 +274,7 @@ def _settings(options: RunOptions) -> TrainSettings:
 
 def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -> dict:
     options_json = {k: v for k, v in asdict(options).items() if k not in _NOT_THE_MODEL}
+    before = {} if options.base is None else {'before': read_manifest(options.base, KIND).training}
     return {
         'options': {**options_json, **_labels(options)},
         'steps_done': step,
@@ -283,6 +284,7 @@ def _facts(episodes: Sequence, options: RunOptions, step: int, seconds: float) -
         'processes': process_state().num_processes,
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
+        **before,
     }
 
 
