@@ -178,6 +178,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     chosen_from = selection.candidates(args.select)
     if args.variants is None:
         args.variants = ('unaligned',) if chosen_from else DEFAULT_VARIANTS
+    args.variants = tuple(dict.fromkeys([*args.variants, *dict(chosen_from)]))
     if args.seed is None:
         args.seed = selection.SEED if chosen_from else DEFAULT_SEED
     _require_best_of(args)
@@ -189,7 +190,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         view=args.view,
         models=args.models or checkpoint_dir(),
         tasks=tuple(dict.fromkeys(args.tasks)),
-        variants=tuple(dict.fromkeys([*args.variants, *dict(chosen_from)])),
+        variants=args.variants,
         episodes=args.episodes,
         seed=args.seed,
         loop=LoopSettings(args.time_limit, switch=args.switch),
