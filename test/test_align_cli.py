@@ -2,6 +2,7 @@
 
 import json
 
+from episode_bags import record
 import pytest
 
 from eva_ros.alignment.verified import Tolerance
@@ -62,6 +63,15 @@ def test_an_adapter_is_written_and_judged_on_views_it_was_not_trained_on(
         ((), ('--bags', '--minutes')),
         (('--iterations', '1', '--groups', '2'), ('--groups', 'direct')),
         (('--iterations', '1', '--algorithm', 'grpo', '--dreams', '2'), ('--dreams', 'grpo')),
+        (('--iterations', '1', '--motion-band', '1.2', '2'), ('--motion-band', 'sides of 1')),
+        (
+            ('--iterations', '1', '--algorithm', 'finetune', '--second-idm', 'x'),
+            ('--second-idm', 'finetune', 'direct or grpo'),
+        ),
+        (
+            ('--iterations', '1', '--second-idm', 'x', '--held-out', '0'),
+            ('--second-idm', '--held-out'),
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence_and_nothing_is_written(tmp_path, capsys, arguments, words):
@@ -78,6 +88,44 @@ def test_a_folder_that_is_no_adapter_is_refused(bags, tmp_path, capsys):
     lora = ('--lora', str(tmp_path), '--views', '1')
     assert main(['align', 'evaluate', *bags, *MODELS, *lora]) == 2
     assert f'{tmp_path} does not hold an adapter' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_learning_from_demonstrations_needs_no_inverse_dynamics_model(bags, tmp_path, capsys):
+    lora = tmp_path / 'lora'
+    given = [*bags, *MODELS[:2], '--algorithm', 'finetune', '--clips', '1', '--iterations', '2']
+    assert main(['align', *given, '--keep-every', '1', '--out', str(lora)]) == 0
+    for folder, done in ((tmp_path / 'lora-1', 1), (tmp_path / 'lora-2', 2), (lora, 2)):
+        about = json.loads((folder / 'eva.json').read_text())['training']
+        assert (about['iterations'], about['idm'], 'reward' in about) == (done, None, False)
+    assert [check['motion_ratio'] for check in about['checks']] == [None, None]
+    capsys.readouterr()
+    # Its dreams can be judged all the same.
+    asked = ('--lora', str(tmp_path / 'lora-1'), '--views', '1', '--json')
+    assert main(['align', 'evaluate', *bags, *MODELS, *asked]) == 0
+    assert json.loads(capsys.readouterr().out)['views'] == 1
+
+
+@pytest.mark.slow
+def test_only_one_of_several_processes_verifies_the_attempts(bags, tmp_path, capfd):
+    kept = tmp_path / 'tolerance.json'
+    names = load_robot('aloha_sim').joint_names
+    idm = checkpoint_label(checkpoint_dir() / 'idm')
+    Tolerance(1e6, (1.0,) * len(names), names, 10, idm).save(kept)
+    given = [*bags, *MODELS, '--attempts', bags[1], '--tolerance', str(kept)]
+    given += ['--algorithm', 'filtered', '--clips', '4', '--iterations', '1', '--processes', '2']
+    assert main(['align', *given, '--out', str(tmp_path / 'lora')]) == 0
+    assert capfd.readouterr().err.count('verified  left out') == 1
+    assert json.loads((tmp_path / 'lora' / 'eva.json').read_text())['training']['own'] >= 3
+
+
+def test_recordings_without_an_instruction_are_refused_in_a_sentence(tmp_path, capsys):
+    record(tmp_path / 'bags' / 'one', instruction='')
+    given = ('--bags', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache'))
+    out = ('--out', str(tmp_path / 'lora'), '--iterations', '1')
+    assert main(['align', *given, *MODELS, *out]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith('eva: None of the recordings has an instruction: record with Episode')
 
 
 PROBED = ('--idm', str(checkpoint_dir() / 'idm'), '--clips', '6', '--json')
@@ -158,7 +206,8 @@ def test_attempts_that_cannot_be_verified_are_refused_in_a_sentence(
         (('--reward', 'similarity=-1'), ('negative',)),
         (('--reward', 'progress'), ('--critic',)),
         (('--reward', 'progress', '--critic', 'none'), ('does not hold a progress critic',)),
-        (('--reward', 'outcome'), ('two successes and two failures',)),
+        (('--reward', 'outcome', 'motion'), ('two successes and two failures',)),
+        (('--reward', 'outcome'), ('the same whatever is dreamed', 'nft')),
     ],
 )
 def test_a_reward_that_cannot_be_trained_on_is_refused_before_training(

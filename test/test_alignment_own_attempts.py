@@ -10,6 +10,7 @@ import torch
 from eva_ros.alignment.attempts import DreamPrompt
 from eva_ros.alignment.own_attempts import FilteredSettings
 from eva_ros.alignment.own_attempts import FinetuneSettings
+from eva_ros.alignment.own_attempts import judged
 from eva_ros.alignment.own_attempts import nft_loss
 from eva_ros.alignment.own_attempts import NftSettings
 from eva_ros.alignment.own_attempts import optimality
@@ -176,3 +177,13 @@ def test_nothing_can_be_told_apart_without_two_successes_and_two_failures():
     with pytest.raises(UserError, match='move: 1 of 5'):
         require_contrast(ended)
     require_contrast([*ended, brighter(prompt, 0, success=True, number=9)])
+
+
+def test_an_unknown_outcome_is_not_taken_for_a_failure():
+    prompt = alignment_world.prompts(1)[0]
+    ended = [brighter(prompt, 0, success=s, number=n) for n, s in enumerate((True, None, False))]
+    assert [dream.episode for dream in judged(ended)] == [0, 2]
+    with pytest.raises(UserError, match='None of the 2 dreams belongs to an attempt'):
+        judged([ended[1]] * 2)
+    # Bags without any dream are for `require_contrast` to name.
+    assert judged([]) == []

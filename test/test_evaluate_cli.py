@@ -33,6 +33,9 @@ from eva_ros.recordings.records import EpisodeRecord
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.sim.tasks import find_task
+from eva_ros.training.manifest import Manifest
+from eva_ros.training.manifest import World
+from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model.checkpoint import load_world_model
 
 
@@ -156,6 +159,8 @@ def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
         (('--episodes', '0'), ('--episodes', 'above zero')),
         (('--adapters', 'other'), ("'other'", 'NAME=FOLDER')),
         (('--adapters', 'other=models/aligned'), ('other', '--variants')),
+        (('--select', 'models/idm'), ("kind 'idm'", 'an adapter')),
+        (('--select', 'models/aligned', 'models/aligned'), ('--select', 'aligned', 'rename')),
         (('--time-limit', '0'), ('--time-limit', 'above zero')),
         (('--think-time', '-1'), ('--think-time', 'negative')),
         (('--think-time', 'measured'), ('Controls do not dream', '--think-time')),
@@ -257,6 +262,41 @@ def test_adapters_are_variants_and_a_missing_one_is_named(capsys, models, monkey
     monkeypatch.undo()
     assert main([*evaluate(models, 'tuned'), *named]) == 2
     assert 'some/lora' in capsys.readouterr().err
+
+
+def test_select_names_the_best_adapter_on_scenes_that_are_not_for_reporting(
+    capsys, models, tmp_path, monkeypatch
+):
+    loras = [tmp_path / name for name in ('lora-100', 'lora-20', 'lora-5')]
+    for lora in loras:
+        done = {'iterations': int(lora.name.split('-')[1])}
+        write_manifest(lora, Manifest('adapter', World(), {}, done))
+    end = EpisodeResult(False, 10.0, 1.0, 1, 0, (), None, 0, 9.0)
+
+    def attempt(sim, instruction, planner, *rest, seed):
+        """Let both longer alignments succeed in both scenes, the others in one."""
+        return replace(end, success=planner in ('lora-100', 'lora-20') or seed == 800_000_000)
+
+    monkeypatch.setattr(comparison, 'load_driver', lambda name, world: lambda a: name)
+    monkeypatch.setattr(comparison, 'run_episode', attempt)
+    asked = ['evaluate', '--tasks', 'reach_left', '--episodes', '2', '--workers', '1']
+    asked += ['--models', str(models), '--select', *map(str, loras)]
+    assert main([*asked, '--json']) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told['seed'] == 800_000
+    assert list(told['variants']) == ['unaligned', 'lora-5', 'lora-20', 'lora-100']
+    selected = told['selected']
+    # Of two that succeed as often, the one that was trained for less long.
+    assert (selected['variant'], selected['lora']) == ('lora-20', str(tmp_path / 'lora-20'))
+    assert (selected['successes'], selected['episodes'], selected['gain']) == (2, 2, 0.5)
+    assert selected['interval'] == pytest.approx([0.342, 1.0], abs=1e-3)
+    assert main(asked) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f'Selected: {tmp_path / "lora-20"}, 2 of 2 = 100% [34%, 100%]; against')
+    assert 'report its success on other scenes (--seed)' in said
+    monkeypatch.setattr(comparison, 'run_episode', lambda *a, **k: end)
+    assert main(asked) == 0
+    assert 'which no adapter surpasses' in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_dreams_take_the_steps_asked_for_and_attempts_the_time(capsys, models, tmp_path):

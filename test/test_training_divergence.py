@@ -163,6 +163,38 @@ def test_the_last_finite_state_of_an_alignment_stays_and_resuming_says_why(
     assert 'resumed at iteration 2; the run before was stopped at iteration 4: the reward' in said
 
 
+def test_an_exploding_ratio_stops_the_alignment_with_step_and_quantity(tmp_path, monkeypatch):
+    trained, velocity = [], WorldModelPolicy.velocity
+
+    def run_away(self, *arguments):
+        """Leave the policy that has dreamed before the second pass over its dreams."""
+        trained.append(torch.is_grad_enabled())
+        return velocity(self, *arguments) * (1e30 if sum(trained) > GRPO.window else 1.0)
+
+    monkeypatch.setattr(WorldModelPolicy, 'velocity', run_away)
+    with pytest.raises(UserError, match=r'^align: stopped at iteration 1: the \w+ is (inf|nan); '):
+        run_grpo(tmp_path)
+    assert not (tmp_path / 'eva.json').exists()
+
+
+class IndifferentJudge(alignment_world.BrightnessJudge):
+    """Likes all dreams equally."""
+
+    def __call__(self, frames, demonstrated, prompts=()):
+        judged = super().__call__(frames, demonstrated)
+        return judged._replace(reward=torch.ones_like(judged.reward))
+
+
+def test_groups_whose_rewards_are_all_equal_are_warned_of_once(tmp_path, capsys):
+    judge = IndifferentJudge(*vars(alignment_world.brightness_judge()).values())
+    loop = run_grpo(tmp_path, judge=judge, iterations=2, data_weight=0.0)
+    said = capsys.readouterr().err
+    assert said.count('warning: at iteration 1 no group has dreams of different reward') == 1
+    assert said.count('no group has dreams') == 1
+    # Beside the divergence from the unaligned model, which begins at zero, nothing pulls.
+    assert loop.step == 2 and loop.task.history[0]['gradient norm'] < 1e-6
+
+
 def test_weights_that_are_not_finite_are_never_written(tmp_path):
     policy = WorldModelPolicy(alignment_world.world_model(), 2, 0)
     judge = alignment_world.brightness_judge()

@@ -241,6 +241,11 @@ class GrpoTask(AlignTask):
         judged = joined([batch.judged for batch in batches])
         figures = loop.mean(figures_of(judged, len(views)))
         loop.guard.require_finite(loop.step + 1, figures)
+        if figures['spread'] == 0:
+            loop.guard.warn(
+                'no group has dreams of different reward',
+                'only the data loss teaches; a reward that differs between dreams helps',
+            )
         better = advantages(judged.reward.view(len(views), -1), settings).float()
         losses = [
             partial(

@@ -233,6 +233,21 @@ def optimality(
     return torch.tensor(worth, dtype=torch.float32)
 
 
+def judged(dreams: Sequence[DreamPrompt]) -> list[DreamPrompt]:
+    """Return the dreams whose attempt has an outcome: an unknown one is not a failure.
+
+    Raises:
+        UserError: There are dreams, but none has.
+    """
+    known = [dream for dream in dreams if dream.success is not None]
+    if dreams and not known:
+        raise UserError(
+            f'None of the {len(dreams)} dreams belongs to an attempt with an outcome: record with '
+            'Episode markers that say whether the task was done.'
+        )
+    return known
+
+
 def require_contrast(dreams: Sequence[DreamPrompt]) -> None:
     """Refuse attempts from which nothing can be told apart.
 

@@ -1,12 +1,17 @@
 """The world model with a LoRA adapter: what is aligned, saved and switched off."""
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from contextlib import contextmanager
+import json
+import os
 from pathlib import Path
 from typing import Any
 
+from peft import get_peft_model_state_dict
 from peft import LoraConfig
+from safetensors.torch import save_file
 import torch
 from torch import Tensor
 
@@ -19,6 +24,8 @@ from eva_ros.training.finite import require_finite
 from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model.adapters import ADAPTER as KIND
+from eva_ros.world_model.adapters import METADATA
+from eva_ros.world_model.adapters import WEIGHTS
 from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.train import draw_noise_levels
@@ -80,23 +87,37 @@ class WorldModelPolicy:
         noise = self.model.noise(len(clips), generator)
         return flow_loss(self.model, clips, instructions, sigma, noise)
 
-    def save(self, folder: Path, training: dict[str, Any]) -> None:
-        """Write the adapter for `load_world_model(..., lora=folder)`.
+    def save(
+        self, folder: Path, training: dict[str, Any], weights: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the adapter for `load_world_model(..., lora=folder)`, in diffusers' format.
+
+        Args:
+            folder: of the adapter; one that is there is replaced, whole or not at all.
+            training: for its card.
+            weights: the adapter's by name, where those in the model are sharded.
 
         Raises:
             NotFiniteError: a weight is not finite; nothing is written.
         """
-        require_finite(self.parameters(), f'The adapter {folder}', 'it is not written')
+        weights = self.parameters() if weights is None else weights
+        require_finite(weights, f'The adapter {folder}', 'it is not written')
+        transformer = self.model.transformer
+        tensors = get_peft_model_state_dict(transformer, dict(weights), adapter_name=ADAPTER)
+        config = transformer.peft_config[ADAPTER].to_dict()
+        about = {k: sorted(v) if isinstance(v, set) else v for k, v in config.items()}
+        metadata = {'format': 'pt', METADATA: json.dumps(about, indent=2, sort_keys=True)}
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.transformer.save_lora_adapter(str(folder), adapter_name=ADAPTER)
-        for weights in folder.glob('*.safetensors'):
-            weights.chmod(0o644)  # as the other weights: for everybody who may enter the folder
+        draft = folder / f'{WEIGHTS}.part'
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(whole, draft, metadata=metadata)
+        draft.chmod(0o644)  # as the other weights: for everybody who may enter the folder
+        os.replace(draft, folder / WEIGHTS)
         settings = self.model.settings
         details = {'world_model': settings.name}
         write_manifest(folder, Manifest(KIND, settings.world, details, training))
 
 
-@torch.no_grad()
 def dream_and_judge(
     model: WorldModel, prompts: Sequence[Prompt], judge: Judge, seed: int, steps: int
 ) -> Judgement:
@@ -109,7 +130,15 @@ def dream_and_judge(
         seed: of the initial noise: dream i of a seed always begins with the same.
         steps: denoising steps.
     """
-    parts = []
+    return dream_and_judge_by(model, prompts, [judge], seed, steps)[0]
+
+
+@torch.no_grad()
+def dream_and_judge_by(
+    model: WorldModel, prompts: Sequence[Prompt], judges: Sequence[Judge], seed: int, steps: int
+) -> list[Judgement]:
+    """Return what each of several judges says of the same dreams; arguments as above."""
+    parts: list[list[Judgement]] = [[] for _ in judges]
     for start in range(0, len(prompts), _BATCH):
         batch = prompts[start : start + _BATCH]
         noise = torch.cat(
@@ -121,9 +150,10 @@ def dream_and_judge(
         views = torch.stack([prompt.first() for prompt in batch])
         condition = model.condition(views, [prompt.instruction for prompt in batch])
         frames = model.decode(model.sample(condition, noise, steps=steps), condition)
-        needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
-        parts.append(judge(frames, torch.tensor(needed), batch))
-    return joined(parts)
+        for judge, part in zip(judges, parts, strict=True):
+            needed = [p.demonstrated(judge.dt, judge.limits.grippers) for p in batch]
+            part.append(judge(frames, torch.tensor(needed), batch))
+    return [joined(part) for part in parts]
 
 
 def joined(parts: Sequence[Judgement]) -> Judgement:

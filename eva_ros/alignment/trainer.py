@@ -7,6 +7,7 @@ from dataclasses import asdict
 from dataclasses import dataclass
 from dataclasses import replace
 from pathlib import Path
+import sys
 from typing import Any
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from eva_ros.alignment.held_out_checks import HeldOutChecks
 from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
@@ -22,12 +24,14 @@ from eva_ros.alignment.prompts import draw_balanced
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.reward import calibrate_scale
 from eva_ros.episodes.fingerprint import fingerprint
+from eva_ros.errors import UserError
 from eva_ros.training.launch import share_of
 from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Loss
 from eva_ros.training.loop import Task
 from eva_ros.training.loop import TrainingLoop
 from eva_ros.training.run_state import STATE
+from eva_ros.training.run_state import whole
 from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.sampler import noise_levels
 
@@ -51,6 +55,8 @@ class ResamplingSettings:
         rank: of LoRA.
         floor_share: share of the recorded motion that a dream must have.
         floor_weight: what the reward loses when there is none.
+        keep_every: iterations between two adapters that are kept beside the last one; None keeps
+            none.
     """
 
     ALGORITHM: ClassVar[str] = ''
@@ -70,6 +76,7 @@ class ResamplingSettings:
     rank: int = 16
     floor_share: float = 0.95
     floor_weight: float = 10.0
+    keep_every: int | None = None
 
     def check(self) -> None:
         """Refuse settings that contradict each other.
@@ -88,6 +95,7 @@ class AlignTask(Task):
 
     Attributes:
         history: what was watched in every iteration.
+        about: what else the adapter's card says.
     """
 
     label = 'align'
@@ -97,21 +105,26 @@ class AlignTask(Task):
         self,
         policy: WorldModelPolicy,
         prompts: Sequence[Prompt],
-        judge: Judge,
+        judge: Judge | None,
         settings: ResamplingSettings,
         own: Sequence[Prompt] = (),
+        checks: HeldOutChecks | None = None,
     ) -> None:
         """Prepare an alignment from its beginning.
 
         Args:
             policy: the world model with a fresh adapter.
             prompts: what to dream from.
-            judge: of the dreams.
+            judge: of the dreams; None where the algorithm has no reward.
             settings: of the algorithm.
             own: what of the robot's own attempts is learnt from.
+            checks: which may stop it; None checks nothing.
         """
-        self.own = list(own)
-        self.policy, self.prompts, self.judge = policy, list(prompts), judge
+        self.own, self.checks = list(own), checks
+        self.about: Mapping[str, Any] = {}
+        self.policy, self.prompts = policy, list(prompts)
+        # Those that have a reward have a judge.
+        self.judge: Any = judge
         self.settings: Any = settings
         self.gradient_norm = settings.gradient_norm
         self.model = policy.model
@@ -124,9 +137,12 @@ class AlignTask(Task):
         self.history: list[Mapping[str, float]] = []
         self._data = {
             'world_model': policy.fingerprint(),
-            'judge': judge.fingerprint(),
             'prompts': fingerprint(part for prompt in prompts for part in prompt.identity()),
         }
+        if judge is not None and settings.DREAMS:
+            self._data['judge'] = judge.fingerprint()
+        if judge is not None and checks is not None and checks.second_idm is not None:
+            self._data['second_idm'] = replace(judge, idm=checks.second_idm).fingerprint()
         if own:
             self._data['own'] = fingerprint(part for prompt in own for part in prompt.identity())
 
@@ -136,9 +152,59 @@ class AlignTask(Task):
 
     def step(self, loop: TrainingLoop, number: int) -> Mapping[str, float]:
         """Take an iteration; what it draws depends on the seed and its number alone."""
-        figures = self.iterate(loop, np.random.default_rng([self.settings.seed, number]))
+        settings, checks, done = self.settings, self.checks, number + 1
+        if checks is not None and not checks.made:
+            self._check(loop, number)
+        figures = self.iterate(loop, np.random.default_rng([settings.seed, number]))
         self.history.append(figures)
+        if settings.keep_every is not None and done % settings.keep_every == 0:
+            self._write(loop, kept_folder(loop.folder, done), done)
+        if checks is not None and done % checks.settings.every == 0:
+            self._check(loop, done)
         return figures
+
+    def stopped(self) -> str:
+        """Return what the last check on held-out views found wrong; '' if nothing."""
+        return '' if self.checks is None else self.checks.fault()
+
+    def conclude(self, loop: TrainingLoop) -> None:
+        """Write the adapter, if a last check passes."""
+        checks = self.checks
+        if checks is None or (checks.made and checks.made[-1].iteration == loop.step):
+            if not self.stopped():
+                self._write(loop, loop.folder, loop.step)
+        else:
+            self._check(loop, loop.step)
+
+    def _check(self, loop: TrainingLoop, done: int) -> None:
+        """Look at held-out views, and write the adapter if they are as they should be."""
+        assert self.checks is not None
+        self.checks.make(loop, done, self.policy, self.judge, self.settings.steps)
+        if done and not self.stopped():
+            self._write(loop, loop.folder, done)
+
+    def _write(self, loop: TrainingLoop, folder: Path, done: int) -> None:
+        """Write the adapter after so many iterations, with its card."""
+        card = {
+            **self.about,
+            'algorithm': self.settings.ALGORITHM,
+            'settings': asdict(self.settings),
+            'iterations': done,
+            'seconds': round(loop.spent_s),
+            'prompts': len(self.prompts),
+            'history': self.history,
+        }
+        if self.settings.DREAMS:
+            card |= {'reward': asdict(self.judge.reward), 'weights': asdict(self.judge.weights)}
+        if self.checks is not None:
+            card |= {'check': asdict(self.checks.settings), 'checks': self.checks.facts()}
+        # Whole ones: every process takes part where FSDP has sharded them.
+        weights = {
+            name.removeprefix('transformer.'): whole(weight)
+            for name, weight in loop.weights.items()
+        }
+        if loop.is_main:
+            self.policy.save(folder, card, weights)
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Prompt]:
         """Return as many prompts as asked for, at most as there are, evenly from all tasks."""
@@ -203,42 +269,58 @@ class AlignTask(Task):
     def identity(self) -> Mapping[str, Any]:
         """Return what must be the same for a resumed alignment to be the same alignment."""
         kept = asdict(self.settings)
-        for name in ('iterations', 'minutes', 'batch_groups'):
+        for name in ('iterations', 'minutes', 'batch_groups', 'keep_every'):
             kept.pop(name, None)
         return {'algorithm': self.settings.ALGORITHM, 'settings': kept, **self._data}
 
     def facts(self) -> Mapping[str, Any]:
         """Return the history, and P0: it was measured on the first dreams, once."""
-        return {'history': self.history, 'scale': self.judge.reward.scale}
+        facts: dict[str, Any] = {'history': self.history}
+        if self.settings.DREAMS:
+            facts['scale'] = self.judge.reward.scale
+        if self.checks is not None:
+            facts['checks'] = self.checks.facts()
+        return facts
 
     def restore(self, facts: Mapping[str, Any]) -> None:
         """Take back what `facts` returned."""
         self.history = list(facts['history'])
-        reward = replace(self.judge.reward, scale=facts['scale'])
-        self.judge = replace(self.judge, reward=reward)
+        if self.settings.DREAMS:
+            reward = replace(self.judge.reward, scale=facts['scale'])
+            self.judge = replace(self.judge, reward=reward)
+        if self.checks is not None:
+            self.checks.restore(facts.get('checks', ()))
+
+
+def kept_folder(out: Path, done: int) -> Path:
+    """Return the folder of the adapter that is kept after so many iterations."""
+    out = out.resolve()
+    return out.with_name(f'{out.name}-{done}')
 
 
 def training_loop(
     policy: WorldModelPolicy,
     prompts: Sequence[Prompt],
-    judge: Judge,
+    judge: Judge | None,
     settings: ResamplingSettings,
     folder: Path,
     own: Sequence[Prompt] = (),
+    checks: HeldOutChecks | None = None,
 ) -> TrainingLoop:
     """Return the alignment in a folder, from its beginning (see `align`)."""
-    task = settings.kind()(policy, prompts, judge, settings, own)
+    task = settings.kind()(policy, prompts, judge, settings, own, checks)
     return TrainingLoop(task, folder, Budget(settings.iterations, settings.minutes))
 
 
 def align(
     policy: WorldModelPolicy,
     prompts: Sequence[Prompt],
-    judge: Judge,
+    judge: Judge | None,
     out: Path,
     settings: ResamplingSettings,
     facts: Mapping[str, Any] | None = None,
     own: Sequence[Prompt] = (),
+    checks: HeldOutChecks | None = None,
 ) -> TrainingLoop:
     """Align a world model and write the adapter.
 
@@ -248,40 +330,60 @@ def align(
         policy: the world model with a fresh adapter.
         prompts: what to dream from.
         judge: of the dreams; P0 becomes the median penalty of unaligned dreams, the motion floor
-            that of the settings.
+            that of the settings. None where the algorithm has no reward.
         out: folder of the adapter.
         settings: of the algorithm, which their kind chooses.
         facts: for the model card.
         own: what of the robot's own attempts is learnt from, where the algorithm does so.
+        checks: on held-out views. One that fails stops the alignment, and the adapter is that of
+            the last one that passed.
 
     Raises:
-        UserError: the settings contradict each other, the folder holds another alignment, or the
-            alignment diverges.
+        UserError: the settings contradict each other, the folder holds another alignment, the
+            alignment diverges, or it is stopped before any check has passed.
     """
     settings.check()
-    judge = replace(judge, floor_share=settings.floor_share, floor_weight=settings.floor_weight)
-    if settings.DREAMS and not (out / STATE).exists():
-        scale = _measured_scale(policy, prompts, judge, settings)
-        judge = replace(judge, reward=replace(judge.reward, scale=scale))
-    loop = training_loop(policy, prompts, judge, settings, out, own)
+    fresh = not (out / STATE).exists()
+    if fresh and settings.keep_every is not None:
+        _refuse_kept(out)
+    if judge is not None:
+        share, weight = settings.floor_share, settings.floor_weight
+        judge = replace(judge, floor_share=share, floor_weight=weight)
+        if settings.DREAMS and fresh:
+            scale = _measured_scale(policy, prompts, judge, settings)
+            judge = replace(judge, reward=replace(judge.reward, scale=scale))
+    loop = training_loop(policy, prompts, judge, settings, out, own, checks)
+    task: AlignTask = loop.task  # type: ignore[assignment]
+    task.about = facts or {}
     loop.resume()
     loop.run()
     loop.finish()
-    task: AlignTask = loop.task  # type: ignore[assignment]
-    training = {
-        **(facts or {}),
-        'algorithm': settings.ALGORITHM,
-        'settings': asdict(settings),
-        'reward': asdict(task.judge.reward),
-        'weights': asdict(task.judge.weights),
-        'iterations': loop.step,
-        'seconds': round(loop.spent_s),
-        'prompts': len(prompts),
-        'history': task.history,
-    }
-    if loop.is_main:
-        policy.save(out, training)
+    if checks is not None and task.stopped():
+        _say_stopped(loop, checks)
     return loop
+
+
+def _refuse_kept(out: Path) -> None:
+    """Refuse to overwrite adapters that another alignment has kept."""
+    folder, start = out.resolve().parent, f'{out.resolve().name}-'
+    for there in folder.iterdir() if folder.is_dir() else ():
+        if there.name.startswith(start) and there.name[len(start) :].isdigit():
+            raise UserError(
+                f'{there} is left from another alignment: move it away, or give another --out.'
+            )
+
+
+def _say_stopped(loop: TrainingLoop, checks: HeldOutChecks) -> None:
+    """Say why an alignment has stopped and which adapter it leaves."""
+    why = f'align: stopped at iteration {checks.made[-1].iteration}: {checks.fault()}'
+    if not (passed := checks.last_passed()):
+        raise UserError(
+            f'{why}; no earlier check has passed, so no adapter is written: align again with a '
+            'lower --learning-rate or a higher --data-weight, and another --out.'
+        )
+    if loop.is_main:
+        kept = f'the adapter of iteration {passed}, the last that passed, is in {loop.folder}'
+        print(f'{why}; {kept}', file=sys.stderr, flush=True)
 
 
 def _measured_scale(

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from eva_ros.cli import align_attempts
+from eva_ros.cli import align_checks
 from eva_ros.cli import align_reward
 from eva_ros.cli import arguments
 from eva_ros.cli import loading
@@ -16,6 +17,8 @@ _ALGORITHMS = ('direct', 'grpo', 'filtered', 'nft', 'finetune')
 # What learns from recordings, without dreaming and without a reward.
 _OFFLINE = ('filtered', 'nft', 'finetune')
 _FROM_ATTEMPTS = ('filtered', 'nft')
+# What reads no joints while it learns.
+_WITHOUT_IDM = ('nft', 'finetune')
 # Held-out initial views that are compared unless the user says how many.
 _VIEWS = 64
 # Dreams to learn from begin where arms begin to move, and every so many frames in mid-task.
@@ -65,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     ):
         parser.add_argument(f'--{name}', type=kind, help=text, metavar='X')
+    align_checks.add_checks(parser)
     align_reward.add_reward(parser)
     align_reward.add_accept_blind(parser)
     parser.set_defaults(action=_align)
@@ -106,14 +110,19 @@ def _align(args: argparse.Namespace) -> int:
     from eva_ros.errors import UserError
     from eva_ros.training.launch import launch
 
-    missing = [name for name in ('bags', 'world_model', 'idm', 'out') if not getattr(args, name)]
+    needed = ['bags', 'world_model', 'out']
+    if args.algorithm not in _WITHOUT_IDM:
+        needed.insert(2, 'idm')
+    missing = [name for name in needed if not getattr(args, name)]
     if missing or (args.minutes is None) == (args.iterations is None):
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in needed)
         raise UserError(
-            'eva align needs --bags, --world-model, --idm, --out and either --minutes or '
-            '--iterations (see eva align --help).'
+            f'eva align needs {options} and either --minutes or --iterations (see eva align '
+            '--help).'
         )
     settings = _settings(args)
     settings.check()
+    align_checks.require(args, rewarded=args.algorithm not in _OFFLINE)
     align_reward.accepted(args)
     _require_attempts(args)
     if args.algorithm not in _OFFLINE:
@@ -160,23 +169,27 @@ def _align_member(args: argparse.Namespace) -> None:
     from eva_ros.training.launch import training_device
 
     settings = _settings(args)
-    model, judge, (prompts, _) = _load(args)
+    model, judge, (prompts, held_out) = _load(args)
     _require_prompts(prompts)
     if args.dream_steps is None:
         steps = max(settings.FEWEST_STEPS, model.settings.steps)
         settings = replace(settings, steps=steps)
     device = training_device()
-    judge.idm.to(device)
-    if judge.critic is not None:
-        judge.critic.to(device)
+    if judge is not None:
+        judge.idm.to(device)
+        if judge.critic is not None:
+            judge.critic.to(device)
     policy = WorldModelPolicy(model.to(device), settings.rank, settings.seed)
-    facts: dict[str, Any] = {'bags': [bags.name for bags in args.bags], 'idm': args.idm.name}
-    facts |= {'preset': args.preset, 'critic': args.critic and args.critic.name}
-    own = align_attempts.learnt(args, judge.idm) if args.attempts else []
+    facts: dict[str, Any] = {'bags': [bags.name for bags in args.bags]}
+    names = {'idm': args.idm, 'critic': args.critic, 'second_idm': args.second_idm}
+    facts |= {name: folder and folder.name for name, folder in names.items()}
+    facts['preset'] = args.preset
+    own = align_attempts.learnt(args, judge and judge.idm) if args.attempts else []
     if own:
         facts |= {'attempts': [bags.name for bags in args.attempts], 'own': len(own)}
-    loop = align(policy, prompts, judge, args.out, settings, facts, own)
-    if loop.is_main:
+    checks = align_checks.checks_of(args, held_out, device)
+    loop = align(policy, prompts, judge, args.out, settings, facts, own, checks)
+    if loop.is_main and not loop.task.stopped():
         print(f'{loop.step} iterations, written to {args.out}')
 
 
@@ -202,7 +215,7 @@ def _settings(args: argparse.Namespace) -> Any:
     )
     names = (
         *('dreams', 'gradient_steps', 'groups', 'group_size', 'batch_groups', 'kl_weight'),
-        *('learning_rate', 'data_weight', 'floor_share', 'clips', 'beta'),
+        *('learning_rate', 'data_weight', 'floor_share', 'clips', 'beta', 'keep_every'),
     )
     chosen = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     for name in chosen:
@@ -231,7 +244,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     chosen = {'views': views, 'seed': args.seed, 'steps': args.steps or model.settings.steps}
     summary = figures(compare(model, prompts, judge, **chosen), args.seed)
     if args.second_idm:
-        second = replace(judge, idm=_load_idm(args, args.second_idm))
+        second = replace(judge, idm=align_checks.load_second_idm(args))
         summary['second_idm'] = figures(compare(model, prompts, second, **chosen), args.seed)
     print(json.dumps(summary) if args.json else table(summary))
     return 0
@@ -252,23 +265,30 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
 def _judge_and_prompts(
     args: argparse.Namespace, frames: int | None = None
 ) -> tuple[Any, Any, Any, tuple[list, list]]:
-    """Return robot, view, judge, and prompts of so many frames (the view's)."""
+    """Return robot, view, judge, and prompts of so many frames (the view's).
+
+    The judge is None where no inverse dynamics model is given.
+    """
     from eva_ros.alignment.prompts import find_prompts
     from eva_ros.episodes.dataset import split_episodes
+    from eva_ros.errors import UserError
+    from eva_ros.world_model.training_run import told
 
     robot, view, episodes = loading.recordings(args)
+    episodes = told(episodes)
+    if not episodes:
+        raise UserError(
+            'None of the recordings has an instruction: record with Episode markers that say what '
+            'the robot was told.'
+        )
     parts = split_episodes(episodes, args.held_out, args.split_seed)
-    judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
+    judge = None
+    if args.idm is not None:
+        judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
     size = (frames or view.frames, view.rate_hz)
     train = find_prompts(parts[0], *size, moments=_MOMENTS) if parts[0] else []
     held_out = find_prompts(parts[1], *size) if parts[1] else []
     return robot, view, judge, (train, held_out)
-
-
-def _load_idm(args: argparse.Namespace, folder: Path) -> Any:
-    from eva_ros.idm.checkpoint import load_idm
-
-    return load_idm(folder, *loading.robot_and_view(args))
 
 
 def _with_reward_of(args: argparse.Namespace, judge: Any) -> Any:
@@ -290,7 +310,8 @@ def _with_reward_of(args: argparse.Namespace, judge: Any) -> Any:
         return replace(
             judge,
             limits=limits,
-            reward=RewardSettings(**training['reward']),
+            # What learnt from recordings alone had no reward, and is compared by the usual one.
+            reward=RewardSettings(**training.get('reward', {})),
             floor_share=settings['floor_share'],
             floor_weight=settings['floor_weight'],
         )

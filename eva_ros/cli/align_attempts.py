@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+import itertools
 import json
 from pathlib import Path
 import sys
@@ -91,25 +92,36 @@ def learnt(args: argparse.Namespace, idm: Any) -> list:
 
     Args:
         args: Arguments of `eva align`.
-        idm: Inverse dynamics model.
+        idm: Inverse dynamics model; only verified parts need one.
 
     Raises:
         UserError: Nothing can be learnt from these attempts.
     """
+    from accelerate.utils import broadcast_object_list
+
     from eva_ros.alignment import verified
     from eva_ros.alignment.attempts import dream_prompts
+    from eva_ros.alignment.own_attempts import judged
     from eva_ros.alignment.own_attempts import require_contrast
+    from eva_ros.alignment.prompts import find_prompts
     from eva_ros.episodes.dataset import load_episodes
+    from eva_ros.training.launch import process_state
 
     robot, view = loading.robot_and_view(args)
     attempts = load_episodes(args.attempts, robot, view, args.cache, report=sys.stderr)
     if args.algorithm == 'nft':
-        dreams = dream_prompts(dreams_of(args, robot, view), attempts)
+        dreams = judged(dream_prompts(dreams_of(args, robot, view), attempts))
         require_contrast(dreams)
         return dreams
-    parts = verified.verify(idm, attempts, view.frames, _tolerance(args, idm, view))
-    print(_table({'tasks': verified.counts(parts, attempts)}), file=sys.stderr)
-    own = [part.prompt for part in parts if not part.rejected]
+    # The first process verifies; it would be the same in all.
+    kept: list[Any] = [None]
+    if process_state().is_main_process:
+        parts = verified.verify(idm, attempts, view.frames, _tolerance(args, idm, view))
+        print(_table({'tasks': verified.counts(parts, attempts)}), file=sys.stderr)
+        kept = [[not part.rejected for part in parts]]
+    broadcast_object_list(kept)
+    prompts = find_prompts(attempts, view.frames, view.rate_hz)
+    own = list(itertools.compress(prompts, kept[0]))
     if not own:
         raise UserError(
             'No part of the attempts may be imitated (see the table above): attempt more, or an '

@@ -186,6 +186,11 @@ def require(args: argparse.Namespace, judge: Any, prompts: tuple[list, list], ro
 def _require_outcomes(judge: Any, prompts: list) -> None:
     if not judge.weights.outcome:
         return
+    if list(judge.weights.used()) == ['outcome']:
+        raise UserError(
+            'The term outcome is the same whatever is dreamed from a view: give --reward another '
+            'term beside it, or learn from outcomes by --algorithm nft.'
+        )
     outcomes = [prompt.success for prompt in prompts]
     unknown = outcomes.count(None)
     if unknown:

@@ -21,6 +21,7 @@ HELP = 'measure the success rate of models and controls in the closed loop'
 
 DEFAULT_TASKS = ('reach_left', 'reach_right')
 DEFAULT_VARIANTS = ('unaligned', 'still', 'mean_motion', 'nearest_start')
+DEFAULT_SEED = 100
 DEFAULT_THINK_TIME_S = 0.2
 MEASURED = 'measured'
 
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--variants',
         nargs='+',
-        default=DEFAULT_VARIANTS,
         metavar='VARIANT',
         help='unaligned, smoothed (unaligned, paths smoothed once more), aligned, the names of '
         '--adapters, best_of_N (the best of N dreams), any_of_N (N attempts at a '
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--seed',
         type=arguments.seed,
-        default=100,
-        help='seed of the first scene; each further one adds 1 (%(default)s)',
+        help='seed of the first scene; each further one adds 1 '
+        f'({DEFAULT_SEED}; with --select 800000)',
     )
     arguments.add_scenes(parser)
     parser.add_argument(
@@ -74,6 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=(),
         metavar='NAME=LORA',
         help='further adapters of the world model, each a variant of that name',
+    )
+    parser.add_argument(
+        '--select',
+        nargs='+',
+        type=Path,
+        default=(),
+        metavar='LORA',
+        help='adapters, such as those of `eva align --keep-every`: also attempt the tasks with '
+        'each, and name the one with the most successes',
     )
     parser.add_argument(
         '--best-of-by',
@@ -158,6 +167,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from eva_ros.evaluation import selection
     from eva_ros.evaluation import table
     from eva_ros.evaluation.closed_loop import LoopSettings
     from eva_ros.evaluation.comparison import compare
@@ -165,6 +175,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation.comparison import counts
     from eva_ros.robot.paths import checkpoint_dir
 
+    chosen_from = selection.candidates(args.select)
+    if args.variants is None:
+        args.variants = ('unaligned',) if chosen_from else DEFAULT_VARIANTS
+    args.variants = tuple(dict.fromkeys([*args.variants, *dict(chosen_from)]))
+    if args.seed is None:
+        args.seed = selection.SEED if chosen_from else DEFAULT_SEED
     _require_best_of(args)
     for name, _ in args.adapters:
         if name not in args.variants:
@@ -174,7 +190,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         view=args.view,
         models=args.models or checkpoint_dir(),
         tasks=tuple(dict.fromkeys(args.tasks)),
-        variants=tuple(dict.fromkeys(args.variants)),
+        variants=args.variants,
         episodes=args.episodes,
         seed=args.seed,
         loop=LoopSettings(args.time_limit, switch=args.switch),
@@ -183,7 +199,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         record=args.record,
         best_of_by=args.best_of_by or 'progress',
         critic=args.critic,
-        adapters=tuple(args.adapters),
+        adapters=(*args.adapters, *chosen_from),
         steps=args.steps,
         mode=args.mode,
     )
@@ -195,10 +211,14 @@ def _evaluate(args: argparse.Namespace) -> int:
         lines = [json.dumps(dataclasses.asdict(outcome)) + '\n' for outcome in outcomes]
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(''.join(lines), encoding='utf-8')
+    selected = selection.select(comparison, outcomes, chosen_from) if chosen_from else None
     if args.json:
-        print(json.dumps(counts(comparison, outcomes)))
+        told = counts(comparison, outcomes)
+        print(json.dumps(told | ({'selected': selected.as_json()} if selected else {})))
     else:
         print(table.text(comparison, outcomes))
+        if selected:
+            print(selected.sentence())
     return 0
 
 

@@ -77,6 +77,12 @@ class DivergenceGuard:
                 'diverging; a lower --learning-rate helps'
             )
 
+    def warn(self, fact: str, advice: str) -> None:
+        """Warn of what a step has met, once in a run."""
+        if fact not in self._beyond:
+            self._beyond.add(fact)
+            self._say(f'warning: at {self._unit} {self.step} {fact}: {advice}')
+
     def _compare(self, name: str, value: float) -> str:
         """Return by how much a quantity went beyond its median at this step; '' if it did not."""
         recent = self._recent.setdefault(name, deque(maxlen=WINDOW))

@@ -116,6 +116,13 @@ class Task(ABC):
     def restore(self, facts: Mapping[str, Any]) -> None:  # noqa: B027, not every task has any
         """Take back what `facts` returned."""
 
+    def stopped(self) -> str:
+        """Return why the training ends before its budget is used up; '' while it goes on."""
+        return ''
+
+    def conclude(self, loop: 'TrainingLoop') -> None:  # noqa: B027, not every task does
+        """Do what belongs to the end of the budget, before the state is saved."""
+
     def videos(self) -> Mapping[str, Video]:
         """Return by name what shows how well the model, in evaluation mode, has learnt."""
         return {}
@@ -223,7 +230,7 @@ class TrainingLoop:
             self.guard.stopping(self.folder),
             Progress(task.label, 1.0, sys.stderr if self.is_main else None) as progress,
         ):
-            while self.share < 1 and self.spent_s - began < max_seconds and not self._interrupted:
+            while self._goes_on() and self.spent_s - began < max_seconds:
                 figures = self.run_step()
                 shown = ' '.join(f'{name} {value:.4g}' for name, value in figures.items())
                 progress.show(self.share, f'{task.unit} {self.step}  {shown}')
@@ -233,11 +240,16 @@ class TrainingLoop:
                     self.save()
                 if self.spent_s > show_s:
                     show_s = self.spent_s + max(SHOW_EVERY_S, self._show() / _SHOW_SHARE)
+            if self.share >= 1:
+                task.conclude(self)
             self.save()
             if self.step > first and not self._interrupted:
                 self._show()
         for tracker in self.accelerator.trackers:
             tracker.finish()
+
+    def _goes_on(self) -> bool:
+        return self.share < 1 and not self._interrupted and not self.task.stopped()
 
     def _show(self) -> float:
         """Log the task's videos; return the seconds it took, in every process those of the first.
