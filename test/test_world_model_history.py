@@ -305,6 +305,8 @@ def test_the_closed_loop_tells_a_dream_what_was_seen_before():
         pass
 
     class Model:
+        settings = SETTINGS
+
         def dream(self, view, instruction, **options):
             raise Seen(view, instruction, options['before'])
 

@@ -23,6 +23,7 @@ from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.rollout import Rollout
+from eva_ros.world_model.rollout import WorldSettings
 
 CHOICES = ('progress', 'executability', 'consensus')
 MOST = 16
@@ -100,6 +101,11 @@ class BestOf:
     model: WorldModel
     score: Score
     candidates: int
+
+    @property
+    def settings(self) -> WorldSettings:
+        """Return the settings of the model."""
+        return self.model.settings
 
     def dream(
         self,
