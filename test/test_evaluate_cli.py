@@ -232,7 +232,9 @@ def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, mo
         begun.append((sim.time_ns, seed))
         return replace(end, success=len(begun) in (3, 4))
 
-    monkeypatch.setattr(comparison, 'load_driver', lambda name, world: variants.Driver(lambda a: a.seed))
+    monkeypatch.setattr(
+        comparison, 'load_driver', lambda name, world: variants.Driver(lambda a: a.seed)
+    )
     monkeypatch.setattr(comparison, 'run_episode', attempt)
     command = evaluate(models, 'any_of_4', 'unaligned')
     assert main(command) == 0

@@ -19,8 +19,8 @@ from eva_ros.alignment.reward import MotionLimits
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.rollout import Rollout
 from eva_ros.world_model.rollout import WorldSettings
