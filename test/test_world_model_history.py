@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,7 @@ from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.rollout import to_uint8
 from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.train import flow_loss
+from eva_ros.world_model.training_run import check
 from eva_ros.world_model.training_run import clip_sampler
 from eva_ros.world_model.training_run import RunOptions
 
@@ -318,3 +320,14 @@ def test_the_closed_loop_tells_a_dream_what_was_seen_before():
     view, told, views = seen.value.args
     assert (view[0, 0, 0], told) == (9, TOLD)
     assert [earlier[0, 0, 0] for earlier in views] == list(range(HISTORY))
+
+
+def test_a_training_is_checked_without_the_weights_of_its_base(base, episodes, tmp_path):
+    folder = shutil.copytree(base, tmp_path / 'base')
+    for path in (folder / 'transformer').glob('*.safetensors'):
+        path.write_bytes(b'')
+    options = RunOptions('new', 1, base=folder, history=HISTORY)
+    check(episodes, ROBOT, VIEW, tmp_path / 'out', options)
+    with pytest.raises(UserError, match='never heard'):
+        told = [SimpleNamespace(**{**vars(e), 'instruction': 'never heard'}) for e in episodes]
+        check(told, ROBOT, VIEW, tmp_path / 'out', options)

@@ -69,7 +69,7 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
         (f'{sum(a.success for a in attempts)} of {len(attempts)}', 'tasks done'),
         (
             shown(think_s, '{:.2f} s'),
-            f'think time, look to verdict; {shown(dream_s, "{:.2f} s")} of it for the dream (medians)',
+            f'think time, look to verdict (median); dream {shown(dream_s, "{:.2f} s")}',
         ),
         (
             shown(mean_known(a.standing for a in attempts), '{:.0%}'),

@@ -39,7 +39,7 @@ class Turn:
         started_ns: When the arms started to follow; None if they did not.
         joined_s: How far into the dream the arms started to follow, in s: 0 from rest; in mode
             overlap the age of the observation.
-        think_s: Time from the observation to the gate's verdict, in s of ROS time; nan without one.
+        think_s: Time from the observation to the gate's verdict, in s of ROS time, or nan.
         command_times_s: Time of each point sent, from the start [K].
         command: Joints sent [K, J]; K is 0 if nothing was sent.
         seen: Camera views while each step was executed [T, H, W, 3]; None if not executed.
