@@ -64,7 +64,8 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
     begin, end = about['start_ns'], about['end_ns']
     first, last = (bisect_right(topics.joints.stamps, instant) for instant in (begin, end))
     joints = topics.joints.values[first:last]
-    turns, free_ns, rests_ns = [], about['start_wall_ns'], 0
+    turns: list[Turn] = []
+    free_ns, rests_ns = about['start_wall_ns'], 0
     for number, logged in sorted(topics.rollouts.items()):
         # By the dream's end: the observation may be older than the goal.
         if not begin <= to_ns(logged.message.header.stamp) <= end or number not in topics.chunks:
