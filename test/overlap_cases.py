@@ -202,14 +202,14 @@ class Task:
     def send(self, order, late_s: float = 0.0, *, urgent: bool = False) -> None:
         """Let both controllers get an order, its check and its way having taken a while."""
         state, settings = self.state(), self.gate.settings
+        for wanted, begun in zip(state, order.path.sample(order.path.times[0])):
+            np.testing.assert_allclose(begun, wanted, atol=1e-6, err_msg='jump at the join')
         moves = np.abs(state[1]).max() > 0.0
         slack = gate_cases.STOP_SLACK if moves else gate_cases.SLACK
         faster = settings.estop_deceleration if urgent else 1.0
         gate_cases.assert_command(
             order.command, state, slack, acceleration=faster, jerk=not urgent
         )
-        for wanted, begun in zip(state, order.path.sample(order.path.times[0])):
-            np.testing.assert_allclose(begun, wanted, atol=1e-6, err_msg='jump at the join')
         stamp_ns = self.now_ns
         late_s += self.rng.uniform(0.0, 0.95) * settings.control_period_s
         self.advance(stamp_ns + round(late_s * 1e9))
