@@ -5,6 +5,7 @@
 # make format    let ruff rewrite the sources as make lint wants them
 # make bench     print what is measured
 # make soak-gate  a million adversarial chunks through the command gate; goes on where it ended
+# make soak-overlap  20,000 tasks in mode overlap through the gate; goes on where it ended
 # make soak-bags  20,000 damaged bags; goes on where it ended
 # make docs      check the README and the pages in docs/
 # make msgs      copy the texts of eva_msgs into the package and build eva_msgs
@@ -23,7 +24,7 @@ VENV := $(OVERLAY) .venv/bin/
 # Left behind by the wheels where make is started from another virtual environment.
 unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
-.PHONY: setup demo test lint format bench soak-gate soak-bags docs msgs lock clean
+.PHONY: setup demo test lint format bench soak-gate soak-overlap soak-bags docs msgs lock clean
 
 setup:
 	@$(PYTHON) scripts/set_up.py
@@ -50,6 +51,9 @@ bench: setup
 
 soak-gate: setup
 	@$(VENV)python scripts/soak_gate.py $(ARGS)
+
+soak-overlap: setup
+	@$(VENV)python scripts/soak_overlap.py $(ARGS)
 
 soak-bags: setup
 	@$(VENV)python scripts/soak_bags.py $(ARGS)

@@ -23,9 +23,9 @@ from eva_ros.alignment.reward import MotionLimits
 from eva_ros.errors import UserError
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_rollout
 from eva_ros.observations.views import load_view
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.world_model.checkpoint import load_world_model
 
 SEEDS = candidate_seeds(7, 4)

@@ -13,7 +13,7 @@ from eva_ros.alignment.critic_training import CriticTask
 from eva_ros.alignment.critic_training import order_accuracy
 from eva_ros.alignment.critic_training import train_critic
 from eva_ros.errors import UserError
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.training.loop import Budget
 from eva_ros.training.loop import TrainingLoop
 from eva_ros.training.manifest import World

@@ -15,7 +15,7 @@ from eva_ros.alignment.reward import MotionLimits
 from eva_ros.alignment.reward import RewardWeights
 from eva_ros.alignment.reward import similarity
 from eva_ros.errors import UserError
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 
 SPREAD = torch.tensor([0.1, 0.2, 0.4], dtype=torch.float64)
 

@@ -1,12 +1,19 @@
-"""A quick run of what `make soak-gate` runs a million times."""
+"""A quick run of what `make soak-gate` and `make soak-overlap` run far more often."""
 
 from collections import Counter
 
 import gate_cases
 import numpy as np
+import overlap_cases
 import pytest
 
+from eva_ros.control import joining
+from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.gate import check_chunk
+from eva_ros.control.state import Event
+from eva_ros.control.state import State
+from eva_ros.control.state import TRANSITIONS
+from eva_ros.nodes.rollout_generator.recent import RecentObservations
 
 
 @pytest.mark.parametrize('begin', [0, 1_000_000])
@@ -79,3 +86,53 @@ def test_what_is_executed_too_late_is_found(late, wrong):
             gate_cases.assert_executed(sent, Late(), 0.02)
     else:
         gate_cases.assert_executed(sent, Late(), 0.02)
+
+
+def test_tasks_in_overlap_are_safe_whatever_happens_at_the_join():
+    happened = Counter()
+    for number in range(60):
+        task = overlap_cases.Task(number)
+        task.run()
+        happened += task.happened
+    wanted = {'JOINED', 'LATE', 'NO_HISTORY', 'MISSED_SWITCH', 'START_BLEND_EXCEEDED', 'CANCELED'}
+    assert wanted <= set(happened), happened
+    assert any(kind.endswith('OF_A_JOINED_MOTION') for kind in happened), happened
+
+
+def _joined_from_50_ms_ahead(monkeypatch):
+    def committed(path, elapsed_s, *args):
+        return joining_committed(path, elapsed_s + 0.05, *args)
+
+    joining_committed = joining.committed
+    monkeypatch.setattr(joining, 'committed', committed)
+
+
+def _late_chunks_taken(monkeypatch):
+    monkeypatch.setattr(CommandSupervisor, '_is_late', lambda supervisor, chunk: False)
+
+
+def _chunks_taken_after_an_estop(monkeypatch):
+    monkeypatch.setitem(TRANSITIONS, (State.ESTOP, Event.EXECUTE), State.EXECUTING)
+
+
+def _gaps_in_the_history_ignored(monkeypatch):
+    def before(recent, stamp_ns, count, period_ns):
+        return [received.observation for received in recent._kept][-count:]
+
+    monkeypatch.setattr(RecentObservations, 'before', before)
+
+
+@pytest.mark.parametrize(
+    ('plant', 'found'),
+    [
+        (_joined_from_50_ms_ahead, 'jump at the join'),
+        (_late_chunks_taken, 'came too late was accepted'),
+        (_chunks_taken_after_an_estop, 'moved arms that are off'),
+        (_gaps_in_the_history_ignored, 'a stale observation'),
+    ],
+)
+def test_a_fault_planted_in_the_joining_is_found(plant, found, monkeypatch):
+    plant(monkeypatch)
+    with pytest.raises(AssertionError, match=found):
+        for number in range(200):
+            overlap_cases.run(number)

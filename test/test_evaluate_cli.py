@@ -232,12 +232,14 @@ def test_best_of_4_takes_the_critic_of_the_models_and_refuses_one_that_does_not_
 def test_any_of_4_counts_one_success_and_gives_each_try_its_own_seeds(capsys, models, monkeypatch):
     begun, end = [], EpisodeResult(False, 10.0, 1.0, 1, 0, (), None, 0, 9.0)
 
-    def attempt(sim, instruction, planner, *rest, seed):
+    def attempt(sim, instruction, planner, *rest, seed, history):
         assert planner == seed
         begun.append((sim.time_ns, seed))
         return replace(end, success=len(begun) in (3, 4))
 
-    monkeypatch.setattr(comparison, 'load_driver', lambda name, world: lambda a: a.seed)
+    monkeypatch.setattr(
+        comparison, 'load_driver', lambda name, world: variants.Driver(lambda a: a.seed)
+    )
     monkeypatch.setattr(comparison, 'run_episode', attempt)
     command = evaluate(models, 'any_of_4', 'unaligned')
     assert main(command) == 0

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from eva_ros.alignment.best_of import BestOf
 from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.control.state import State
@@ -30,7 +31,7 @@ def robot():
     return load_robot('aloha_sim')
 
 
-def attempt(robot, planner, loop=SHORT, seed=3, mode='look_dream_move', draws=0):
+def attempt(robot, planner, loop=SHORT, seed=3, mode='look_dream_move', draws=0, history=0):
     """Return the result and the turns of one attempt."""
     turns = []
     sim = SimRobot('reach_left', seed)
@@ -45,6 +46,7 @@ def attempt(robot, planner, loop=SHORT, seed=3, mode='look_dream_move', draws=0)
             loop,
             turns.append,
             seed=draws,
+            history=history,
         )
     finally:
         sim.close()
@@ -72,7 +74,9 @@ def test_a_dreamed_plan_closes_grippers_as_the_node_does(robot, monkeypatch):
         variants, 'read_rollout',
         lambda idm, frames: SimpleNamespace(smoothed=read, confidence=0.9),
     )  # fmt: skip
-    dreamer = SimpleNamespace(dream=lambda view, instruction, **_: rollout)
+    dreamer = SimpleNamespace(
+        dream=lambda view, instruction, **_: rollout, settings=SimpleNamespace(history=0)
+    )
     planner = variants.dreaming(dreamer, None, robot)(SimpleNamespace(seed=3, instruction='lift'))
     plan = planner(SimpleNamespace(view=rollout.frames[0], before=()))
     np.testing.assert_array_equal(plan.positions, robot.gripping(read))
@@ -251,18 +255,33 @@ def test_in_overlap_the_chunk_is_ready_at_the_switch(robot, switch):
         assert 0 <= after - before - switch * turn.verdict.duration_s < 0.13
 
 
-def test_an_observation_in_motion_has_those_before_it_and_one_at_rest_has_none(swept):
-    _, (first, *others) = swept
+@pytest.mark.parametrize('history', [0, 4, 8])
+def test_an_observation_in_motion_has_as_many_before_it_as_the_model_takes(robot, history):
+    _, (first, *others) = attempt(robot, sweep_waists, mode='overlap', history=history)
     assert first.observation.before == ()
-    for turn in others:
-        stamps = [seen.stamp_ns for seen in (*turn.observation.before, turn.observation)]
+    in_motion = [turn.observation for turn in others if not turn.observation.at_rest]
+    assert in_motion
+    for observation in in_motion:
+        assert len(observation.before) == history
+        stamps = [seen.stamp_ns for seen in (*observation.before, observation)]
         assert np.diff(stamps) == pytest.approx(1e8)
-        assert len(stamps) == 5
-        # As they were then, not as they are now.
-        waists = [seen.joint_positions[0] for seen in (*turn.observation.before, turn.observation)]
-        assert np.ptp(waists) > 0.02
-        for seen in turn.observation.before:
+        for seen in observation.before:
             assert seen.stamp_ns - min(seen.image_stamps.values()) < 5e7
+        # As they were then, not as they are now.
+        waists = [seen.joint_positions[0] for seen in observation.before]
+        assert not history or np.ptp(waists) > 0.02
+
+
+def test_arms_that_were_not_observed_for_as_long_as_the_model_takes_are_seen_at_rest(robot):
+    _, (first, second, *_) = attempt(robot, sweep_waists, mode='overlap', history=40)
+    assert second.observation.at_rest and second.observation.before == ()
+    assert second.observation.stamp_ns * 1e-9 > first.verdict.duration_s
+
+
+def test_a_model_is_asked_how_many_observations_it_takes(robot):
+    model = SimpleNamespace(settings=SimpleNamespace(history=12))
+    assert variants.dreaming(model, None, robot).history == 12
+    assert variants.dreaming(BestOf(model, None, 2), None, robot).history == 12
 
 
 def test_a_dream_that_comes_late_moves_nothing_and_the_next_begins_from_rest(robot):

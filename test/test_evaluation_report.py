@@ -53,6 +53,7 @@ def make_turn(number, robot, started_s, accepted=True):
         stretch=1.25,
         started_ns=int(started_s * 1e9) if accepted else None,
         joined_s=0.0,
+        think_s=2.5 if accepted else float('nan'),
         command_times_s=1.25 * 0.1 * np.arange(1, 17) if accepted else np.zeros(0),
         command=positions[1:] if accepted else np.zeros((0, len(robot.joint_names))),
         seen=make_frames(shift=3) if accepted else None,
@@ -98,6 +99,20 @@ def test_page_says_what_happened():
     assert 'Refused: START_DEVIATION' in html and 'left_waist is &lt;far&gt; off.' in html
     assert '1 of 2' in html and '15 → 0' in html
     assert 'Executability 3.25' in html and 'Executability 8.50' in html
+
+
+def test_page_shows_the_mode_the_think_time_and_what_was_joined():
+    run = make_run()
+    html = page(run)
+    assert 'Mode look_dream_move:' in html and 'Joined the motion' not in html
+    assert '2.50 s</b><span>think time' in html and 'of the time the arms stood still' in html
+    done, failed = run.attempts
+    joined = dataclasses.replace(done.turns[1], joined_s=0.62)
+    attempts = (dataclasses.replace(done, turns=(done.turns[0], joined)), failed)
+    html = page(dataclasses.replace(run, attempts=attempts, facts={'mode': 'overlap'}))
+    assert 'Mode overlap:' in html and '<th>joined in motion</th>' in html
+    assert html.count('Joined the motion under way 0.62 s into the dream.') == 1
+    assert '<td>2 of 2</td><td>1</td>' in html
 
 
 def test_every_joint_has_a_panel_with_its_range():

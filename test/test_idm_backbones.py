@@ -19,12 +19,12 @@ from eva_ros.errors import UserError
 from eva_ros.idm.backbones import read_backbone
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
 from eva_ros.idm.reading import read_rollout
 from eva_ros.idm.train import train
 from eva_ros.idm.train import training_loop
 from eva_ros.idm.train import TrainSettings
+from eva_ros.training.frames import frames_to_tensor
 
 
 def resnet():

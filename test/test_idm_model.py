@@ -9,10 +9,10 @@ import torch
 
 from eva_ros.idm.config import IdmConfig
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
 from eva_ros.idm.reading import read_rollout
 from eva_ros.idm.reading import Reading
+from eva_ros.training.frames import frames_to_tensor
 
 
 @pytest.fixture

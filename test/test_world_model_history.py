@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
+from safetensors.torch import save_file
 import torch
 
 from eva_ros.cli.main import main
@@ -25,6 +28,7 @@ from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.rollout import to_uint8
 from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.train import flow_loss
+from eva_ros.world_model.training_run import check
 from eva_ros.world_model.training_run import clip_sampler
 from eva_ros.world_model.training_run import RunOptions
 
@@ -306,6 +310,8 @@ def test_the_closed_loop_tells_a_dream_what_was_seen_before():
         pass
 
     class Model:
+        settings = SETTINGS
+
         def dream(self, view, instruction, **options):
             raise Seen(view, instruction, options['before'])
 
@@ -317,3 +323,15 @@ def test_the_closed_loop_tells_a_dream_what_was_seen_before():
     view, told, views = seen.value.args
     assert (view[0, 0, 0], told) == (9, TOLD)
     assert [earlier[0, 0, 0] for earlier in views] == list(range(HISTORY))
+
+
+def test_a_training_is_checked_without_the_weights_of_its_base(base, episodes, tmp_path):
+    folder = shutil.copytree(base, tmp_path / 'base')
+    for path in (folder / 'transformer').glob('*.safetensors'):
+        # Whoever loads them refuses them.
+        save_file({n: torch.full_like(t, torch.nan) for n, t in load_file(path).items()}, path)
+    options = RunOptions('new', 1, base=folder, history=HISTORY)
+    check(episodes, ROBOT, VIEW, tmp_path / 'out', options)
+    with pytest.raises(UserError, match='never heard'):
+        told = [SimpleNamespace(**{**vars(e), 'instruction': 'never heard'}) for e in episodes]
+        check(told, ROBOT, VIEW, tmp_path / 'out', options)

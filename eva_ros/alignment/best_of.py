@@ -19,10 +19,11 @@ from eva_ros.alignment.reward import MotionLimits
 from eva_ros.errors import UserError
 from eva_ros.idm.checkpoint import load_idm
 from eva_ros.idm.model import InverseDynamics
-from eva_ros.idm.reading import frames_to_tensor
 from eva_ros.idm.reading import read_frames
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.world_model.pipeline import WorldModel
 from eva_ros.world_model.rollout import Rollout
+from eva_ros.world_model.rollout import WorldSettings
 
 CHOICES = ('progress', 'executability', 'consensus')
 MOST = 16
@@ -100,6 +101,11 @@ class BestOf:
     model: WorldModel
     score: Score
     candidates: int
+
+    @property
+    def settings(self) -> WorldSettings:
+        """Return the settings of the model."""
+        return self.model.settings
 
     def dream(
         self,

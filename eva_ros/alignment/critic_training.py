@@ -20,7 +20,7 @@ from eva_ros.alignment.critic import save_critic
 from eva_ros.alignment.critic import words_of
 from eva_ros.errors import UserError
 from eva_ros.idm.augment import augment
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.training.launch import training_device
 from eva_ros.training.loop import Budget
 from eva_ros.training.loop import Task

@@ -22,7 +22,7 @@ from eva_ros.alignment.judge import Judge
 from eva_ros.alignment.prompts import Prompt
 from eva_ros.errors import UserError
 from eva_ros.idm.augment import gaussian_blur
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 
 # An AUC below this fails a probe.
 PASS = 0.8

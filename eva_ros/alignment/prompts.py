@@ -12,7 +12,7 @@ from torch import Tensor
 
 from eva_ros.alignment.judge import path_length
 from eva_ros.errors import UserError
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.training.labels import require_finite_labels
 from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings

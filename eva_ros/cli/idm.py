@@ -308,7 +308,7 @@ def _codec_round_trip(folder: Path) -> Callable:
 def _treatment(folder: Path) -> Callable:
     import numpy as np
 
-    from eva_ros.idm.reading import frames_to_tensor
+    from eva_ros.training.frames import frames_to_tensor
     from eva_ros.world_model.rollout import to_uint8
 
     corrupt = _codec_round_trip(folder)

@@ -80,8 +80,15 @@ def in_motion(running: Motion, now_ns: int, robot: Robot, settings: GateSettings
 
 
 def after_a_stop(running: Motion, now_ns: int, robot: Robot, settings: GateSettings) -> Beginning:
-    """Return a beginning at rest, where the arms stop on the running path."""
-    before = brake(robot, settings, running.path, running.elapsed_s(now_ns)).path
+    """Return a beginning at rest: the arms stop on the running path, from the switch on.
+
+    Until then nothing changes, as where steps are joined: checking them takes a while too.
+    """
+    path, lead_s = running.path, settings.switch_lead_s
+    elapsed_s = running.elapsed_s(now_ns)
+    before = committed(
+        path, elapsed_s, lead_s, settings.control_period_s, robot.limits.max_jerk
+    ).then(brake(robot, settings, path, elapsed_s + lead_s).path)
     return Beginning(before, Start.at_rest(before.positions[-1]), before.duration)
 
 

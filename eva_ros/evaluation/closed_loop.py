@@ -37,9 +37,6 @@ from eva_ros.world_model.rollout import Rollout
 
 # How often the task is judged and rest is looked for; a multiple of the joint states' period.
 _SLICE_S = 0.02
-# Observations before one in motion, for models that dream from a history: Wan's VAE takes four
-# frames at a time.
-_FRAMES_BEFORE = 4
 
 
 @dataclass(frozen=True)
@@ -133,6 +130,7 @@ def run_episode(
     on_step: Callable[[Step], None] = lambda step: None,
     *,
     seed: int = 0,
+    history: int = 0,
 ) -> EpisodeResult:
     """Attempt a task once, in the mode of the gate.
 
@@ -146,9 +144,11 @@ def run_episode(
         loop: Time limits of the attempt.
         on_step: Called with every turn, e.g. to keep its images.
         seed: Random seed of the think times.
+        history: Number of observations before one in motion that the planner takes.
     """
     supervisor = CommandSupervisor(robot, gate, dry_run=False, now_ns=sim.time_ns)
-    attempt = _Attempt(sim, supervisor, ObservationBuilder(robot, view), loop, 1 / view.rate_hz)
+    builder = ObservationBuilder(robot, view)
+    attempt = _Attempt(sim, supervisor, builder, loop, 1 / view.rate_hz, history)
     draw = np.random.default_rng(seed)
     accepted, refused, late = 0, 0, 0
     while not attempt.over:
@@ -214,6 +214,7 @@ class _Attempt:
         builder: ObservationBuilder,
         loop: LoopSettings,
         frame_s: float,
+        history: int,
     ) -> None:
         self.sim = sim
         self.supervisor = supervisor
@@ -222,6 +223,7 @@ class _Attempt:
         self.start_ns = sim.time_ns
         self.moving_ns = 0
         self._frame_ns = round(frame_s * 1e9)
+        self._history = history
         self._pacing = TurnPacing(loop.switch)
         self._has_moved = False
         self._measured: list[tuple[int, NDArray[np.float64]]] = []
@@ -297,8 +299,13 @@ class _Attempt:
         if self.supervisor.motion is None or self.over:
             return self._look_at_rest()
         stamp_ns = self.sim.time_ns
-        before_ns = [stamp_ns - count * self._frame_ns for count in range(_FRAMES_BEFORE, 0, -1)]
-        before = tuple(self.builder.latest(earlier_ns) for earlier_ns in before_ns)
+        before_ns = [stamp_ns - count * self._frame_ns for count in range(self._history, 0, -1)]
+        try:
+            before = tuple(self.builder.latest(earlier_ns) for earlier_ns in before_ns)
+        except NotReady:
+            # As on the robot: what is not observed for long enough begins from rest.
+            self.finish()
+            return self._look_at_rest()
         return replace(self.builder.latest(stamp_ns), before=before)
 
     def _look_at_rest(self) -> Observation | None:

@@ -293,8 +293,8 @@ def _attempt(
     """Attempt a job from the start of its scene, each try with dream seeds of its own."""
     world = _world(comparison)
     seed = job.scene * _DREAMS_PER_SCENE + number * _DREAMS_PER_TRY
-    begin = _driver(comparison, job.variant)
-    planner = watched(begin(Attempt(job.task, job.instruction, seed)))
+    driver = _driver(comparison, job.variant)
+    planner = watched(driver(Attempt(job.task, job.instruction, seed)))
 
     def run(sim: SimRobot, on_step: OnStep = lambda step: None) -> EpisodeResult:
         gate = load_gate_settings(world.robot.name).model_copy(update={'mode': comparison.mode})
@@ -308,6 +308,7 @@ def _attempt(
             comparison.loop,
             on_step,
             seed=seed,
+            history=driver.history,
         )
 
     if comparison.record is not None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 import torch
@@ -19,6 +18,7 @@ from eva_ros.errors import UserError
 from eva_ros.evaluation.closed_loop import Plan
 from eva_ros.evaluation.closed_loop import Planner
 from eva_ros.observations.ingest import Observation
+from eva_ros.observations.views import shrink
 from eva_ros.observations.views import ViewSpec
 from eva_ros.robot.motion import minimum_jerk
 from eva_ros.robot.spec import Robot
@@ -31,8 +31,6 @@ from eva_ros.training.manifest import write_manifest
 
 FILE = 'controls.npz'
 KIND = 'controls'
-# Side lengths of a stored start view are those of the view divided by this.
-_SHRINK = 4
 # The mean motion ends when this share of the recorded ones has ended.
 _ENDED = 0.9
 
@@ -116,12 +114,6 @@ def _motions(episodes: Sequence[Episode]) -> TaskMotions:
         motions=np.stack(motions).astype(np.float32),
         lengths=np.array([len(episode.joints) for episode in episodes], dtype=np.int32),
     )
-
-
-def shrink(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a view downscaled by averaging blocks of pixels."""
-    height, width = view.shape[0] // _SHRINK, view.shape[1] // _SHRINK
-    return cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def save(controls: Controls, folder: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.errors import UserError
-from eva_ros.evaluation.controls import shrink
+from eva_ros.observations.views import shrink
 from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips

@@ -64,9 +64,13 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
     turns = [turn for attempt in attempts for turn in attempt.turns]
     before, after = np.sum([(0, 0), *(a.violations() for a in attempts)], axis=0)
     dream_s, _ = median_and_p95(run.stage_seconds('dream'))
+    think_s, _ = median_and_p95(run.think_times_s)
     return [
         (f'{sum(a.success for a in attempts)} of {len(attempts)}', 'tasks done'),
-        (shown(dream_s, '{:.2f} s'), 'for a dream, median'),
+        (
+            shown(think_s, '{:.2f} s'),
+            f'think time, look to verdict (median); dream {shown(dream_s, "{:.2f} s")}',
+        ),
         (
             shown(mean_known(a.standing for a in attempts), '{:.0%}'),
             'of the time the arms stood still',

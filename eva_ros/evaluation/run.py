@@ -39,6 +39,7 @@ class Turn:
         started_ns: When the arms started to follow; None if they did not.
         joined_s: How far into the dream the arms started to follow, in s: 0 from rest; in mode
             overlap the age of the observation.
+        think_s: Time from the observation to the gate's verdict, in s of ROS time, or nan.
         command_times_s: Time of each point sent, from the start [K].
         command: Joints sent [K, J]; K is 0 if nothing was sent.
         seen: Camera views while each step was executed [T, H, W, 3]; None if not executed.
@@ -60,6 +61,7 @@ class Turn:
     stretch: float
     started_ns: int | None
     joined_s: float
+    think_s: float
     command_times_s: NDArray[np.float64]
     command: NDArray[np.float64]
     seen: NDArray[np.uint8] | None
@@ -116,6 +118,11 @@ class Attempted:
         """Return the number of chunks that the gate accepted."""
         return sum(turn.accepted for turn in self.turns)
 
+    @property
+    def joined(self) -> int:
+        """Return the number of chunks that joined a motion under way."""
+        return sum(turn.joined_s > 0.0 for turn in self.turns)
+
     def violations(self) -> tuple[int, int]:
         """Return the limit violations of all chunks, as decoded and as sent."""
         before = sum(turn.violations_before for turn in self.turns)
@@ -167,6 +174,17 @@ class Run:
     checkpoints: dict[str, str]
     facts: dict[str, str]
     alignment: Alignment | None = None
+
+    @property
+    def mode(self) -> str:
+        """Return the mode that the run was asked for; look_dream_move where it was not said."""
+        return self.facts.get('mode', 'look_dream_move')
+
+    @property
+    def think_times_s(self) -> NDArray[np.float64]:
+        """Return the think time of each turn that the gate has judged, in s of ROS time."""
+        found = np.array([turn.think_s for a in self.attempts for turn in a.turns])
+        return found[np.isfinite(found)]
 
     def stage_seconds(self, stage: str) -> NDArray[np.float64]:
         """Return the wall time of a stage in each turn that has it."""

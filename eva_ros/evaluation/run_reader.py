@@ -64,7 +64,8 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
     begin, end = about['start_ns'], about['end_ns']
     first, last = (bisect_right(topics.joints.stamps, instant) for instant in (begin, end))
     joints = topics.joints.values[first:last]
-    turns, free_ns, rests_ns = [], about['start_wall_ns'], 0
+    turns: list[Turn] = []
+    free_ns, rests_ns = about['start_wall_ns'], 0
     for number, logged in sorted(topics.rollouts.items()):
         # By the dream's end: the observation may be older than the goal.
         if not begin <= to_ns(logged.message.header.stamp) <= end or number not in topics.chunks:
@@ -75,6 +76,9 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
             rests_ns = turn.started_ns + round(turn.command_times_s[-1] * 1e9)
         decided = topics.reports.get(number, logged)
         free_ns = decided.logged_ns + round(turn.seconds.get('move', 0.0) * 1e9)
+        if turn.joined_s > 0.0 and turns:
+            # The motion before goes over into this one.
+            turns[-1].seconds['move'] = min(turns[-1].seconds['move'], _between(turns[-1], turn))
         turns.append(turn)
     return Attempted(
         task=about['task'],
@@ -88,6 +92,12 @@ def _attempt(about: dict, topics: RunTopics, robot: Robot, view: ViewSpec) -> At
         joints=np.array(joints).reshape(-1, len(robot.joint_names)),
         turns=tuple(turns),
     )
+
+
+def _between(first: Turn, second: Turn) -> float:
+    """Return the time between the starts of two motions, in s."""
+    assert first.started_ns is not None and second.started_ns is not None
+    return (second.started_ns - first.started_ns) * 1e-9
 
 
 def _turn(
@@ -133,11 +143,19 @@ def _turn(
         stretch=stretch,
         started_ns=started_ns,
         joined_s=joined_s,
+        think_s=_think_s(report, observed_ns),
         command_times_s=times,
         command=command,
         seen=seen,
         seconds=_seconds(rollout, chunk, report, wall_ns),
     )
+
+
+def _think_s(report: Logged | None, observed_ns: int) -> float:
+    """Return the time from an observation to the report on its chunk, in s of ROS time."""
+    if report is None:
+        return float('nan')
+    return (to_ns(report.message.header.stamp) - observed_ns) * 1e-9
 
 
 def _reason(report: Logged | None) -> str:

@@ -78,7 +78,22 @@ class World:
         return load_world_model(folder, lora=lora, robot=self.robot, view=self.view)
 
 
-Driver = Callable[[Attempt], Planner]
+@dataclass(frozen=True)
+class Driver:
+    """What drives the arms in attempts.
+
+    Attributes:
+        begin: Function that returns the planner of an attempt.
+        history: Number of observations before one in motion that its planners take.
+    """
+
+    begin: Callable[[Attempt], Planner]
+    history: int = 0
+
+    def __call__(self, attempt: Attempt) -> Planner:
+        """Return the planner of an attempt."""
+        return self.begin(attempt)
+
 
 # What the variant smoothed smooths with, beyond the decoder's own 2 Hz.
 SMOOTHED_HZ = 1.0
@@ -126,7 +141,7 @@ def dreaming(
 
         return plan
 
-    return begin
+    return Driver(begin, world_model.settings.history)
 
 
 def _dreaming(world: World, lora: Path | None, cutoff_hz: float | None = None) -> Driver:
@@ -155,20 +170,24 @@ def _best_of(world: World, variant: 'Numbered') -> Driver:
 
 
 def _still(world: World) -> Driver:
-    return lambda attempt: controls.still(world.dt, world.view.frames)
+    return Driver(lambda attempt: controls.still(world.dt, world.view.frames))
 
 
 def _mean_motion(world: World) -> Driver:
     recorded = world.controls
-    return lambda attempt: controls.mean_motion(
-        recorded.of(attempt.task), recorded.dt, world.view.frames
+    return Driver(
+        lambda attempt: controls.mean_motion(
+            recorded.of(attempt.task), recorded.dt, world.view.frames
+        )
     )
 
 
 def _nearest_start(world: World) -> Driver:
     recorded = world.controls
-    return lambda attempt: controls.nearest_start(
-        recorded.of(attempt.task), recorded.dt, world.view.frames
+    return Driver(
+        lambda attempt: controls.nearest_start(
+            recorded.of(attempt.task), recorded.dt, world.view.frames
+        )
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from eva_ros.errors import UserError
-from eva_ros.idm.reading import frames_to_tensor
+from eva_ros.training.frames import frames_to_tensor
 
 # Joints [N, J] to the positions of the arms' fingertips [N, arms, 3], m.
 Fingertips = Callable[[NDArray], NDArray]

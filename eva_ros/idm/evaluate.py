@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from eva_ros.idm.data import Fingertips
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.reading import read_rollout
+from eva_ros.observations.views import shrink
 
 # A joint that moves less than this from frame to frame stands still: 0.02 rad/s at 10 Hz.
 _STILL_RAD = 0.002
@@ -38,8 +38,7 @@ class NearestFrames:
 
 def _thumbnails(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return frames [T, H, W, 3] at a quarter of their size, as rows of numbers [T, N]."""
-    size = (frames.shape[2] // 4, frames.shape[1] // 4)
-    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
+    small = [shrink(frame) for frame in frames]
     return np.stack(small).reshape(len(frames), -1).astype(np.float32)
 
 

@@ -11,6 +11,7 @@ from eva_ros.errors import NotFiniteError
 from eva_ros.idm.model import InverseDynamics
 from eva_ros.idm.model import JointEstimate
 from eva_ros.idm.smoothing import smooth
+from eva_ros.training.frames import frames_to_tensor
 
 # The spread at which half the confidence is lost: 0.05 rad at every joint of a half-metre arm
 # puts a fingertip about 2 cm off.
@@ -106,11 +107,6 @@ def read_rollout(model: InverseDynamics, frames: NDArray[np.uint8]) -> Reading:
 def _reading(model: InverseDynamics, positions: Tensor, spread: Tensor) -> Reading:
     grippers = torch.tensor(model.config.gripper_mask)
     return Reading(positions, spread, 1 / model.config.rate_hz, grippers)
-
-
-def frames_to_tensor(frames: NDArray[np.uint8]) -> Tensor:
-    """Turn uint8 RGB frames [..., H, W, 3] into floats 0 to 1 [..., 3, H, W]."""
-    return torch.from_numpy(np.array(frames)).movedim(-1, -3).float().div_(255)
 
 
 def _require_finite(model: InverseDynamics, estimate: JointEstimate) -> None:

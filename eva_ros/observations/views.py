@@ -27,6 +27,8 @@ _ASPECT_TOLERANCE = 0.02
 BLOCK = 16
 # A world model dreams the first frame and then groups of this many.
 GROUP = 4
+# Side lengths of a view that is stored to be compared are divided by this.
+_SHRINK = 4
 # A camera with such a word and a side in its name is mounted on that arm; `left` alone may as well
 # stand on a tripod that sees both arms.
 _MOUNTS = {'wrist', 'hand', 'gripper', 'arm', 'eef', 'tool'}
@@ -254,6 +256,12 @@ def layout(
     )
     require_dreamable(made)
     return made
+
+
+def shrink(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a view [H, W, 3] at a quarter of its size, averaged, for comparing views."""
+    height, width = view.shape[0] // _SHRINK, view.shape[1] // _SHRINK
+    return cv2.resize(view, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def require_dreamable(view: ViewSpec) -> None:

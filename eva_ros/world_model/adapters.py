@@ -57,8 +57,7 @@ def load_adapter(model: WorldModel, folder: Path, scale: float = 1.0) -> None:
             require_fit(path, tensors, _adapter_shapes(transformer, targets, tensors))
             transformer.load_lora_adapter(tensors, prefix=None, metadata=about, adapter_name=_NAME)
     model.adapter_name = f'+{folder.name}'
-    if model.label:
-        model.label += f'+{checkpoint_label(folder)}'
+    model.label += f'+{checkpoint_label(folder)}'
     if scale != 1.0:
         scale_adapter(model, scale)
 

@@ -75,15 +75,30 @@ def trained_before(base: Path, robot, view, *, name: str, history: int | None) -
     model = load_world_model(base, view, robot=robot)
     assert isinstance(model, SmallWorldModel)
     known, group = model.settings.history, model.codec.config.group
-    wanted = known if history is None else history
-    if known not in (0, wanted):
-        raise UserError(
-            f'{base} was trained with a history of {known} frames: leave out --history.'
-        )
+    wanted = history_after(base, known, history)
     if wanted != known:
         model.transformer = with_history(model.transformer, wanted // group)
     model.settings = replace(model.settings, name=name, history=wanted)
     return model
+
+
+def history_after(base: Path, known: int, asked: int | None) -> int:
+    """Return the history of a model after fine-tuning.
+
+    Args:
+        base: Folder of the checkpoint.
+        known: History that it takes.
+        asked: History that it is to take; None keeps what it takes.
+
+    Raises:
+        UserError: It takes another history already.
+    """
+    wanted = known if asked is None else asked
+    if known not in (0, wanted):
+        raise UserError(
+            f'{base} was trained with a history of {known} frames: leave out --history.'
+        )
+    return wanted
 
 
 def _batches(sampler: ClipSampler):

@@ -122,6 +122,26 @@ def load_world_model(
     return model.eval().requires_grad_(False)
 
 
+def load_text(
+    folder: Path, view=None, *, robot=None
+) -> tuple[WorldSettings, WordEncoder | TextEncoder]:
+    """Load the settings and the text encoder of a small world model, and nothing else.
+
+    Args:
+        folder: What save_world_model wrote.
+        view: As in load_world_model.
+        robot: Likewise.
+
+    Raises:
+        UserError: The folder lacks a part, the text encoder cannot be read, or the robot or the
+            view is not the one that was trained on.
+    """
+    holds = read_folder(folder)
+    if holds.manifest is not None:
+        require_world(holds.path, holds.manifest, World.of(robot, view))
+    return settings_of(holds, view), _load_text(holds)
+
+
 def _load_small(holds: WorldModelFolder, settings: WorldSettings) -> SmallWorldModel:
     folder = holds.path
     try:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.training.frames import frames_to_tensor
 from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.rollout import Rollout
 from eva_ros.world_model.rollout import to_uint8
@@ -35,7 +36,8 @@ class WorldModel(nn.Module, ABC):
 
     Attributes:
         adapter_name: Name of the loaded adapter, as a suffix of the checkpoint's; or ''.
-        label: Name and digest of the weights that were loaded, the adapter's behind a plus; or ''.
+        label: Name and digest of the weights that were loaded, the adapter's behind a plus; the
+            name alone where they come from elsewhere.
         base: Fingerprint of the weights as they were loaded; '' where they come from elsewhere.
     """
 
@@ -51,7 +53,7 @@ class WorldModel(nn.Module, ABC):
         self.scheduler = scheduler
         self.adapter_name = ''
         self.base = ''
-        self.label = ''
+        self.label = settings.name
 
     @property
     def transformers(self) -> list[WanTransformer3DModel]:
@@ -390,7 +392,7 @@ class WorldModel(nn.Module, ABC):
                 instruction=instruction,
                 seed=seed,
                 duration_s=spent,
-                checkpoint=self.label or settings.name + self.adapter_name,
+                checkpoint=self.label,
                 denoising_steps=steps or settings.steps,
             )
             for video, seed in zip(videos, seeds)
@@ -411,7 +413,7 @@ class WorldModel(nn.Module, ABC):
         """Return views [H, W, 3] as frames [N, 3, H, W] in 0..1."""
         for view in views:
             self._check_view(view)
-        return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2).float() / 255.0
+        return frames_to_tensor(np.stack(views))
 
     def _check_view(self, view: np.ndarray) -> None:
         settings = self.settings

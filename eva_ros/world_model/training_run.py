@@ -23,7 +23,9 @@ from eva_ros.training.manifest import read_manifest
 from eva_ros.training.manifest import view_fingerprint
 from eva_ros.training.weights import checkpoint_label
 from eva_ros.world_model.build import build_world_model
+from eva_ros.world_model.build import history_after
 from eva_ros.world_model.build import trained_before
+from eva_ros.world_model.checkpoint import load_text
 from eva_ros.world_model.checkpoint import load_world_model
 from eva_ros.world_model.checkpoint import save_world_model
 from eva_ros.world_model.clips import after_motion
@@ -35,6 +37,7 @@ from eva_ros.world_model.codec import CodecConfig
 from eva_ros.world_model.folder import KIND
 from eva_ros.world_model.rollout import WorldSettings
 from eva_ros.world_model.small import SmallWorldModel
+from eva_ros.world_model.text import WordEncoder
 from eva_ros.world_model.text_encoder import TextEncoder
 from eva_ros.world_model.train import averaged_model
 from eva_ros.world_model.train import training_loop
@@ -220,10 +223,13 @@ def check(episodes: Sequence, robot, view, out: Path, options: RunOptions) -> No
         raise UserError(
             f'--history is {options.history} and must be a multiple of {CodecConfig.group} frames.'
         )
+    encoder: WordEncoder | TextEncoder | None
     if options.base is None:
         encoder = _text_encoder(options)
     else:
-        encoder = _trained_before(robot, view, options).text
+        # The weights are loaded by the training alone, once it begins.
+        settings, encoder = load_text(options.base, view, robot=robot)
+        history_after(options.base, settings.history, options.history)
     if encoder is not None:
         texts = {e.instruction for e in told(episodes)}
         mirrored = {mirror_instruction(text) for text in texts} if options.mirror else set()
