@@ -38,6 +38,7 @@ class Size:
         held_out: Episodes of each task to measure on.
         world_model: Options of its training.
         text: Steps of the text encoder.
+        history: Steps of the history.
         idm: Steps of the inverse dynamics model.
         attempts: Attempts at each lift; half as many at each reach.
         own: Steps of the inverse dynamics model on attempts.
@@ -53,6 +54,7 @@ class Size:
     held_out: int
     world_model: str
     text: int
+    history: int
     idm: int
     attempts: int
     own: int
@@ -63,8 +65,8 @@ class Size:
 
 
 _REST = {
-    'explore': 54, 'demos': (36, 36, 36, 30, 24), 'held_out': 14, 'text': 4600, 'idm': 2000,
-    'attempts': 40, 'own': 400, 'align': 250, 'critic': 1200, 'clips': 40, 'scenes': 20,
+    'explore': 54, 'demos': (36, 36, 36, 30, 24), 'held_out': 14, 'text': 4600, 'history': 600,
+    'idm': 2000, 'attempts': 40, 'own': 400, 'align': 250, 'critic': 1200, 'clips': 40, 'scenes': 20,
 }  # fmt: skip
 SIZES = {
     'gpu': Size(
@@ -81,7 +83,7 @@ SIZES = {
     'tiny': Size(
         bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
         world_model='--steps 2 --width 64 --layers 1 --dream-steps 1',
-        text=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
+        text=2, history=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
     ),
 }  # fmt: skip
 
@@ -110,7 +112,7 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
     data, first, models = out / 'data', out / 'first', out / 'models'
     bags = [data / 'bags' / task for task in TASKS]
     reaches, demos, held_out = bags[:2], data / 'demos', data / 'held_out'
-    words, world_model = first / 'words', models / 'world_model'
+    words, told, world_model = first / 'words', first / 'told', models / 'world_model'
     steps = ('--learning-rate', '6e-4', '--held-out', '0.05', '--steps', size.own)
     return [
         Stage('record', [*_recordings(size, data, workers)], [data]),
@@ -121,7 +123,15 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
         ),
         Stage(
             'text',
-            [eva('world-model text --from', words, '--out', world_model, '--steps', size.text)],
+            [eva('world-model text --from', words, '--out', told, '--steps', size.text)],
+            [told],
+        ),
+        Stage(
+            'history',
+            [
+                eva('world-model train --from', told, '--history 4 --bags', *bags, '--out',
+                    world_model, '--processes 1 --steps', size.history)
+            ],
             [world_model],
         ),
         Stage(

@@ -12,6 +12,7 @@ import torch
 
 from eva_ros.errors import UserError
 from eva_ros.training import launch
+from eva_ros.training.folder_lock import held
 from eva_ros.training.loop import TrainingLoop
 from eva_ros.training.run_state import read_tensors
 from eva_ros.training.run_state import STATE
@@ -34,6 +35,15 @@ def test_a_state_of_an_earlier_version_is_refused_and_kept(tmp_path, run, name):
     assert path.read_bytes() == before
     assert not (path.parent / STATE).exists() or path.name == STATE
     assert not (tmp_path / 'eva.json').exists()
+
+
+@pytest.mark.parametrize('run', [train_idm, run_direct])
+def test_a_second_training_in_a_folder_is_refused_while_the_first_goes_on(tmp_path, run):
+    with held(tmp_path):
+        with pytest.raises(UserError, match='Another training is under way in .*: wait for its'):
+            run(tmp_path)
+        assert not (tmp_path / 'eva.json').exists()
+    run(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -38,6 +38,7 @@ from eva_ros.episodes.fingerprint import refuse_another
 from eva_ros.progress import Progress
 from eva_ros.training import run_state
 from eva_ros.training.divergence import DivergenceGuard
+from eva_ros.training.folder_lock import held
 from eva_ros.training.interrupts import Interrupts
 from eva_ros.training.run_state import STATE
 from eva_ros.training.videos import Video
@@ -208,13 +209,17 @@ class TrainingLoop:
             max_seconds: Stop earlier, with the state on disk, after so long in this call.
 
         Raises:
-            UserError: The training diverges; the last finite state is kept.
+            UserError: The training diverges; the last finite state is kept. Or another training
+                is under way in the folder.
             KeyboardInterrupt: Ctrl-C, after the step that was under way, with the state on disk.
         """
         # Of several processes the launcher ends one that waits for the others by SIGTERM.
         alone = self.accelerator.num_processes == 1
         ends = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,)
-        with Interrupts(*ends) as self._interrupts:
+        with (
+            held(self.folder) if self.is_main else nullcontext(),
+            Interrupts(*ends) as self._interrupts,
+        ):
             self._train(max_seconds)
         if received := self._interrupted or self._interrupts.received:
             self.guard.say_interrupted(self.folder, self.step)
