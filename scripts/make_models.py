@@ -66,7 +66,8 @@ class Size:
 
 _REST = {
     'explore': 54, 'demos': (36, 36, 36, 30, 24), 'held_out': 14, 'text': 4600, 'history': 600,
-    'idm': 2000, 'attempts': 40, 'own': 400, 'align': 250, 'critic': 1200, 'clips': 40, 'scenes': 20,
+    'idm': 2000, 'attempts': 40, 'own': 400, 'align': 250, 'critic': 1200, 'clips': 40,
+    'scenes': 20,
 }  # fmt: skip
 SIZES = {
     'gpu': Size(

@@ -40,7 +40,7 @@ def test_a_state_of_an_earlier_version_is_refused_and_kept(tmp_path, run, name):
 @pytest.mark.parametrize('run', [train_idm, run_direct])
 def test_a_second_training_in_a_folder_is_refused_while_the_first_goes_on(tmp_path, run):
     with held(tmp_path):
-        with pytest.raises(UserError, match='Another training is under way in .*: wait for its'):
+        with pytest.raises(UserError, match=r'Another training is under way in .*: wait for its'):
             run(tmp_path)
         assert not (tmp_path / 'eva.json').exists()
     run(tmp_path)
