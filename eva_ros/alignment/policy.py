@@ -92,7 +92,7 @@ class WorldModelPolicy:
         for weights in folder.glob('*.safetensors'):
             weights.chmod(0o644)  # as the other weights: for everybody who may enter the folder
         settings = self.model.settings
-        details = {'world_model': settings.name}
+        details = {'world_model': settings.name, 'base': self.model.base}
         write_manifest(folder, Manifest(KIND, settings.world, details, training))
 
 
