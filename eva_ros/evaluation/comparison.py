@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 import sys
 import time
+from typing import Any
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
@@ -153,14 +154,9 @@ def attempts(comparison: Comparison, workers: int = 1) -> Iterator[Outcome]:
         workers: Number of processes.
 
     Raises:
-        UserError: A task or variant is unknown, the robot is not simulated, or a checkpoint
-            is missing or incompatible.
+        UserError: As `check`.
     """
-    _check(comparison)
-    _refuse_recorded(comparison)
-    for variant in comparison.variants:
-        # Loading here reports errors before any process is started.
-        _driver(comparison, variant)
+    check(comparison)  # before any process is started
     todo = [(comparison, job) for job in jobs(comparison)]
     yield from spread(
         _run, todo, workers, what='attempts', report=sys.stderr, initializer=_one_thread
@@ -175,9 +171,9 @@ def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[floa
         dreams: Number of dreams.
 
     Raises:
-        UserError: No variant dreams; otherwise as `attempts`.
+        UserError: No variant dreams; otherwise as `check`.
     """
-    _check(comparison)
+    check(comparison)
     dreaming = next((v for v in comparison.variants if v not in CONTROLS), None)
     if dreaming is None:
         raise UserError('Controls do not dream: say with --think-time how long a dream takes.')
@@ -252,7 +248,13 @@ def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, in
     return count if by_gym_aloha is None else {**count, 'gym_aloha_successes': by_gym_aloha}
 
 
-def _check(comparison: Comparison) -> None:
+def check(comparison: Comparison) -> None:
+    """Refuse attempts that cannot be run, and load what they need.
+
+    Raises:
+        UserError: A task or variant is unknown, the robot is not simulated, a bag exists, or a
+            checkpoint is missing or incompatible.
+    """
     for task in comparison.tasks:
         find_task(task).told(comparison.phrasings)
     robot = load_robot(comparison.robot)
@@ -260,6 +262,9 @@ def _check(comparison: Comparison) -> None:
         raise UserError(
             f'The closed loop runs on the simulated robot {SIM_ROBOT}, not on {robot.name}.'
         )
+    _refuse_recorded(comparison)
+    for variant in comparison.variants:
+        _driver(comparison, variant)
 
 
 def _one_thread() -> None:
@@ -341,13 +346,10 @@ def _decoder(models: Path) -> str:
     return checkpoint_label(models / 'idm') if (models / 'idm').is_dir() else ''
 
 
-@lru_cache(maxsize=1)
 def _world(comparison: Comparison) -> World:
-    robot = load_robot(comparison.robot)
-    view = view_of(robot, comparison.view)
-    return World(
-        robot,
-        view,
+    return _made_world(
+        comparison.robot,
+        comparison.view,
         comparison.models,
         comparison.best_of_by,
         comparison.critic,
@@ -356,6 +358,16 @@ def _world(comparison: Comparison) -> World:
     )
 
 
-@cache
+@lru_cache(maxsize=1)
+def _made_world(robot: str, view: str | None, *about: Any) -> World:
+    known = load_robot(robot)
+    return World(known, view_of(known, view), *about)
+
+
 def _driver(comparison: Comparison, variant: str) -> Driver:
-    return load_driver(variant, _world(comparison))
+    return _loaded(_world(comparison), variant)
+
+
+@cache
+def _loaded(world: World, variant: str) -> Driver:
+    return load_driver(variant, world)

@@ -33,7 +33,7 @@ class Attempt:
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class World:
     """What the variants are made from; the models are loaded when first asked for.
 
@@ -212,6 +212,11 @@ def numbered(name: str) -> Numbered:
     if not 2 <= number <= MOST:
         raise UserError(f'{name}: {found[1]}_N takes an N from 2 to {MOST}.')
     return Numbered(found[1], number, found[3] or '')
+
+
+def is_known(name: str) -> bool:
+    """Return whether a name means a variant without any adapter given."""
+    return name in VARIANTS or bool(numbered(name).kind)
 
 
 def tries(name: str) -> int:
