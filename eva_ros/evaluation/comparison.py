@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 import sys
 import time
-from typing import Any
 
 from eva_ros.control.settings import load_gate_settings
 from eva_ros.errors import UserError
@@ -192,8 +191,9 @@ def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[floa
         return plan
 
     short = replace(comparison.loop, time_limit_s=1.0)
-    alone = replace(comparison, variants=(dreaming,), loop=short, record=None)
-    _attempt(alone, next(jobs(alone)), 0, timed)
+    alone = replace(comparison, loop=short, record=None)
+    job = next(job for job in jobs(alone) if job.variant == dreaming)
+    _attempt(alone, job, 0, timed)
     return tuple(round(seconds, 3) for seconds in took_s[1:])
 
 
@@ -347,9 +347,16 @@ def _decoder(models: Path) -> str:
 
 
 def _world(comparison: Comparison) -> World:
-    return _made_world(
-        comparison.robot,
-        comparison.view,
+    return _made_world(_without_attempts(comparison))
+
+
+@lru_cache(maxsize=1)
+def _made_world(comparison: Comparison) -> World:
+    robot = load_robot(comparison.robot)
+    view = view_of(robot, comparison.view)
+    return World(
+        robot,
+        view,
         comparison.models,
         comparison.best_of_by,
         comparison.critic,
@@ -358,16 +365,15 @@ def _world(comparison: Comparison) -> World:
     )
 
 
-@lru_cache(maxsize=1)
-def _made_world(robot: str, view: str | None, *about: Any) -> World:
-    known = load_robot(robot)
-    return World(known, view_of(known, view), *about)
-
-
 def _driver(comparison: Comparison, variant: str) -> Driver:
-    return _loaded(_world(comparison), variant)
+    return _loaded(_without_attempts(comparison), variant)
 
 
 @cache
-def _loaded(world: World, variant: str) -> Driver:
-    return load_driver(variant, world)
+def _loaded(comparison: Comparison, variant: str) -> Driver:
+    return load_driver(variant, _made_world(comparison))
+
+
+def _without_attempts(comparison: Comparison) -> Comparison:
+    """Return what the models depend on: they are loaded once, whatever dreams are charged."""
+    return replace(comparison, loop=LoopSettings(), record=None)

@@ -33,7 +33,7 @@ class Attempt:
     seed: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class World:
     """What the variants are made from; the models are loaded when first asked for.
 
