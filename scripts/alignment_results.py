@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Condense files of `eva evaluate --out` into one result file, and print it as a table.
 
-  alignment_results.py collect --out RESULT.json --note TEXT NAME=FILE[:VARIANT] ...
+  alignment_results.py collect --out RESULT.json --ran COMMAND --note TEXT NAME=FILE[:VARIANT] ...
   alignment_results.py table RESULT.json
 
 The first NAME is what all others are compared with, on the scenes that all have attempted.
@@ -55,7 +55,8 @@ def collect(args: argparse.Namespace) -> None:
             cell['successes'].setdefault(name, []).append(run[scenes, task, seed])
     commit = git('rev-parse', args.commit)
     hardware = f'{platform.machine()}, {os.cpu_count()} cores, no GPU'
-    about = {'note': args.note, 'commit': commit, 'hardware': hardware}
+    command = args.ran[0] if len(args.ran) == 1 else args.ran
+    about = {'command': command, 'note': args.note, 'commit': commit, 'hardware': hardware}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(args.out, {**about, 'variants': list(runs), 'cells': cells})
 
@@ -102,7 +103,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest='command', required=True)
     made = commands.add_parser('collect')
     made.add_argument('--out', type=Path, required=True)
-    made.add_argument('--note', required=True, help='what was run, with its commands')
+    made.add_argument(
+        '--ran', action='append', required=True, metavar='COMMAND', help='that made the attempts'
+    )
+    made.add_argument('--note', required=True, help='what the variants are')
     made.add_argument('--commit', default='HEAD', help='that the attempts were run at')
     made.add_argument('runs', nargs='+', metavar='NAME=FILE[,FILE][:VARIANT]')
     shown = commands.add_parser('table')

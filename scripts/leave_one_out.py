@@ -8,7 +8,9 @@ import argparse
 from collections.abc import Iterator
 from collections.abc import Sequence
 import json
+import os
 from pathlib import Path
+import platform
 import resource
 import shlex
 import subprocess
@@ -20,6 +22,7 @@ import numpy as np
 from eva_ros.errors import UserError
 from eva_ros.evaluation.statistics import bootstrap_interval
 from eva_ros.recordings.bag_search import find_bags
+from eva_ros.training.manifest import write_json
 
 EVA = Path(sys.executable).parent / 'eva'
 DREAMS = (
@@ -101,7 +104,19 @@ def keep(result: Path, training: Sequence[list[str]], evaluation: list[str]) -> 
     if not result.is_file():
         for command in training:
             eva(command)
-        result.write_text(eva([*evaluation, '--json']))
+        ran = [*training, [*evaluation, '--json']]
+        about = {
+            'command': [f'eva {shlex.join(command)}' for command in ran],
+            'commit': commit(),
+            'hardware': f'{platform.machine()}, {os.cpu_count()} cores',
+        }
+        write_json(result, {**about, **json.loads(eva(ran[-1]))})
+
+
+def commit() -> str:
+    """Return the commit of the sources; '' where they are no clone."""
+    command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def eva(command: Sequence[str]) -> str:

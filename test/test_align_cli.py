@@ -4,12 +4,17 @@ import json
 
 from episode_bags import record
 import pytest
+from small_models import lively_world_model
+from small_models import small_world_model
 
+from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.verified import Tolerance
 from eva_ros.cli.main import main
+from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
 from eva_ros.training.weights import checkpoint_label
+from eva_ros.world_model.checkpoint import load_world_model
 
 MODELS = (
     *('--world-model', str(checkpoint_dir() / 'world_model')),
@@ -72,6 +77,14 @@ def test_an_adapter_is_written_and_judged_on_views_it_was_not_trained_on(
             ('--iterations', '1', '--second-idm', 'x', '--held-out', '0'),
             ('--second-idm', '--held-out'),
         ),
+        (
+            ('--iterations', '1', '--algorithm', 'grpo', '--dream-steps', '1'),
+            ('grpo trains the first 2 denoising steps', 'give --dream-steps 2 or more'),
+        ),
+        (
+            ('--iterations', '1', '--gradient-steps', '3', '--dream-steps', '2'),
+            ('3 denoising steps', 'has 2', 'give --gradient-steps 2 or fewer'),
+        ),
     ],
 )
 def test_wrong_use_is_one_sentence_and_nothing_is_written(tmp_path, capsys, arguments, words):
@@ -82,6 +95,20 @@ def test_wrong_use_is_one_sentence_and_nothing_is_written(tmp_path, capsys, argu
     for word in words:
         assert word in said
     assert not (tmp_path / 'lora').exists()
+
+
+def test_an_aligned_adapter_is_refused_by_other_weights_of_the_same_name(tmp_path):
+    base, other = small_world_model(tmp_path / 'base'), lively_world_model(tmp_path / 'other')
+    lora = tmp_path / 'lora'
+    WorldModelPolicy(load_world_model(base), rank=4, seed=0).save(lora, {})
+    load_world_model(base, lora=lora)
+    with pytest.raises(UserError, match=r'lora was trained on other weights of small than these'):
+        load_world_model(other, lora=lora)
+    # An adapter of an earlier version does not say its base.
+    about = json.loads((lora / 'eva.json').read_text())
+    del about['base']
+    (lora / 'eva.json').write_text(json.dumps(about))
+    load_world_model(other, lora=lora)
 
 
 def test_a_folder_that_is_no_adapter_is_refused(bags, tmp_path, capsys):

@@ -147,9 +147,9 @@ def test_state_made_with_another_model_or_other_views_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('wrong', 'words'),
     [
-        (direct_settings(gradient_steps=5), 'the last 5'),
-        (settings(window=5), 'the window cannot have 5'),
-        (settings(group_size=1), 'group of one'),
+        (direct_settings(gradient_steps=5), 'flow through 5 .* give --gradient-steps 4 or fewer'),
+        (settings(window=5), 'have 4: give --dream-steps 5 or more'),
+        (settings(group_size=1), 'group of 1 .* --group-size 2 or more'),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(tmp_path, wrong, words):

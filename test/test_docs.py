@@ -1,6 +1,7 @@
 """The README and the pages in docs/ name files, headings and commands that exist."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def check_docs():
 
 def test_what_ships_is_right(check_docs, capsys):
     assert check_docs.main() == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    'path', sorted((ROOT / 'docs/results').rglob('*.json')), ids=lambda path: path.stem
+)
+def test_a_result_says_the_command_commit_and_hardware_it_comes_from(path):
+    told = json.loads(path.read_text())
+    assert all(told[key] for key in ('command', 'commit', 'hardware'))
 
 
 def test_a_wrong_page_is_noticed(check_docs, tmp_path):

@@ -37,6 +37,7 @@ from eva_ros.training.manifest import Manifest
 from eva_ros.training.manifest import World
 from eva_ros.training.manifest import write_manifest
 from eva_ros.world_model.checkpoint import load_world_model
+from eva_ros.world_model.pipeline import WorldModel
 
 
 def eva(*arguments):
@@ -167,6 +168,10 @@ def test_a_bag_that_exists_is_not_recorded_again(tmp_path, capsys):
         (('--think-time', 'measured', '0.2'), ('measured or times in seconds', 'not both')),
         (('--mode', 'hasty'), ('hasty', 'look_dream_move', 'overlap')),
         (('--switch', '1.5'), ('--switch', 'between 0 and 1')),
+        (('--switch', '0.5'), ('--switch', '--mode overlap', 'leave it out')),
+        (('--adapters', 'still=models/aligned'), ('--adapters still', 'take another')),
+        (('--adapters', 'best_of_4=models/aligned'), ('--adapters best_of_4', 'take another')),
+        (('--adapters', 'a=models/aligned', 'a=other'), ('--adapters a', 'two adapters')),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(capsys, arguments, words):
@@ -185,6 +190,25 @@ def test_missing_checkpoint_is_named(capsys, tmp_path):
         assert main(['evaluate', '--variants', variant, '--models', str(tmp_path)]) == 2
         captured = capsys.readouterr()
         assert captured.out == '' and str(tmp_path) in captured.err
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        ('--variants', 'unaligned', 'clever'),
+        ('--tasks', 'juggle'),
+        ('--variants', 'unaligned', 'best_of_4', '--best-of-by', 'luck'),
+        ('--variants', 'unaligned', 'nearest_start'),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_dreams_are_timed(
+    capsys, models, monkeypatch, wrong
+):
+    monkeypatch.setattr(WorldModel, 'dream', None)
+    command = [*evaluate(models, 'unaligned'), '--think-time', 'measured', *wrong]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert 'charging' not in said and said.count('\n') == 1
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from dataclasses import replace
 import io
 from itertools import pairwise
 import json
+import logging
 import math
+import shutil
 from types import SimpleNamespace
 
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -188,6 +190,14 @@ def test_unknown_words_are_refused_with_the_list(model):
         model.check_instruction('  ')
 
 
+def test_an_instruction_that_is_far_too_long_is_refused_for_its_length(model):
+    for text in ('x' * 10_000, 'banana ' * 1429, ' '.join(['banana'] * 17)):
+        with pytest.raises(UserError, match=r'10000 char|10003 char|17 words') as caught:
+            model.check_instruction(text)
+        assert 'shorten it to 16' in str(caught.value)
+        assert len(str(caught.value)) < 200
+
+
 def test_view_of_another_size_is_refused(model):
     with pytest.raises(UserError, match='32x32x3'):
         model.dream(np.zeros((30, 32, 3), np.uint8), 'move the left square', seed=0)
@@ -224,6 +234,7 @@ def test_latents_of_the_small_model_come_by_the_entry_of_all_families(model, sam
     assert 0 < (other - latents).abs().mean() < 0.3 * latents.abs().mean()
     for options, sentence in (
         ({'guidance_scale': 2.0}, 'cannot be guided: use a guidance scale of 1'),
+        ({'history_scale': 2.0}, 'trained without history, .*: use a history scale of 1'),
         ({'history': frames}, 'was trained without history: leave it out'),
     ):
         with pytest.raises(UserError, match=sentence):
@@ -278,6 +289,20 @@ def test_checkpoint_comes_back_and_knows_its_world(model, episodes, tmp_path):
         load_world_model(tmp_path / 'wm', view=other)
     with pytest.raises(UserError, match='does not hold a world model'):
         load_world_model(tmp_path)
+    shutil.rmtree(tmp_path / 'wm' / 'scheduler')
+    with pytest.raises(UserError, match=r'^\S+ lacks scheduler/scheduler_config\.json: copy it'):
+        load_world_model(tmp_path / 'wm')
+
+
+def test_a_checkpoint_is_written_and_read_without_a_warning(model, tmp_path, caplog):
+    logger = logging.getLogger('diffusers')
+    logger.addHandler(caplog.handler)
+    try:
+        save_world_model(model, tmp_path)
+        load_world_model(tmp_path)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def test_checkpoint_with_an_unknown_key_is_refused(model, tmp_path):

@@ -157,7 +157,9 @@ def test_an_adapter_whose_history_cannot_be_is_refused(base, episodes, tmp_path)
     assert not model.adapter_name
 
 
-def test_the_command_learns_history_with_an_adapter(base, episodes, tmp_path, monkeypatch):
+def test_the_command_learns_history_with_an_adapter_and_says_where_it_is(
+    base, episodes, tmp_path, monkeypatch, capsys
+):
     asked = []
     monkeypatch.setattr('eva_ros.cli.loading.recordings', lambda *_, **__: (ROBOT, VIEW, episodes))
     monkeypatch.setattr('eva_ros.training.launch.launch', lambda _, run, args: run(args))
@@ -166,3 +168,4 @@ def test_the_command_learns_history_with_an_adapter(base, episodes, tmp_path, mo
     options = ['--from', str(base), '--lora', '4', '--history', '4', '--out', str(tmp_path / 'l')]
     assert main(['world-model', 'train', '--bags', str(tmp_path), *options]) == 0
     assert asked[0][-1].history == 4
+    assert capsys.readouterr().out == f'written to {tmp_path / "l"}\n'

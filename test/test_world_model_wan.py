@@ -301,6 +301,7 @@ def test_weights_are_held_as_eva_json_says(folders, placement, tmp_path):
             'lift the 立方体',
             "has '立方体', which the text encoder of wan2.2-ti2v has no tokens for",
         ),
+        ('x' * 10_000, r'^The instruction has 10000 characters: shorten it to 512 tokens\.$'),
     ],
 )
 def test_an_instruction_that_cannot_be_encoded_is_refused(folders, instruction, sentence):
@@ -360,6 +361,10 @@ def broken(folder, tmp_path, what):
         shutil.rmtree(copy / 'vae')
     elif what == 'no tokenizer':
         shutil.rmtree(copy / 'tokenizer')
+    elif what == 'no tokens':
+        (copy / 'tokenizer' / 'tokenizer.json').unlink()
+    elif what == 'half a scheduler':
+        (copy / 'scheduler' / 'scheduler_config.json').write_text('{')
     elif what == 'pickle':
         torch.save(tensors_of(weights), weights.with_suffix('.bin'))
         weights.unlink()
@@ -392,6 +397,8 @@ def broken(folder, tmp_path, what):
     [
         ('no vae', r'lacks vae/ \(AutoencoderKLWan\): copy it again'),
         ('no tokenizer', r'lacks tokenizer/tokenizer_config\.json'),
+        ('no tokens', r'lacks tokenizer/tokenizer\.json: copy it again'),
+        ('half a scheduler', r'scheduler_config\.json cannot be read .*: copy it again'),
         ('pickle', r'transformer holds pickled weights \(.*\.bin\), which can run code'),
         ('pickle by another name', r'model\.safetensors cannot be read as safetensors'),
         ('channels', r"'patch_embedding\.weight' has the shape .* not for the 8 channels"),

@@ -42,8 +42,9 @@ class DirectSettings(ResamplingSettings):
         """Refuse a gradient through more steps than a dream has."""
         if self.gradient_steps > self.steps:
             raise UserError(
-                f'A dream has {self.steps} denoising steps: the gradient cannot flow through the '
-                f'last {self.gradient_steps}.'
+                f'The gradient cannot flow through {self.gradient_steps} denoising steps of a '
+                f'dream that has {self.steps}: give --gradient-steps {self.steps} or fewer, or '
+                'more --dream-steps.'
             )
 
     def kind(self) -> type[AlignTask]:

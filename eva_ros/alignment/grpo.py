@@ -73,10 +73,14 @@ class GrpoSettings(ResamplingSettings):
         """Refuse a window that is longer than a dream, and groups of a single dream."""
         if self.window > self.steps:
             raise UserError(
-                f'A dream has {self.steps} denoising steps: the window cannot have {self.window}.'
+                f'--algorithm grpo trains the first {self.window} denoising steps of a dream, '
+                f'which is to have {self.steps}: give --dream-steps {self.window} or more.'
             )
         if self.group_size < 2:
-            raise UserError('A group of one dream has nothing to compare it with: give 2 or more.')
+            raise UserError(
+                f'A group of {self.group_size} has no other dream to compare with: give '
+                '--group-size 2 or more.'
+            )
 
     def kind(self) -> type[AlignTask]:
         """Return the algorithm."""

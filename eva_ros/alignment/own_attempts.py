@@ -103,7 +103,7 @@ class SharedSettings(OfflineSettings):
         if self.clips % 2:
             raise UserError(
                 f'--algorithm {self.ALGORITHM} shares {self.clips} clips one to one between '
-                'demonstrations and attempts: give an even number.'
+                'demonstrations and attempts: give an even number as --clips.'
             )
 
 

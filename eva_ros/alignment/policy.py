@@ -114,7 +114,7 @@ class WorldModelPolicy:
         draft.chmod(0o644)  # as the other weights: for everybody who may enter the folder
         os.replace(draft, folder / WEIGHTS)
         settings = self.model.settings
-        details = {'world_model': settings.name}
+        details = {'world_model': settings.name, 'base': self.model.base}
         write_manifest(folder, Manifest(KIND, settings.world, details, training))
 
 

@@ -63,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--phrasings',
         choices=PHRASINGS,
         default=PHRASINGS[0],
-        help='instructions: shipped (words that the shipped models know), training or held_out '
-        '(verbs and constructions that are not in training) (%(default)s)',
+        help='instructions: shipped (close to those that the shipped models were trained on), '
+        'training (the paraphrases that recordings are made with) or held_out (verbs and '
+        'constructions that are not in training); the shipped models read all three (%(default)s)',
     )
     parser.add_argument('--models', type=Path, help='folder of the checkpoints (the shipped ones)')
     parser.add_argument(
@@ -102,9 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--switch',
         type=arguments.share,
-        default=0.5,
         metavar='PART',
-        help='overlap: part of a motion after which the next chunk is to be ready (%(default)s)',
+        help='overlap: part of a motion after which the next chunk is to be ready (0.5)',
     )
     parser.add_argument(
         '--think-time',
@@ -170,6 +170,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     from eva_ros.evaluation import selection
     from eva_ros.evaluation import table
     from eva_ros.evaluation.closed_loop import LoopSettings
+    from eva_ros.evaluation.comparison import check
     from eva_ros.evaluation.comparison import compare
     from eva_ros.evaluation.comparison import Comparison
     from eva_ros.evaluation.comparison import counts
@@ -182,9 +183,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.seed is None:
         args.seed = selection.SEED if chosen_from else DEFAULT_SEED
     _require_best_of(args)
-    for name, _ in args.adapters:
-        if name not in args.variants:
-            raise UserError(f'--adapters {name}: no variant has that name; add it to --variants.')
+    _require_adapters(args)
+    loop = LoopSettings(args.time_limit)
+    if args.switch is not None:
+        if args.mode != 'overlap':
+            raise UserError(f'--switch is for --mode overlap, not {args.mode}: leave it out.')
+        loop = dataclasses.replace(loop, switch=args.switch)
     comparison = Comparison(
         robot=args.robot,
         view=args.view,
@@ -193,7 +197,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         variants=args.variants,
         episodes=args.episodes,
         seed=args.seed,
-        loop=LoopSettings(args.time_limit, switch=args.switch),
+        loop=loop,
         scenes=args.scenes,
         phrasings=args.phrasings,
         record=args.record,
@@ -203,6 +207,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         steps=args.steps,
         mode=args.mode,
     )
+    check(comparison)
     comparison = _charging(args, comparison)
     said = table.charged(comparison.loop.think_times_s)
     print(f'eva evaluate: charging {said} of simulated time per dream', file=sys.stderr)
@@ -252,6 +257,22 @@ def _require_best_of(args: argparse.Namespace) -> None:
             raise UserError(f'{option} is for best_of_N: add best_of_4 to --variants.')
     if args.critic is not None and args.best_of_by not in (None, 'progress'):
         raise UserError(f'--critic is for --best-of-by progress, not {args.best_of_by}.')
+
+
+def _require_adapters(args: argparse.Namespace) -> None:
+    """Refuse names of adapters that nothing would read, or that mean another variant."""
+    from eva_ros.evaluation.variants import is_known
+
+    names = [name for name, _ in args.adapters]
+    for name in names:
+        if is_known(name):
+            raise UserError(
+                f'--adapters {name}: a variant of its own has that name; take another.'
+            )
+        if names.count(name) > 1:
+            raise UserError(f'--adapters {name}: two adapters have that name; take another.')
+        if name not in args.variants:
+            raise UserError(f'--adapters {name}: no variant has that name; add it to --variants.')
 
 
 def _prepare(args: argparse.Namespace) -> int:

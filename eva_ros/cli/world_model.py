@@ -245,8 +245,10 @@ def _train_member(args: argparse.Namespace) -> None:
         done = fine_tuning.fine_tune(
             args.base, episodes, robot, view, args.out, settings, max_seconds=limit
         )
-    if not done and process_state().is_main_process:
-        print('stopped before the last step: run the same command to resume', file=sys.stderr)
+    if process_state().is_main_process:
+        print(f'written to {args.out}')
+        if not done:
+            print('stopped before the last step: run the same command to resume', file=sys.stderr)
 
 
 def _text(args: argparse.Namespace) -> int:

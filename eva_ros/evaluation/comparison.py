@@ -153,14 +153,9 @@ def attempts(comparison: Comparison, workers: int = 1) -> Iterator[Outcome]:
         workers: Number of processes.
 
     Raises:
-        UserError: A task or variant is unknown, the robot is not simulated, or a checkpoint
-            is missing or incompatible.
+        UserError: As `check`.
     """
-    _check(comparison)
-    _refuse_recorded(comparison)
-    for variant in comparison.variants:
-        # Loading here reports errors before any process is started.
-        _driver(comparison, variant)
+    check(comparison)  # before any process is started
     todo = [(comparison, job) for job in jobs(comparison)]
     yield from spread(
         _run, todo, workers, what='attempts', report=sys.stderr, initializer=_one_thread
@@ -175,9 +170,9 @@ def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[floa
         dreams: Number of dreams.
 
     Raises:
-        UserError: No variant dreams; otherwise as `attempts`.
+        UserError: No variant dreams; otherwise as `check`.
     """
-    _check(comparison)
+    check(comparison)
     dreaming = next((v for v in comparison.variants if v not in CONTROLS), None)
     if dreaming is None:
         raise UserError('Controls do not dream: say with --think-time how long a dream takes.')
@@ -196,8 +191,9 @@ def measured_think_times(comparison: Comparison, dreams: int = 16) -> tuple[floa
         return plan
 
     short = replace(comparison.loop, time_limit_s=1.0)
-    alone = replace(comparison, variants=(dreaming,), loop=short, record=None)
-    _attempt(alone, next(jobs(alone)), 0, timed)
+    alone = replace(comparison, loop=short, record=None)
+    job = next(job for job in jobs(alone) if job.variant == dreaming)
+    _attempt(alone, job, 0, timed)
     return tuple(round(seconds, 3) for seconds in took_s[1:])
 
 
@@ -252,7 +248,13 @@ def _count(outcomes: Sequence[Outcome], variant: str, task: str) -> dict[str, in
     return count if by_gym_aloha is None else {**count, 'gym_aloha_successes': by_gym_aloha}
 
 
-def _check(comparison: Comparison) -> None:
+def check(comparison: Comparison) -> None:
+    """Refuse attempts that cannot be run, and load what they need.
+
+    Raises:
+        UserError: A task or variant is unknown, the robot is not simulated, a bag exists, or a
+            checkpoint is missing or incompatible.
+    """
     for task in comparison.tasks:
         find_task(task).told(comparison.phrasings)
     robot = load_robot(comparison.robot)
@@ -260,6 +262,9 @@ def _check(comparison: Comparison) -> None:
         raise UserError(
             f'The closed loop runs on the simulated robot {SIM_ROBOT}, not on {robot.name}.'
         )
+    _refuse_recorded(comparison)
+    for variant in comparison.variants:
+        _driver(comparison, variant)
 
 
 def _one_thread() -> None:
@@ -342,8 +347,12 @@ def _decoder(models: Path) -> str:
     return checkpoint_label(models / 'idm') if (models / 'idm').is_dir() else ''
 
 
-@lru_cache(maxsize=1)
 def _world(comparison: Comparison) -> World:
+    return _made_world(_without_attempts(comparison))
+
+
+@lru_cache(maxsize=1)
+def _made_world(comparison: Comparison) -> World:
     robot = load_robot(comparison.robot)
     view = view_of(robot, comparison.view)
     return World(
@@ -357,6 +366,15 @@ def _world(comparison: Comparison) -> World:
     )
 
 
-@cache
 def _driver(comparison: Comparison, variant: str) -> Driver:
-    return load_driver(variant, _world(comparison))
+    return _loaded(_without_attempts(comparison), variant)
+
+
+@cache
+def _loaded(comparison: Comparison, variant: str) -> Driver:
+    return load_driver(variant, _made_world(comparison))
+
+
+def _without_attempts(comparison: Comparison) -> Comparison:
+    """Return what the models depend on: they are loaded once, whatever dreams are charged."""
+    return replace(comparison, loop=LoopSettings(), record=None)

@@ -233,6 +233,11 @@ def numbered(name: str) -> Numbered:
     return Numbered(found[1], number, found[3] or '')
 
 
+def is_known(name: str) -> bool:
+    """Return whether a name means a variant without any adapter given."""
+    return name in VARIANTS or bool(numbered(name).kind)
+
+
 def tries(name: str) -> int:
     """Return how many attempts at a scene a variant has; one success is enough."""
     variant = numbered(name)

@@ -13,6 +13,7 @@ from pathlib import Path
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
 import torch
+from torch import nn
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
@@ -57,7 +58,8 @@ def save_world_model(
     config = {k: v for k, v in model.transformer.config.items() if k != '_name_or_path'}
     saved = WanTransformer3DModel.from_config(config)
     saved.load_state_dict(model.transformer.state_dict())
-    saved.to(dtype)
+    # All of it: diffusers' own cast warns that it would keep some modules in float32.
+    nn.Module.to(saved, dtype)
     weights = {'transformer': saved, 'codec': model.codec, TEXT: model.text}
     for name, part in weights.items():
         require_finite(part.state_dict(), f'{folder / name}', 'it is not written')

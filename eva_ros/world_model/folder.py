@@ -29,6 +29,10 @@ _WAN_PARTS = {
     'text_encoder': 'UMT5EncoderModel',
 }
 _TOKENIZER_FILE = 'tokenizer_config.json'
+# Files of a tokenizer that are not enough without its tokens, which have several names.
+_NO_TOKENS = {_TOKENIZER_FILE, 'special_tokens_map.json', 'added_tokens.json'}
+_SCHEDULER_FILE = 'scheduler_config.json'
+_IMAGE_PROCESSOR_FILE = 'preprocessor_config.json'
 # Bytes at each end of a file that its fingerprint covers.
 _END = 1 << 20
 BYTES = {'F64': 8, 'I64': 8, 'F32': 4, 'I32': 4, 'BF16': 2, 'F16': 2, 'F8_E4M3': 1, 'F8_E5M2': 1}
@@ -102,6 +106,7 @@ def read_folder(path: Path) -> WorldModelFolder:
             parts[TEXT] = _read_part(path / TEXT, 'WordEncoder')
         else:
             parts[TEXT_ENCODER] = read_text_encoder(path / TEXT_ENCODER)
+        _read_json(_required(path / 'scheduler' / _SCHEDULER_FILE))
         return WorldModelFolder(path, SMALL, parts, manifest, {})
     index = _read_json(path / INDEX)
     names = dict(_WAN_PARTS)
@@ -110,9 +115,9 @@ def read_folder(path: Path) -> WorldModelFolder:
     parts = {name: _read_part(path / name, kind) for name, kind in names.items()}
     if parts['transformer'].config.get('image_dim') is not None:
         parts['image_encoder'] = _read_part(path / 'image_encoder', 'CLIPVisionModel')
-        _require_file(path / 'image_processor' / 'preprocessor_config.json')
-    _require_file(path / TOKENIZER / _TOKENIZER_FILE)
-    _require_file(path / 'scheduler' / 'scheduler_config.json')
+        _read_json(_required(path / 'image_processor' / _IMAGE_PROCESSOR_FILE))
+    _require_tokenizer(path / TOKENIZER)
+    _read_json(_required(path / 'scheduler' / _SCHEDULER_FILE))
     family = _wan_family(path, index, parts)
     _require_channels(parts, family)
     return WorldModelFolder(path, family, parts, manifest, index)
@@ -126,7 +131,7 @@ def read_text_encoder(path: Path) -> Part:
     """
     part = _read_part(path, 'text encoder')
     if not (path / _TOKENIZER_FILE).is_file():
-        _require_file(path.parent / TOKENIZER / _TOKENIZER_FILE)
+        _require_tokenizer(path.parent / TOKENIZER)
     return part
 
 
@@ -245,11 +250,20 @@ def _header(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         ) from error
 
 
-def _require_file(path: Path) -> None:
+def _require_tokenizer(path: Path) -> None:
+    """Refuse a tokenizer whose configuration is missing or damaged, or that has no tokens."""
+    _read_json(_required(path / _TOKENIZER_FILE))
+    if {file.name for file in path.iterdir()} <= _NO_TOKENS:
+        _required(path / 'tokenizer.json')
+
+
+def _required(path: Path) -> Path:
+    """Return the path of a file of a part, which must be there."""
     if not path.is_file():
         raise UserError(
             f'{path.parent.parent} lacks {path.parent.name}/{path.name}: copy it again.'
         )
+    return path
 
 
 def _read_json(path: Path) -> dict[str, Any]:

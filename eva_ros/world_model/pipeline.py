@@ -19,6 +19,10 @@ from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
 from eva_ros.training.frames import frames_to_tensor
 from eva_ros.world_model.condition import Condition
+from eva_ros.world_model.dream_arguments import require_pixels
+from eva_ros.world_model.dream_arguments import require_scale
+from eva_ros.world_model.dream_arguments import require_steps
+from eva_ros.world_model.dream_arguments import require_texts
 from eva_ros.world_model.rollout import Rollout
 from eva_ros.world_model.rollout import to_uint8
 from eva_ros.world_model.rollout import WorldSettings
@@ -103,6 +107,8 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def without_history(self, condition: Condition) -> Condition:
         """Return the condition of the same views alone for classifier-free guidance.
+
+        From rest it is the condition itself.
 
         Raises:
             UserError: The model was not trained to dream without knowing what was before.
@@ -212,8 +218,16 @@ class WorldModel(nn.Module, ABC):
             history_scale: Weight of the history likewise; from rest it has no effect.
             on_step: Called with the step done and the number of steps.
             gradient_steps: The last steps that a gradient flows through; none in inference.
+
+        Raises:
+            UserError: Steps, sampler or a scale are not possible, or the model cannot be guided.
         """
-        solver = self.sampler(sampler, steps or self.settings.steps)
+        name = f'The world model {self.settings.name}'
+        steps = self.settings.steps if steps is None else steps
+        require_steps(name, steps)
+        require_scale(name, 'guidance scale', guidance_scale)
+        require_scale(name, 'history scale', history_scale)
+        solver = self.sampler(sampler, steps)
         others = self._guides(condition, guidance_scale, history_scale)
         count, x = len(solver), noise
         for i in range(count):
@@ -238,8 +252,10 @@ class WorldModel(nn.Module, ABC):
         guides = []
         if guidance_scale > 1:
             guides.append((guidance_scale - 1, self.without_instruction(condition)))
-        if history_scale > 1 and condition.past is not None:
-            guides.append((history_scale - 1, self.without_history(condition)))
+        if history_scale > 1:
+            alone = self.without_history(condition)
+            if alone is not condition:
+                guides.append((history_scale - 1, alone))
         return guides
 
     @torch.no_grad()
@@ -270,6 +286,7 @@ class WorldModel(nn.Module, ABC):
             history: Observed frames before the first ones [B, K, 3, H, W] in 0..1, the latest
                 last, for checkpoints that were trained with K of them; None from rest.
             history_scale: Weight of the history; no guidance up to 1, nor for dreams from rest.
+                Small models refuse more than 1.
 
         Raises:
             UserError: An argument does not fit the others or the checkpoint.
@@ -292,15 +309,19 @@ class WorldModel(nn.Module, ABC):
         name = f'The world model {self.settings.name}'
         if views.ndim != 4 or views.shape[1] != 3:
             raise UserError(f'{name} takes frames [B, 3, H, W], not {list(views.shape)}.')
+        require_texts(name, instructions)
         if not len(views) == len(instructions) == len(noise):
             raise UserError(
                 f'{name} was given {len(views)} frames, {len(instructions)} instructions and '
                 f'noise for {len(noise)} dreams: give as many of each.'
             )
+        if not len(views):
+            raise UserError(f'{name} was given no frames: give at least one to dream from.')
         for instruction in set(instructions):
             self.check_instruction(instruction)
-        require_finite({'first frames': views, 'noise': noise}, name, 'nothing is dreamed of it')
         self._check_noise(views, noise)
+        require_pixels(name, 'first frames', views)
+        require_finite({'noise': noise}, name, 'nothing is dreamed of it')
 
     def _check_history(self, views: Tensor, history: Tensor) -> None:
         name, wanted = f'The world model {self.settings.name}', self.settings.history
@@ -315,14 +336,20 @@ class WorldModel(nn.Module, ABC):
                 f'{name} takes the {wanted} frames before each view as history, {list(shape)}, '
                 f'not {list(history.shape)}.'
             )
-        require_finite({'history': history}, name, 'nothing is dreamed of it')
+        require_pixels(name, 'history', history)
 
     def _check_noise(self, views: Tensor, noise: Tensor) -> None:
         """Refuse frames and noise that do not belong together; others than these may do more."""
-        wanted = self.latent_shape
+        settings, wanted = self.settings, self.latent_shape
+        if views.shape[2:] != (settings.height, settings.width):
+            raise UserError(
+                f'The world model {settings.name} dreams views of '
+                f'{settings.height}x{settings.width}, and these frames have '
+                f'{views.shape[2]}x{views.shape[3]}: resize them to its view ({settings.view}).'
+            )
         if tuple(noise.shape[1:]) != wanted:
             raise UserError(
-                f'The world model {self.settings.name} takes noise of {list(wanted)} for a dream '
+                f'The world model {settings.name} takes noise of {list(wanted)} for a dream '
                 f'(channels, frames, rows, columns), not {list(noise.shape[1:])}.'
             )
 
@@ -349,7 +376,8 @@ class WorldModel(nn.Module, ABC):
 
         Raises:
             UserError: A view has another size, there are fewer before than the model takes, the
-                instruction cannot be encoded, or the dream is not finite (a NotFiniteError).
+                instruction cannot be encoded, steps are not a whole number above zero, or the
+                dream is not finite (a NotFiniteError).
         """
         return self.candidates(
             view, instruction, [seed], steps=steps, before=before, on_step=on_step
@@ -368,7 +396,12 @@ class WorldModel(nn.Module, ABC):
     ) -> list[Rollout]:
         """Dream several futures of one view in one batch, a seed each; arguments as `dream`."""
         start = time.perf_counter()
-        settings = self.settings
+        settings, name = self.settings, f'The world model {self.settings.name}'
+        if not len(seeds):
+            raise UserError(f'{name} was given no seeds: give one for each dream.')
+        require_texts(name, [instruction])
+        steps = settings.steps if steps is None else steps
+        require_steps(name, steps)
         frames = self._frames([*self._history(before), view])
         self.check_instruction(instruction)
         past = frames[None, :-1] if len(frames) > 1 else None
@@ -393,7 +426,7 @@ class WorldModel(nn.Module, ABC):
                 seed=seed,
                 duration_s=spent,
                 checkpoint=self.label,
-                denoising_steps=steps or settings.steps,
+                denoising_steps=steps,
             )
             for video, seed in zip(videos, seeds)
         ]

@@ -100,9 +100,12 @@ class SmallWorldModel(WorldModel):
 
     def without_history(self, condition: Condition) -> Condition:
         """Refuse guidance: without history this model dreams of resting arms."""
+        why = 'takes a missing history for arms at rest'
+        if not self.settings.history:
+            why = 'was trained without history'
         raise UserError(
-            f'The world model {self.settings.name} takes a missing history for arms at rest, so '
-            'its history cannot be guided by: use a history scale of 1.'
+            f'The world model {self.settings.name} {why}, so its history cannot be guided by: '
+            'use a history scale of 1.'
         )
 
     def take_history(self, frames: int) -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from eva_ros.errors import UserError
 from eva_ros.training.weights import load_weights
 from eva_ros.world_model.folder import TEXT
+from eva_ros.world_model.instructions import require_length
+from eva_ros.world_model.instructions import shortened
 
 _PAD = 0
 
@@ -61,18 +63,19 @@ class WordEncoder(nn.Module):
         Raises:
             UserError: a word is not in the vocabulary, or there are too many or no words.
         """
+        require_length(instruction, self.max_words, 'words')
         words = split_words(instruction)
+        if len(words) > self.max_words:
+            raise UserError(
+                f'The instruction {shortened(instruction)} has {len(words)} words: '
+                f'shorten it to {self.max_words}.'
+            )
         unknown = [w for w in words if w not in self._index]
         if unknown or not words:
             what = f'has unknown words ({", ".join(unknown)})' if words else 'is empty'
             raise UserError(
-                f'The instruction {instruction!r} {what}: use only these words: '
+                f'The instruction {shortened(instruction)} {what}: use only these words: '
                 f'{", ".join(self.words)}.'
-            )
-        if len(words) > self.max_words:
-            raise UserError(
-                f'The instruction {instruction!r} has {len(words)} words: '
-                f'shorten it to {self.max_words}.'
             )
         indices = [self._index[w] for w in words]
         return indices + [_PAD] * (self.max_words - len(indices))

@@ -126,6 +126,8 @@ class WanWorldModel(WorldModel):
     @torch.no_grad()
     def without_history(self, condition: Condition) -> Condition:
         """Return the condition of the same views and instructions, as from rest."""
+        if condition.past is None:
+            return condition
         frames = condition.first.shape[2] - _length(condition.past)
         first, past = self._encode_observed(condition.views[:, None], frames)
         return replace(condition, first=first, past=past)
