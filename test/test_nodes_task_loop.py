@@ -506,7 +506,7 @@ class Overlapping(World):
 
 
 MOVES = {**SENT, 'duration_s': MOTION_S}
-PATIENT = replace(SETTINGS, rest_timeout_s=5.0, execution_timeout_s=5.0)
+PATIENT = replace(SETTINGS, rest_timeout_s=5.0, execution_timeout_s=5.0, switch=0.5)
 
 
 def test_in_overlap_the_next_dream_begins_while_the_arms_move_and_is_ready_at_the_switch():

@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--switch',
         type=arguments.share,
         metavar='PART',
-        help='overlap: part of a motion after which the next chunk is to be ready (0.5)',
+        help='overlap: part of a motion after which the next chunk is to be ready (0.9)',
     )
     parser.add_argument(
         '--think-time',

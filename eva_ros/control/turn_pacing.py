@@ -5,6 +5,9 @@ from statistics import median
 
 # Number of past think times whose median predicts the next one.
 _REMEMBERED = 5
+# Where a chunk is replaced, unless somebody says where: late. A dream may wait before it closes a
+# hand, and where each is replaced by one that waits, none ever does (docs/evaluate.md).
+SWITCH = 0.9
 
 
 class TurnPacing:

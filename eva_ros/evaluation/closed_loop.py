@@ -18,6 +18,7 @@ from eva_ros.control.command_supervisor import CommandSupervisor
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
 from eva_ros.control.trajectory import ArmTrajectory
+from eva_ros.control.turn_pacing import SWITCH
 from eva_ros.control.turn_pacing import TurnPacing
 from eva_ros.control.verdict import Verdict
 from eva_ros.errors import UserError
@@ -53,7 +54,7 @@ class LoopSettings:
 
     time_limit_s: float = TIME_LIMIT_S
     think_times_s: tuple[float, ...] = (0.2,)
-    switch: float = 0.5
+    switch: float = SWITCH
     rest_timeout_s: float = 5.0
 
 

@@ -23,6 +23,7 @@ from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import Episode
 from eva_msgs.msg import Observation
 from eva_msgs.msg import SafetyState
+from eva_ros.control.turn_pacing import SWITCH
 from eva_ros.errors import UserError
 from eva_ros.nodes.task_executor.dream_client import DreamClient
 from eva_ros.nodes.task_executor.node_watch import NodeWatch
@@ -113,7 +114,7 @@ class TaskExecutor(EvaNode):
         ),
         Param(
             'switch',
-            0.5,
+            SWITCH,
             'Part of a motion after which the next chunk is to be ready, in mode overlap.',
             low=0.0,
             high=1.0,

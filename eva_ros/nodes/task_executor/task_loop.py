@@ -12,6 +12,7 @@ from eva_msgs.action import ExecuteTask
 from eva_msgs.action import GenerateRollout
 from eva_msgs.msg import ChunkReport
 from eva_msgs.msg import SafetyState
+from eva_ros.control.turn_pacing import SWITCH
 from eva_ros.control.turn_pacing import TurnPacing
 from eva_ros.nodes.task_executor.task_board import Sighting
 from eva_ros.nodes.task_executor.task_board import TaskBoard
@@ -76,7 +77,7 @@ class TaskSettings:
     execution_timeout_s: float
     approval_timeout_s: float
     max_refusals: int
-    switch: float = 0.5
+    switch: float = SWITCH
 
 
 class TaskLoop:
