@@ -299,11 +299,13 @@ def test_select_names_the_best_adapter_on_scenes_that_are_not_for_reporting(
         write_manifest(lora, Manifest('adapter', World(), {}, done))
     end = EpisodeResult(False, 10.0, 1.0, 1, 0, (), None, 0, 9.0)
 
-    def attempt(sim, instruction, planner, *rest, seed):
+    def attempt(sim, instruction, planner, *rest, seed, history):
         """Let both longer alignments succeed in both scenes, the others in one."""
         return replace(end, success=planner in ('lora-100', 'lora-20') or seed == 800_000_000)
 
-    monkeypatch.setattr(comparison, 'load_driver', lambda name, world: lambda a: name)
+    monkeypatch.setattr(
+        comparison, 'load_driver', lambda name, world: variants.Driver(lambda a: name)
+    )
     monkeypatch.setattr(comparison, 'run_episode', attempt)
     asked = ['evaluate', '--tasks', 'reach_left', '--episodes', '2', '--workers', '1']
     asked += ['--models', str(models), '--select', *map(str, loras)]
