@@ -301,7 +301,7 @@ def test_a_dream_that_comes_late_moves_nothing_and_the_next_begins_from_rest(rob
 
 
 def test_think_times_are_drawn_with_the_attempts_seed_from_those_given(robot):
-    loop = LoopSettings(time_limit_s=3.0, think_times_s=(0.1, 0.2, 0.3, 0.4, 0.5))
+    loop = LoopSettings(time_limit_s=3.0, think_times_s=(0.1, 0.2, 0.3, 0.4, 0.5), switch=0.5)
 
     def ages(draws):
         turns = attempt(robot, sweep_waists, loop, mode='overlap', draws=draws)[1]
