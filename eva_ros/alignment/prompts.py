@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from eva_ros.training.labels import require_finite_labels
 from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
+from eva_ros.world_model.clips import starts
 
 
 @dataclass(frozen=True)
@@ -80,43 +80,41 @@ def find_prompts(
         episodes: have frames [T, H, W, 3], joints [T, J], instruction and task.
         frames: length of a dream.
         rate_hz: of the frames.
-        moments: Also every so many frames while the arms move, where the recording goes on for as
-            long as a dream: at work, arms come to rest where recorded ones went on.
+        moments: Frames between further views in mid-task, where the recording goes on for as long
+            as a dream: at work, arms come to rest where recorded ones went on. None adds none.
 
     Raises:
         UserError: there is none, or a recorded joint is not finite.
     """
     require_finite_labels(episodes)
-    settings = ClipSettings(frames, moving_weight=0.0, end_weight=0.0)
     joints = [episode.joints for episode in episodes]
-
-    def prompts(clips: list[Clip]) -> list[Prompt]:
-        return [_prompt(episodes[c.episode], c, rate_hz, settings.rest_rad_s) for c in clips]
-
-    found = prompts(_spread(find_clips(joints, 1 / rate_hz, settings), 3))
-    if not found:
+    clips = starts(joints, 1 / rate_hz, frames)
+    if not clips:
         raise UserError('In these recordings no resting arm begins to move: record more.')
+    found = [_prompt(episodes[clip.episode], clip, rate_hz) for clip in clips]
     if moments is not None:
-        moving = replace(settings, moving_weight=1.0, rest_weight=0.0)
-        clips = _spread(find_clips(joints, 1 / rate_hz, moving), moments, within=True)
-        found += [prompt for prompt in prompts(clips) if prompt.whole]
+        settings = ClipSettings(frames, rest_weight=0.0, moving_weight=1.0, end_weight=0.0)
+        clips = _thinned(find_clips(joints, 1 / rate_hz, settings), moments)
+        further = [_prompt(episodes[clip.episode], clip, rate_hz) for clip in clips]
+        found += [prompt for prompt in further if prompt.whole]
     return found
 
 
-def _spread(clips: list[Clip], apart: int, *, within: bool = False) -> list[Clip]:
-    """Return the first of neighbouring clips, or with `within` one in so many frames."""
-    found, kept, last = [], (-1, -99), (-1, -99)
+def _thinned(clips: list[Clip], apart: int) -> list[Clip]:
+    """Return clips of which those of an episode begin at least `apart` frames apart."""
+    kept: list[Clip] = []
     for clip in clips:
-        here = (clip.episode, int(clip.frames[0]))
-        before = kept if within else last
-        last = here
-        if here[0] != before[0] or here[1] - before[1] >= apart:
-            kept = here
-            found.append(clip)
-    return found
+        last = kept[-1] if kept else None
+        if (
+            last is None
+            or last.episode != clip.episode
+            or clip.frames[0] - last.frames[0] >= apart
+        ):
+            kept.append(clip)
+    return kept
 
 
-def _prompt(episode: Any, clip: Clip, rate_hz: float, rest_rad_s: float) -> Prompt:
+def _prompt(episode: Any, clip: Clip, rate_hz: float) -> Prompt:
     places = clip.frames
     # A slice of a file that is mapped into memory costs none; an index would copy.
     alone = (np.diff(places) == 1).all()
@@ -127,13 +125,13 @@ def _prompt(episode: Any, clip: Clip, rate_hz: float, rest_rad_s: float) -> Prom
         episode.task,
         episode.success,
         clip.episode,
-        _is_whole(episode, places, rate_hz, rest_rad_s),
+        _is_whole(episode, places, rate_hz),
     )
 
 
-def _is_whole(episode: Any, frames: NDArray, rate_hz: float, rest_rad_s: float) -> bool:
+def _is_whole(episode: Any, frames: NDArray, rate_hz: float) -> bool:
     """Return whether a clip needs no frames beyond its episode's end, or rests there."""
     if len(np.unique(frames)) == len(frames):
         return True
     last = np.asarray(episode.joints)[-2:]
-    return bool((np.abs(np.diff(last, axis=0)) * rate_hz <= rest_rad_s).all())
+    return bool((np.abs(np.diff(last, axis=0)) * rate_hz <= ClipSettings.rest_rad_s).all())

@@ -12,6 +12,7 @@ from eva_ros.world_model.clips import Clip
 from eva_ros.world_model.clips import ClipSettings
 from eva_ros.world_model.clips import find_clips
 from eva_ros.world_model.clips import in_motion
+from eva_ros.world_model.clips import starts
 from eva_ros.world_model.pipeline import WorldModel
 
 
@@ -30,20 +31,19 @@ def held_out_clips(
     Raises:
         UserError: There is none.
     """
-    starts = _in_motion(model, episodes) if moving else _starts(model, episodes)
-    if not starts:
+    clips = _in_motion(model, episodes) if moving else _starts(model, episodes)
+    if not clips:
         wanted = 'moves for longer' if moving else 'begins at rest and then moves'
         raise UserError(f'No held-out episode {wanted}: give more bags.')
-    chosen = np.random.default_rng(seed).permutation(len(starts))[:count]
-    return [starts[k] for k in chosen]
+    chosen = np.random.default_rng(seed).permutation(len(clips))[:count]
+    return [clips[k] for k in chosen]
 
 
 def _starts(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
     """Return the clips in which resting arms start to move, at most one per start."""
-    settings = ClipSettings(model.settings.frames, moving_weight=0.0, end_weight=0.0)
-    found = find_clips([e.joints for e in episodes], 1.0 / model.settings.rate_hz, settings)
-    starts = [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
-    return [(episodes[clip.episode], clip) for clip in starts]
+    settings = model.settings
+    found = starts([e.joints for e in episodes], 1.0 / settings.rate_hz, settings.frames)
+    return [(episodes[clip.episode], clip) for clip in found]
 
 
 def _in_motion(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
@@ -57,10 +57,6 @@ def _in_motion(model: WorldModel, episodes: Sequence) -> list[tuple[Any, Clip]]:
         for clip in find_clips(joints, 1.0 / rate_hz, settings)
         if (first := clip.frames[0]) > 0 and moving[clip.episode][first - 1 : first + 1].all()
     ]
-
-
-def _follows(before: Clip, clip: Clip) -> bool:
-    return before.episode == clip.episode and clip.frames[0] - before.frames[0] <= 2
 
 
 class NearestClips:

@@ -78,6 +78,23 @@ def find_clips(joints: list[np.ndarray], dt: float, settings: ClipSettings) -> l
     return [c for c in clips if c.weight > 0]
 
 
+def starts(joints: list[np.ndarray], dt: float, length: int) -> list[Clip]:
+    """Return the clips in which resting arms begin to move, one for each start.
+
+    Args:
+        joints: of each episode [T, J].
+        dt: step in s.
+        length: frames of a clip.
+    """
+    settings = ClipSettings(length, moving_weight=0.0, end_weight=0.0)
+    found = find_clips(joints, dt, settings)
+    return [c for k, c in enumerate(found) if k == 0 or not _follows(found[k - 1], c)]
+
+
+def _follows(before: Clip, clip: Clip) -> bool:
+    return before.episode == clip.episode and clip.frames[0] - before.frames[0] <= 2
+
+
 def in_motion(path: np.ndarray, dt: float, rest_rad_s: float) -> np.ndarray:
     """Return [T]: does any joint move between this frame and the next?"""
     speed = np.abs(np.diff(path, axis=0)).max(1) / dt
