@@ -114,7 +114,7 @@ def keep(result: Path, training: Sequence[list[str]], evaluation: list[str]) -> 
 
 
 def commit() -> str:
-    """Return the commit of the sources; '' where they are no clone."""
+    """Return the commit of the sources; '' if they are not in a git repository."""
     command = ['git', '-C', str(Path(__file__).parent), 'rev-parse', 'HEAD']
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 

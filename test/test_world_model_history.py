@@ -328,7 +328,7 @@ def test_the_closed_loop_tells_a_dream_what_was_seen_before():
 def test_a_training_is_checked_without_the_weights_of_its_base(base, episodes, tmp_path):
     folder = shutil.copytree(base, tmp_path / 'base')
     for path in (folder / 'transformer').glob('*.safetensors'):
-        # Whoever loads them refuses them.
+        # Loading these weights would fail.
         save_file({n: torch.full_like(t, torch.nan) for n, t in load_file(path).items()}, path)
     options = RunOptions('new', 1, base=folder, history=HISTORY)
     check(episodes, ROBOT, VIEW, tmp_path / 'out', options)

@@ -28,7 +28,7 @@ from eva_ros.training.loop import TrainingLoop
 
 # Of the choice of views and of all noise: every check of a run sees the same.
 _SEED = 0
-# A change counts beyond so many standard errors over the views.
+# A change smaller than this number of standard errors over the views is taken for noise.
 _ERRORS = 2.0
 
 

@@ -184,7 +184,7 @@ class AlignTask(Task):
             self._write(loop, loop.folder, done)
 
     def _write(self, loop: TrainingLoop, folder: Path, done: int) -> None:
-        """Write the adapter after so many iterations, with its card."""
+        """Write the adapter as it is after `done` iterations, with its card."""
         card = {
             **self.about,
             'algorithm': self.settings.ALGORITHM,
@@ -293,7 +293,7 @@ class AlignTask(Task):
 
 
 def kept_folder(out: Path, done: int) -> Path:
-    """Return the folder of the adapter that is kept after so many iterations."""
+    """Return the folder in which `--keep-every` keeps the adapter after `done` iterations."""
     out = out.resolve()
     return out.with_name(f'{out.name}-{done}')
 

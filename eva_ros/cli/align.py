@@ -21,7 +21,7 @@ _FROM_ATTEMPTS = ('filtered', 'nft')
 _WITHOUT_IDM = ('nft', 'finetune')
 # Held-out initial views that are compared unless the user says how many.
 _VIEWS = 64
-# Dreams to learn from begin where arms begin to move, and every so many frames in mid-task.
+# Frames between the mid-task views that training also dreams from.
 _MOMENTS = 4
 
 HELP = 'align a world model by the executability of its dreams, or evaluate an alignment'
@@ -265,7 +265,7 @@ def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
 def _judge_and_prompts(
     args: argparse.Namespace, frames: int | None = None
 ) -> tuple[Any, Any, Any, tuple[list, list]]:
-    """Return robot, view, judge, and prompts of so many frames (the view's).
+    """Return robot, view, judge, and prompts of `frames` frames (default: the view's).
 
     The judge is None where no inverse dynamics model is given.
     """

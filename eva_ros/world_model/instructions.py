@@ -46,7 +46,7 @@ def require_tokens(
 
 
 def require_length(instruction: str, most: int, what: str) -> None:
-    """Refuse a text of more characters than so many tokens, or words, can have."""
+    """Refuse a text with more characters than `most` tokens or words can have."""
     if len(prompt_clean(instruction)) > most * _CHARACTERS_PER_TOKEN:
         raise UserError(
             f'The instruction has {len(instruction)} characters: shorten it to {most} {what}.'

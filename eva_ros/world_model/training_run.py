@@ -180,7 +180,7 @@ def clip_sampler(
 ) -> ClipSampler:
     """Return the sampler of all clips of the view's length, with `history` frames before each.
 
-    With `after_motion_in` only of those with motion in so many frames before.
+    With `after_motion_in`, only clips with motion in that number of frames before them are used.
 
     Raises:
         UserError: No episode has a moving joint.
