@@ -8,7 +8,9 @@ from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.sim.experts import ExpertSettings
 from eva_ros.sim.experts import plan_episode
+from eva_ros.sim.phrasings import RECORDED_PHRASINGS
 from eva_ros.sim.tasks import draw_scene
+from eva_ros.sim.tasks import EXPLORE
 from eva_ros.sim.tasks import find_task
 from eva_ros.sim.tasks import TASKS
 from eva_ros.world_model.text_encoder import TextEncoder
@@ -125,3 +127,11 @@ def test_the_cube_to_transfer_lies_where_gym_aloha_puts_it():
     assert (cubes >= [0.0, 0.4]).all()
     assert (cubes <= [0.2, 0.6]).all()
     assert (np.ptp(cubes, axis=0) > 0.19).all()
+
+
+@pytest.mark.parametrize('group', RECORDED_PHRASINGS)
+def test_every_task_can_be_recorded_with_each_group_of_phrasings(group):
+    for task in (*TASKS.values(), EXPLORE):
+        told = task.recorded(group)
+        assert told
+        assert all(told) == (task is not EXPLORE)

@@ -51,10 +51,10 @@ class Task:
     def recorded(self, group: str) -> tuple[str, ...]:
         """Return the instructions of recordings, from a group of RECORDED_PHRASINGS.
 
-        Tasks that the shipped models do not know are recorded with the grammar's.
+        A task that has none in this group is recorded with the other's.
         """
-        shipped = self.shipped.training if group == 'shipped' else ()
-        return shipped or self.grammar.training
+        shipped, grammar = self.shipped.training, self.grammar.training
+        return (shipped or grammar) if group == 'shipped' else (grammar or shipped)
 
     def told(self, group: str) -> tuple[str, ...]:
         """Return the instructions of evaluations, from a group of PHRASINGS.
