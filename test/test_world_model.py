@@ -20,6 +20,7 @@ import torch
 
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
+from eva_ros.training.finite import require_finite
 from eva_ros.training.run_state import read_tensors
 from eva_ros.training.run_state import STATE
 from eva_ros.world_model import training_run
@@ -203,6 +204,14 @@ def test_view_of_another_size_is_refused(model):
         model.dream(np.zeros((30, 32, 3), np.uint8), 'move the left square', seed=0)
 
 
+def test_a_model_made_for_dreaming_alone_dreams_the_same(model, episodes):
+    view = episodes[0].frames[0]
+    ready = deepcopy(model).for_dreaming()
+    assert ready.transformer.proj_out.weight.dtype == torch.bfloat16
+    dreams = [m.dream(view, 'move the left square', seed=4).frames for m in (model, ready)]
+    assert np.array_equal(*dreams)
+
+
 def test_dream_starts_with_the_observed_frame_and_repeats_with_its_seed(model, episodes):
     view = episodes[0].frames[0]
     seen = []
@@ -249,6 +258,10 @@ def test_no_picture_is_made_of_what_is_not_finite(value):
     video[4, 1, 2, 3] = value
     with pytest.raises(NotFiniteError, match="1 of 27648 values of 'frames' is not finite"):
         to_uint8(video)
+
+
+def test_finite_values_whose_sum_is_not_are_finite():
+    require_finite({'frames': torch.full((9,), 3e38)}, 'A dream', 'no picture is made of it')
 
 
 @pytest.mark.parametrize('scale', [math.nan, 3e38])

@@ -182,7 +182,7 @@ def _model(args: argparse.Namespace, robot, view):
     from eva_ros.world_model.checkpoint import load_world_model
 
     folder = args.world_model or resource('models', 'world_model')
-    return load_world_model(folder, lora=args.lora, robot=robot, view=view)
+    return load_world_model(folder, lora=args.lora, robot=robot, view=view).for_dreaming()
 
 
 def _train(args: argparse.Namespace) -> int:

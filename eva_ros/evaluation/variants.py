@@ -75,7 +75,8 @@ class World:
         from eva_ros.world_model.checkpoint import load_world_model
 
         folder = self.models / 'world_model'
-        return load_world_model(folder, lora=lora, robot=self.robot, view=self.view)
+        model = load_world_model(folder, lora=lora, robot=self.robot, view=self.view)
+        return model.for_dreaming()
 
 
 @dataclass(frozen=True)

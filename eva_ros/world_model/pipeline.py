@@ -182,6 +182,13 @@ class WorldModel(nn.Module, ABC):
         """Return the context that predictions are made in."""
         return nullcontext()
 
+    def for_dreaming(self) -> 'WorldModel':
+        """Return itself, made ready to dream and no longer to be trained.
+
+        The dreams stay the same, bit for bit.
+        """
+        return self
+
     def noise(
         self, count: int, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Tensor:

@@ -86,8 +86,8 @@ def to_uint8(video: Tensor) -> np.ndarray:
         NotFiniteError: a value is not finite; as an integer it would look like any other.
     """
     require_finite({'frames': video}, 'A dream', 'no picture can be made of it')
-    scaled = (video.detach().float() * 255.0).round().clamp(0, 255)
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    scaled = video.detach().float().permute(0, 2, 3, 1) * 255.0
+    return scaled.round_().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
 
 
 def rollout_seed(seed: int, index: int) -> int:

@@ -6,6 +6,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers import WanTransformer3DModel
 import numpy as np
 import torch
+from torch import nn
 from torch import Tensor
 
 from eva_ros.errors import UserError
@@ -128,6 +129,13 @@ class SmallWorldModel(WorldModel):
     def precision(self) -> AbstractContextManager:
         """Predict in bfloat16."""
         return torch.autocast(self.device.type, torch.bfloat16)
+
+    def for_dreaming(self) -> 'SmallWorldModel':
+        """Return itself with the weights cast to bfloat16 once, not again with every dream."""
+        for part in self.transformer.modules():
+            if isinstance(part, nn.Linear | nn.Conv3d):
+                part.to(torch.bfloat16)
+        return self
 
     def clean(self, x: Tensor, sigma: float | Tensor, condition: Condition) -> Tensor:
         """Predict the clean change latents [B, C, G, h, w] from x at noise level sigma."""

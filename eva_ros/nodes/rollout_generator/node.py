@@ -153,7 +153,8 @@ class RolloutGenerator(EvaNode):
         adapter = None if lora in ('', NONE) else checkpoint_folder(lora, 'aligned')
         if self.param('threads'):
             torch.set_num_threads(self.param('threads'))
-        self._model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
+        model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
+        self._model = model.for_dreaming()
         self._dreamer = self._choosing(view)
         self._label = self._model.label
         self.diagnostics.report('world model', 'ok', 'loaded', checkpoint=self._label)
