@@ -1,11 +1,13 @@
 """One group of Flow-GRPO against what can be computed by hand."""
 
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from eva_ros.alignment.grpo import GrpoSettings
+from eva_ros.alignment.grpo import GrpoTask
 from eva_ros.alignment.grpo import sample_groups
 from eva_ros.alignment.grpo import window_loss
 from eva_ros.world_model.sampler import euler_step
@@ -17,12 +19,12 @@ LEVELS = [1.0, 0.9, 0.75, 0.5, 0.0]
 class ShiftPolicy:
     """Predicts the clean target `shift` everywhere; the reference predicts zero."""
 
-    def __init__(self):
-        self.shift = torch.zeros(3, requires_grad=True)
+    def __init__(self, elements=3):
+        self.shift = torch.zeros(elements, requires_grad=True)
         self.off = False
 
     def velocity(self, x, sigma, condition):
-        clean = torch.zeros(3) if self.off else self.shift
+        clean = torch.zeros_like(self.shift) if self.off else self.shift
         return (x - clean) / sigma
 
     @contextmanager
@@ -102,3 +104,15 @@ def test_groups_dreamed_in_one_pass_are_those_dreamed_one_by_one():
         return sample_groups(policy, None, noise[rows], LEVELS, settings, generators).samples
 
     torch.testing.assert_close(dream([0, 1]), torch.cat([dream([0]), dream([1])]))
+
+
+@pytest.mark.parametrize('elements', [3, 30_000])
+def test_the_gradient_is_as_large_for_dreams_of_any_size(elements):
+    policy, settings = ShiftPolicy(elements), GrpoSettings(group_size=8, window=1)
+    task = SimpleNamespace(settings=settings, policy=policy)
+    generator = torch.Generator().manual_seed(0)
+    group = sample_groups(policy, None, torch.zeros(1, elements), LEVELS, settings, [generator])
+    advantage = torch.linspace(-1, 1, 8)
+    loss, _ = GrpoTask._loss(task, group, advantage, group.window[0], 1.0)
+    (gradient,) = torch.autograd.grad(loss, policy.shift)
+    assert 0.03 < gradient.norm() < 0.3

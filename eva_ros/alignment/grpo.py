@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 import itertools
+import math
 from typing import Any
 from typing import ClassVar
 from typing import NamedTuple
@@ -289,7 +290,10 @@ class GrpoTask(AlignTask):
     ) -> tuple[Tensor, Mapping[str, float]]:
         settings = self.settings
         loss = window_loss(self.policy, groups, advantage, settings, step)
-        whole = share * (loss.policy + settings.kl_weight * loss.kl) / len(groups.window)
+        # Log-probabilities are means over elements, whose noise leaves 1 / sqrt(elements) of
+        # the gradient: the anchor's is 130 times larger, and Adam would follow that alone.
+        scale = math.sqrt(step.after[0].numel()) * share / len(groups.window)
+        whole = scale * (loss.policy + settings.kl_weight * loss.kl)
         return whole, {
             'kl': loss.kl.item(),
             'ratio_deviation': loss.ratio_deviation,
