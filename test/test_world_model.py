@@ -307,6 +307,13 @@ def test_checkpoint_comes_back_and_knows_its_world(model, episodes, tmp_path):
         load_world_model(tmp_path / 'wm')
 
 
+def test_whoever_may_enter_a_checkpoint_may_read_its_weights(model, tmp_path):
+    save_world_model(model, tmp_path)
+    weights = list(tmp_path.rglob('*.safetensors'))
+    assert len(weights) == 3
+    assert {oct(path.stat().st_mode & 0o777) for path in weights} == {'0o644'}
+
+
 def test_a_checkpoint_is_written_and_read_without_a_warning(model, tmp_path, caplog):
     logger = logging.getLogger('diffusers')
     logger.addHandler(caplog.handler)

@@ -111,7 +111,6 @@ class WorldModelPolicy:
         draft = folder / f'{WEIGHTS}.part'
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(whole, draft, metadata=metadata)
-        draft.chmod(0o644)  # as the other weights: for everybody who may enter the folder
         os.replace(draft, folder / WEIGHTS)
         settings = self.model.settings
         details = {'world_model': settings.name, 'base': self.model.base}

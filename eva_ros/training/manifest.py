@@ -94,7 +94,10 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a checkpoint's eva.json."""
+    """Write a checkpoint's eva.json; whoever may enter the folder may then read its weights.
+
+    Safetensors writes them for their owner alone.
+    """
     world = manifest.world
     joints = {'joint_names': list(world.joint_names)} if world.joint_names else {}
     about = {
@@ -113,6 +116,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         'training': manifest.training,
     }
     write_json(folder / FILE, about)
+    for path in folder.rglob('*.safetensors'):
+        path.chmod(0o644)
 
 
 def read_manifest(folder: Path, kind: str) -> Manifest:

@@ -277,7 +277,6 @@ def save_adapter(
     for transformer, name in zip(model.transformers, (WEIGHTS, WEIGHTS_2)):
         weights = get_peft_model_state_dict(transformer, adapter_name=_NAME)
         save_file({n: w.cpu().contiguous() for n, w in weights.items()}, folder / name, about)
-        (folder / name).chmod(0o644)  # as the other weights: for everybody who may enter
     details: dict[str, Any] = {'world_model': model.settings.name, 'base': model.base}
     if model.settings.history:
         details['history'] = model.settings.history

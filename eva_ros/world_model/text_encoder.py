@@ -156,8 +156,6 @@ class TextEncoder(nn.Module):
         """Write text_encoder/ and tokenizer/ into the folder of a world model."""
         with _quietly():
             self.encoder.save_pretrained(folder / TEXT_ENCODER)
-        for path in (folder / TEXT_ENCODER).glob('*.safetensors'):
-            path.chmod(0o644)  # as the other weights: for everybody who may enter
         self.tokenizer.save_pretrained(folder / TOKENIZER)
         if self.readings is not None:
             write_json(folder / TEXT_ENCODER / READINGS, vars(self.readings))
