@@ -42,6 +42,8 @@ class Size:
         idm: Steps of the inverse dynamics model.
         attempts: Attempts at each lift; half as many at each reach.
         own: Steps of the inverse dynamics model on attempts.
+        new: Episodes in randomised scenes: lifts and reaches of each arm, transfers, more lifts.
+        scenes_idm: Steps of the inverse dynamics model on those.
         align: Iterations of the alignment.
         critic: Steps of the progress critic.
         clips: Clips and views of the evaluation.
@@ -58,6 +60,8 @@ class Size:
     idm: int
     attempts: int
     own: int
+    new: tuple[int, int, int, int]
+    scenes_idm: int
     align: int
     critic: int
     clips: int
@@ -66,8 +70,8 @@ class Size:
 
 _REST = {
     'explore': 54, 'demos': (36, 36, 36, 30, 24), 'held_out': 14, 'text': 4600, 'history': 600,
-    'idm': 2000, 'attempts': 40, 'own': 400, 'align': 250, 'critic': 1200, 'clips': 40,
-    'scenes': 20,
+    'idm': 2000, 'attempts': 40, 'own': 400, 'new': (40, 25, 40, 30), 'scenes_idm': 1200,
+    'align': 250, 'critic': 1200, 'clips': 40, 'scenes': 20,
 }  # fmt: skip
 SIZES = {
     'gpu': Size(
@@ -84,7 +88,8 @@ SIZES = {
     'tiny': Size(
         bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
         world_model='--steps 2 --width 64 --layers 1 --dream-steps 1',
-        text=2, history=2, idm=2, attempts=2, own=2, align=1, critic=2, clips=4, scenes=1,
+        text=2, history=2, idm=2, attempts=2, own=2, new=(1, 1, 1, 1), scenes_idm=2, align=1,
+        critic=2, clips=4, scenes=1,
     ),
 }  # fmt: skip
 
@@ -114,7 +119,7 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
     bags = [data / 'bags' / task for task in TASKS]
     reaches, demos, held_out = bags[:2], data / 'demos', data / 'held_out'
     words, told, world_model = first / 'words', first / 'told', models / 'world_model'
-    steps = ('--learning-rate', '6e-4', '--held-out', '0.05', '--steps', size.own)
+    learn = ('--learning-rate 6e-4 --held-out 0.05 --world-model', world_model, '--steps')
     return [
         Stage('record', [*_recordings(size, data, workers)], [data]),
         Stage(
@@ -152,8 +157,16 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
         Stage(
             'own_idm',
             [
-                eva('idm train --from', first / 'idm', '--bags', demos, first / 'attempts', *steps,
-                    '--world-model', world_model, '--out', models / 'idm')
+                eva('idm train --from', first / 'idm', '--bags', demos, first / 'attempts',
+                    '--out', first / 'own_idm', *learn, size.own)
+            ],
+            [first / 'own_idm'],
+        ),
+        Stage(
+            'scenes_idm',
+            [
+                eva('idm train --from', first / 'own_idm', '--bags', data / 'new', demos,
+                    first / 'attempts', '--out', models / 'idm', *learn, size.scenes_idm)
             ],
             [models / 'idm'],
         ),
@@ -197,6 +210,18 @@ def _recordings(size: Size, data: Path, workers: int) -> list[Command]:
         eva('sim record --camera-rate 10 --task', task, '--episodes', count, '--seed', seed,
             '--workers', workers, '--out', out)
         for task, count, seed, out in asked
+    ] + _new_scenes(size, data / 'new', workers)  # fmt: skip
+
+
+def _new_scenes(size: Size, out: Path, workers: int) -> list[Command]:
+    lifts, reaches, transfers, more = size.new
+    asked = [(task, lifts, 31_000) for task in LIFTS]
+    asked += [(task, reaches, 31_000) for task in REACHES]
+    asked += [('transfer_cube', transfers, 34_000), *((task, more, 34_000) for task in LIFTS)]
+    return [
+        eva('sim record --camera-rate 10 --scenes randomised:0.2 --phrasings training --task',
+            task, '--episodes', count, '--seed', seed, '--workers', workers, '--out', out / task)
+        for task, count, seed in asked
     ]  # fmt: skip
 
 
