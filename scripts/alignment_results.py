@@ -2,25 +2,32 @@
 """Condense files of `eva evaluate --out` into one result file, and print it as a table.
 
   alignment_results.py collect --out RESULT.json --ran COMMAND --note TEXT NAME=FILE[:VARIANT] ...
-  alignment_results.py table RESULT.json
+  alignment_results.py table RESULT.json [--against NAME]
 
-The first NAME is what all others are compared with, on the scenes that all have attempted.
+The first NAME is what all others are compared with, on the scenes that all have attempted. Names
+that end in _0, _1, ... are training seeds of the same variant.
 """
 
 import argparse
+from collections import Counter
+from collections.abc import Iterable
 import json
 import os
 from pathlib import Path
 import platform
+import re
 import sys
 
 from measure_best_of import git
+import numpy as np
 
 from eva_ros.evaluation.statistics import paired_gain
 from eva_ros.evaluation.statistics import wilson_interval
 from eva_ros.training.manifest import write_json
 
 Attempts = dict[tuple[str, str, int], int]
+# By task and scenes; means over training seeds are between 0 and 1.
+Successes = dict[str, list[float]]
 
 
 def read(entry: str) -> tuple[str, Attempts]:
@@ -61,36 +68,62 @@ def collect(args: argparse.Namespace) -> None:
     write_json(args.out, {**about, 'variants': list(runs), 'cells': cells})
 
 
-def table(result: dict) -> str:
-    """Return the result as a table in Markdown, all variants against the first."""
-    first, *others = result['variants']
-    cells = result['cells']
+def table(result: dict, against: str = '') -> str:
+    """Return the result as a table in Markdown, all variants against one of them.
+
+    Variants that differ in the number at their end alone are training seeds: a row follows with
+    their mean in each scene.
+
+    Args:
+        result: What `collect` wrote.
+        against: Variant, or training seeds by their common name; the first variant if empty.
+    """
+    cells, variants = result['cells'], result['variants']
+    won: dict[str, Successes] = {
+        name: {cell: cells[cell]['successes'][name] for cell in cells} for name in variants
+    }
+    seeds = {
+        name: [v for v in variants if re.fullmatch(rf'{name}_\d+', v)] for name in _stems(won)
+    }
+    for name, group in seeds.items():
+        won[name] = {c: np.mean([won[v][c] for v in group], axis=0).tolist() for c in cells}
+    first = against or variants[0]
+    if first not in won:
+        sys.exit(f'there is no variant {first}: choose from {", ".join(won)}')
     columns = [f'{name} ({len(cell["seeds"])})' for name, cell in cells.items()]
     head = ['variant', *columns, f'against {first}, points', 'gained / lost', "McNemar's p"]
     lines = [' | '.join(['', *head, '']).strip(), '|' + '---|' * len(head)]
-    won = {
-        name: {cell: cells[cell]['successes'][name] for cell in cells}
-        for name in result['variants']
-    }
-    for name in (first, *others):
-        row = [f'`{name}`', *(_share(won[name][cell]) for cell in cells)]
-        if name == first:
-            row += ['', '', '']
-        else:
-            gain = paired_gain(won[name], won[first], seed=0)
-            low, high = gain.interval
-            row += [
-                f'{100 * gain.mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})',
-                f'{gain.gained} / {gain.lost}',
-                f'{gain.p_value:.2g}',
-            ]
+    for name in won:
+        label = f'`{name}`, mean of {len(seeds[name])} seeds' if name in seeds else f'`{name}`'
+        row = [label, *(_share(won[name][cell]) for cell in cells)]
+        row += ['', '', ''] if name == first else _gain(won[name], won[first], name in seeds)
         lines.append(' | '.join(['', *row, '']).strip())
     return '\n'.join(lines)
 
 
-def _share(successes: list[int]) -> str:
-    low, high = wilson_interval(sum(successes), len(successes))
-    return f'{sum(successes)} = {sum(successes) / len(successes):.0%} ({low:.0%} to {high:.0%})'
+def _stems(variants: Iterable[str]) -> list[str]:
+    """Return the names that several variants have but for a number at their end."""
+    found = [match[1] for name in variants if (match := re.fullmatch(r'(.+)_\d+', name))]
+    return [name for name, count in Counter(found).items() if count > 1]
+
+
+def _gain(ours: Successes, theirs: Successes, mean: bool) -> list[str]:
+    """Return the cells of a comparison; scenes gained and lost mean nothing for a mean."""
+    gain = paired_gain(ours, theirs, seed=0)
+    low, high = gain.interval
+    points = f'{100 * gain.mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})'
+    whole = not mean and all(s in (0, 1) for won in theirs.values() for s in won)
+    counted = [f'{gain.gained} / {gain.lost}', f'{gain.p_value:.2g}'] if whole else ['', '']
+    return [points, *counted]
+
+
+def _share(successes: list[float]) -> str:
+    if not all(s in (0, 1) for s in successes):
+        return f'{sum(successes) / len(successes):.0%}'
+    low, high = wilson_interval(int(sum(successes)), len(successes))
+    return (
+        f'{sum(successes):.0f} = {sum(successes) / len(successes):.0%} ({low:.0%} to {high:.0%})'
+    )
 
 
 def main() -> None:
@@ -111,10 +144,12 @@ def main() -> None:
     made.add_argument('runs', nargs='+', metavar='NAME=FILE[,FILE][:VARIANT]')
     shown = commands.add_parser('table')
     shown.add_argument('result', type=Path)
+    shown.add_argument('--against', default='', metavar='NAME', help='(the first variant)')
     args = parser.parse_args()
     if args.command == 'collect':
         collect(args)
-    print(table(json.loads((getattr(args, 'out', None) or args.result).read_text())))
+        args.result, args.against = args.out, ''
+    print(table(json.loads(args.result.read_text()), args.against))
 
 
 if __name__ == '__main__':

@@ -123,12 +123,13 @@ class PairedGain(NamedTuple):
 
 
 def paired_gain(
-    ours: Mapping[str, Sequence[int]], theirs: Mapping[str, Sequence[int]], seed: int
+    ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]], seed: int
 ) -> PairedGain:
     """Compare the successes of two variants on the same scenes.
 
     Args:
-        ours: Successes, 0 or 1, by task, in the order of the scenes.
+        ours: Successes, 0 or 1, by task, in the order of the scenes; or their means over training
+            seeds, for which gained, lost and p-value mean nothing.
         theirs: Successes of the other variant in the same scenes.
         seed: Random seed of the resampling.
 

@@ -1,0 +1,53 @@
+"""The tables of the alignments, from what was recorded of their attempts."""
+
+import importlib
+from pathlib import Path
+import sys
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / 'scripts'
+RESULT = {
+    'variants': ['unaligned', 'tuned_0', 'tuned_1', 'best_of_4'],
+    'cells': {
+        'lift, clean': {
+            'seeds': [1, 2, 3, 4],
+            'successes': {
+                'unaligned': [0, 0, 1, 1],
+                'tuned_0': [1, 0, 1, 1],
+                'tuned_1': [1, 1, 1, 0],
+                'best_of_4': [0, 0, 0, 1],
+            },
+        }
+    },
+}
+
+
+@pytest.fixture
+def results(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    sys.modules.pop('alignment_results', None)
+    return importlib.import_module('alignment_results')
+
+
+def rows(text):
+    cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines()]
+    return {row[0]: row[1:] for row in cells[2:]}
+
+
+def test_training_seeds_get_a_row_of_their_mean(results):
+    found = rows(results.table(RESULT))
+    assert list(found) == [*(f'`{v}`' for v in RESULT['variants']), '`tuned`, mean of 2 seeds']
+    share, gain, counts, p_value = found['`tuned`, mean of 2 seeds']
+    assert share == '75%'
+    assert gain.startswith('+25.0 (')
+    assert counts == p_value == ''
+    assert found['`tuned_0`'][2] == '1 / 0'
+
+
+def test_variants_are_compared_with_any_of_them(results):
+    found = rows(results.table(RESULT, 'tuned'))
+    assert found['`unaligned`'][1].startswith('-25.0 (')
+    assert found['`tuned`, mean of 2 seeds'][1] == ''
+    with pytest.raises(SystemExit, match='no variant tund: choose from unaligned, tuned_0'):
+        results.table(RESULT, 'tund')
