@@ -14,8 +14,6 @@ from eva_ros.errors import UserError
 
 HELP = 'train or evaluate the inverse dynamics model (frames to joint positions)'
 
-_BASELINES = {'mean_pose_error': 'mean pose', 'nearest_frame_error': 'nearest frame'}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eva idm train` and `eva idm evaluate`."""
@@ -181,6 +179,7 @@ def _start(args: argparse.Namespace, robot: Any, view: Any) -> Any:
 
 def _evaluate(args: argparse.Namespace) -> int:
     """Measure a checkpoint on held-out episodes."""
+    from eva_ros.evaluation import reading_figures
     from eva_ros.idm.checkpoint import load_idm
     from eva_ros.idm.evaluate import evaluate
 
@@ -191,9 +190,9 @@ def _evaluate(args: argparse.Namespace) -> int:
     treatment = _treatment(args.world_model) if args.world_model else None
     nearest = _nearest(args, robot, view)
     figures = evaluate(model, episodes, _fingertips(robot), treatment, nearest)
-    summary = _summary(figures, robot, args.seed)
+    summary = reading_figures.summary(figures, robot, args.seed)
     summary['calibration'] = _calibration(args, robot, view, model, episodes, treatment)
-    text = _table(summary, robot)
+    text = reading_figures.table(summary, robot)
     if jobs:
         from eva_ros.evaluation import replay
 
@@ -326,89 +325,6 @@ def _treatment(folder: Path) -> Callable:
         return np.concatenate(whole)
 
     return treat
-
-
-def _summary(figures: list, robot: Any, seed: int) -> dict[str, Any]:
-    import numpy as np
-
-    from eva_ros.evaluation.statistics import bootstrap_interval
-
-    def entry(values: Any) -> dict[str, Any]:
-        values = np.asarray(values, dtype=float)
-        if np.isnan(values).all():
-            return {'mean': None, 'interval': None}
-        return {
-            'mean': float(np.nanmean(values)),
-            'interval': list(bootstrap_interval(values, seed)),
-        }
-
-    def joints(values: Any, factor: Any = 1.0) -> dict[str, Any]:
-        return {n: entry(v) for n, v in zip(robot.joint_names, (values * factor).T)}
-
-    names = ('fingertip_error', 'smoothed_fingertip_error', 'roughness', 'smoothed_roughness',
-             'true_roughness', 'noise_floor', 'reading_noise', 'smoothed_reading_noise',
-             'rank_correlation')  # fmt: skip
-    kinds = ('joint_error', 'mean_pose_error', 'nearest_frame_error')
-    found = {kind: np.stack([getattr(figure, kind) for figure in figures]) for kind in kinds}
-    ranges = robot.limits.max_position - robot.limits.min_position
-    share = 1 / np.where(np.isfinite(ranges), ranges, np.nan)
-    return {
-        'episodes': len(figures),
-        'seed': seed,
-        **{kind: joints(values) for kind, values in found.items()},
-        **{f'{kind}_of_range': joints(values, share) for kind, values in found.items()},
-        **{f'{kind}_as_recorded': joints(values, _recorded_units(robot))
-           for kind, values in found.items()},
-        **{name: entry([getattr(figure, name) for figure in figures]) for name in names},
-    }  # fmt: skip
-
-
-def _recorded_units(robot: Any) -> Any:
-    """Return the unit of the recorded joint states for each rad or gripper opening [J]."""
-    import numpy as np
-
-    return np.abs(np.concatenate([arm.state_interface.scale for arm in robot.arms.values()]))
-
-
-def _table(summary: dict[str, Any], robot: Any) -> str:
-    from eva_ros.evaluation import calibration
-
-    units = {'fingertip_error': 'm', 'smoothed_fingertip_error': 'm', 'rank_correlation': ''}
-    lines = [f'{summary["episodes"]} episodes, mean and 95 % bootstrap interval over episodes']
-    lines += _joint_lines(summary, robot)
-    rows = {name: summary[name] for name in summary if isinstance(summary[name], dict)
-            and 'mean' in summary[name]}  # fmt: skip
-    for name, figure in rows.items():
-        if figure['mean'] is None:
-            lines.append(f'{name:32} not measured')
-            continue
-        low, high = figure['interval']
-        unit = units.get(name, 'rad')
-        lines.append(f'{name:32} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}')
-    for kind, found in summary['calibration'].items():
-        lines += ['', calibration.table(kind, found)]
-    return '\n'.join(lines)
-
-
-def _joint_lines(summary: dict[str, Any], robot: Any) -> list[str]:
-    """Return a line per joint: the error, also in other units, and what the baselines reach."""
-    lines = []
-    for name, gripper, scale in zip(robot.joint_names, robot.gripper_mask, _recorded_units(robot)):
-        figure = summary['joint_error'][name]
-        (low, high), unit = figure['interval'], '0..1' if gripper else 'rad'
-        line = f'error {name:26} {figure["mean"]:.4f} ({low:.4f} to {high:.4f}) {unit}'
-        said = []
-        if scale != 1:
-            said.append(f'{summary["joint_error_as_recorded"][name]["mean"]:.2f} as recorded')
-        if (share := summary['joint_error_of_range'][name]['mean']) is not None:
-            said.append(f'{100 * share:.1f} % of range')
-        said += [
-            f'{word} {summary[key][name]["mean"]:.4f}'
-            for key, word in _BASELINES.items()
-            if summary[key][name]['mean'] is not None
-        ]
-        lines.append(': '.join([line, *([', '.join(said)] if said else [])]))
-    return lines
 
 
 def _hardware() -> str:
