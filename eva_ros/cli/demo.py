@@ -62,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--lora',
-        default='none',
+        default='default',
         metavar='LORA',
-        help="adapter of the world model; 'default' is the shipped one, which succeeds less often "
+        help="adapter of the world model; 'default' is the shipped one, 'none' goes without "
         '(%(default)s)',
     )
     parser.add_argument(

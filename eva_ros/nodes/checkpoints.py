@@ -5,6 +5,7 @@ from pathlib import Path
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
 
+AUTO = 'auto'
 DEFAULT = 'default'
 NONE = 'none'
 
@@ -23,3 +24,19 @@ def checkpoint_folder(value: str, shipped: str) -> Path:
     if not folder.is_dir():
         raise UserError(f'There is no checkpoint folder {folder}.')
     return folder
+
+
+def adapter_folder(value: str, checkpoint: str) -> Path | None:
+    """Return the folder of the adapter that a parameter names; None goes without.
+
+    Args:
+        value: a path, 'default', 'none', or 'auto': the shipped adapter for the shipped
+            checkpoint, none for others.
+        checkpoint: what the parameter of the world model says.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if value == AUTO:
+        value = DEFAULT if checkpoint in ('', DEFAULT) else NONE
+    return None if value in ('', NONE) else checkpoint_folder(value, 'aligned')

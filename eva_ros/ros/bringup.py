@@ -89,7 +89,8 @@ ARGUMENTS = (
         'lora',
         str,
         None,
-        "Folder of a LoRA for the world model; 'none' goes without.",
+        "Folder of a LoRA for the world model; 'none' goes without, 'auto' takes the shipped one "
+        'with the shipped checkpoint.',
         ((topics.ROLLOUT_GENERATOR, 'lora'),),
     ),
     Argument(

@@ -183,9 +183,9 @@ class WorldModel(nn.Module, ABC):
         return nullcontext()
 
     def for_dreaming(self) -> 'WorldModel':
-        """Return itself, made ready to dream and no longer to be trained.
+        """Return itself, made ready to dream, no longer to be trained or to lose its adapter.
 
-        The dreams stay the same, bit for bit.
+        Without an adapter the dreams stay the same, bit for bit; with one up to rounding.
         """
         return self
 

@@ -131,7 +131,13 @@ class SmallWorldModel(WorldModel):
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def for_dreaming(self) -> 'SmallWorldModel':
-        """Return itself with the weights cast to bfloat16 once, not again with every dream."""
+        """Return itself, an adapter added to the weights, and these cast to bfloat16.
+
+        Otherwise both would be done again with every dream.
+        """
+        if getattr(self.transformer, 'peft_config', None):
+            self.transformer.fuse_lora()
+            self.transformer.unload_lora()
         for part in self.transformer.modules():
             if isinstance(part, nn.Linear | nn.Conv3d):
                 part.to(torch.bfloat16)

@@ -24,6 +24,7 @@ from eva_ros.alignment.best_of import load_score
 from eva_ros.alignment.best_of import MOST
 from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
+from eva_ros.nodes.checkpoints import adapter_folder
 from eva_ros.nodes.checkpoints import checkpoint_folder
 from eva_ros.nodes.checkpoints import NONE
 from eva_ros.nodes.rollout_generator.recent import RecentObservations
@@ -78,7 +79,12 @@ class RolloutGenerator(EvaNode):
     PARAMS = (
         VIEW_PARAM,
         Param('checkpoint', 'default', "Folder of the world model; 'default' is the shipped one."),
-        Param('lora', 'none', "Folder of a LoRA for it; 'default' is the shipped one."),
+        Param(
+            'lora',
+            'auto',
+            "Folder of a LoRA for it; 'default' is the shipped one, 'none' goes without, 'auto' "
+            'takes the shipped one with the shipped checkpoint.',
+        ),
         Param('steps', 0, "Denoising steps; 0 takes the checkpoint's.", low=0, high=1000),
         Param(
             'candidates',
@@ -149,8 +155,7 @@ class RolloutGenerator(EvaNode):
     def _load(self) -> None:
         view = view_of(self.robot, self.param('view') or None)
         folder = checkpoint_folder(self.param('checkpoint'), 'world_model')
-        lora = self.param('lora')
-        adapter = None if lora in ('', NONE) else checkpoint_folder(lora, 'aligned')
+        adapter = adapter_folder(self.param('lora'), self.param('checkpoint'))
         if self.param('threads'):
             torch.set_num_threads(self.param('threads'))
         model = load_world_model(folder, lora=adapter, robot=self.robot, view=view)
