@@ -45,6 +45,7 @@ class Size:
         new: Episodes in randomised scenes: lifts and reaches of each arm, transfers, more lifts.
         scenes_idm: Steps of the inverse dynamics model on those.
         align: Iterations of the alignment.
+        reward: What it rewards.
         critic: Steps of the progress critic.
         clips: Clips and views of the evaluation.
         scenes: Scenes of each task in the evaluation.
@@ -63,6 +64,7 @@ class Size:
     new: tuple[int, int, int, int]
     scenes_idm: int
     align: int
+    reward: str
     critic: int
     clips: int
     scenes: int
@@ -71,7 +73,7 @@ class Size:
 _REST = {
     'explore': 54, 'demos': (36, 36, 36, 30, 24), 'held_out': 14, 'text': 4600, 'history': 600,
     'idm': 2000, 'attempts': 40, 'own': 400, 'new': (40, 25, 40, 30), 'scenes_idm': 1200,
-    'align': 250, 'critic': 1200, 'clips': 40, 'scenes': 20,
+    'align': 160, 'reward': '--reward similarity=10', 'critic': 1200, 'clips': 40, 'scenes': 20,
 }  # fmt: skip
 SIZES = {
     'gpu': Size(
@@ -89,7 +91,7 @@ SIZES = {
         bags=(2, 2, 2, 4, 10), explore=2, demos=(3, 3, 3, 3, 3), held_out=2,
         world_model='--steps 2 --width 64 --layers 1 --dream-steps 1',
         text=2, history=2, idm=2, attempts=2, own=2, new=(1, 1, 1, 1), scenes_idm=2, align=1,
-        critic=2, clips=4, scenes=1,
+        reward='', critic=2, clips=4, scenes=1,
     ),
 }  # fmt: skip
 
@@ -117,7 +119,7 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
     """Return the chain in its order."""
     data, first, models = out / 'data', out / 'first', out / 'models'
     bags = [data / 'bags' / task for task in TASKS]
-    reaches, demos, held_out = bags[:2], data / 'demos', data / 'held_out'
+    demos, held_out = data / 'demos', data / 'held_out'
     words, told, world_model = first / 'words', first / 'told', models / 'world_model'
     learn = ('--learning-rate 6e-4 --held-out 0.05 --world-model', world_model, '--steps')
     return [
@@ -173,8 +175,9 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
         Stage(
             'align',
             [
-                eva('align --bags', *reaches, '--world-model', world_model, '--idm',
-                    first / 'idm', '--out', models / 'aligned', '--iterations', size.align)
+                eva('align --bags', data / 'new', demos / 'transfer_cube', '--world-model',
+                    world_model, '--idm', models / 'idm', '--out', models / 'aligned',
+                    size.reward, '--iterations', size.align)
             ],
             [models / 'aligned'],
         ),
