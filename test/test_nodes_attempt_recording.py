@@ -86,7 +86,7 @@ def ask(graph, kind, name, goal):
 
 
 def record_by_evaluate(folder):
-    asked = ('--variants', 'unaligned', '--tasks', TASK, '--episodes', '1', '--seed', str(SCENE))
+    asked = ('--variants', 'aligned', '--tasks', TASK, '--episodes', '1', '--seed', str(SCENE))
     assert main(['evaluate', *asked, '--workers', '1', '--record', str(folder)]) == 0
 
 

@@ -81,7 +81,7 @@ def ask(graph, goal):
 def sent_by_closed_loop():
     """Return the first turn of the closed loop in the same scene."""
     world = World(ROBOT, load_view('aloha_sim'), checkpoint_dir())
-    planner = load_driver('unaligned', world)(Attempt(TASK, INSTRUCTION, SEED))
+    planner = load_driver('aligned', world)(Attempt(TASK, INSTRUCTION, SEED))
     turns = []
     sim = SimRobot(TASK, SCENE)
     try:
