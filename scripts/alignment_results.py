@@ -9,7 +9,7 @@ that end in _0, _1, ... are training seeds of the same variant.
 """
 
 import argparse
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 import json
 import os
@@ -71,8 +71,8 @@ def collect(args: argparse.Namespace) -> None:
 def table(result: dict, against: str = '') -> str:
     """Return the result as a table in Markdown, all variants against one of them.
 
-    Variants that differ in the number at their end alone are training seeds: a row follows with
-    their mean in each scene.
+    Variants that differ only in a number at the end are training seeds of one variant; a row with
+    their mean is added.
 
     Args:
         result: What `collect` wrote.
@@ -82,43 +82,49 @@ def table(result: dict, against: str = '') -> str:
     won: dict[str, Successes] = {
         name: {cell: cells[cell]['successes'][name] for cell in cells} for name in variants
     }
-    seeds = {
-        name: [v for v in variants if re.fullmatch(rf'{name}_\d+', v)] for name in _stems(won)
-    }
+    seeds = _seeds(variants)
     for name, group in seeds.items():
         won[name] = {c: np.mean([won[v][c] for v in group], axis=0).tolist() for c in cells}
     first = against or variants[0]
     if first not in won:
-        sys.exit(f'there is no variant {first}: choose from {", ".join(won)}')
+        sys.exit(f'unknown variant {first}: choose from {", ".join(won)}')
     columns = [f'{name} ({len(cell["seeds"])})' for name, cell in cells.items()]
     head = ['variant', *columns, f'against {first}, points', 'gained / lost', "McNemar's p"]
     lines = [' | '.join(['', *head, '']).strip(), '|' + '---|' * len(head)]
     for name in won:
         label = f'`{name}`, mean of {len(seeds[name])} seeds' if name in seeds else f'`{name}`'
         row = [label, *(_share(won[name][cell]) for cell in cells)]
-        row += ['', '', ''] if name == first else _gain(won[name], won[first], name in seeds)
+        row += ['', '', ''] if name == first else _gain(won[name], won[first])
         lines.append(' | '.join(['', *row, '']).strip())
     return '\n'.join(lines)
 
 
-def _stems(variants: Iterable[str]) -> list[str]:
-    """Return the names that several variants have but for a number at their end."""
-    found = [match[1] for name in variants if (match := re.fullmatch(r'(.+)_\d+', name))]
-    return [name for name, count in Counter(found).items() if count > 1]
+def _seeds(variants: Iterable[str]) -> dict[str, list[str]]:
+    """Return variants that differ only in a number at the end, by their common name."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in variants:
+        if match := re.fullmatch(r'(.+)_\d+', name):
+            groups[match[1]].append(name)
+    return {name: group for name, group in groups.items() if len(group) > 1}
 
 
-def _gain(ours: Successes, theirs: Successes, mean: bool) -> list[str]:
-    """Return the cells of a comparison; scenes gained and lost mean nothing for a mean."""
+def _gain(ours: Successes, theirs: Successes) -> list[str]:
+    """Return the cells of a comparison; means over seeds have no gained and lost scenes."""
     gain = paired_gain(ours, theirs, seed=0)
     low, high = gain.interval
     points = f'{100 * gain.mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})'
-    whole = not mean and all(s in (0, 1) for won in theirs.values() for s in won)
-    counted = [f'{gain.gained} / {gain.lost}', f'{gain.p_value:.2g}'] if whole else ['', '']
-    return [points, *counted]
+    if not all(_are_counts(scenes) for won in (ours, theirs) for scenes in won.values()):
+        return [points, '', '']
+    return [points, f'{gain.gained} / {gain.lost}', f'{gain.p_value:.2g}']
+
+
+def _are_counts(successes: list[float]) -> bool:
+    """Return whether these are single attempts, not means over training seeds."""
+    return all(success in (0, 1) for success in successes)
 
 
 def _share(successes: list[float]) -> str:
-    if not all(s in (0, 1) for s in successes):
+    if not _are_counts(successes):
         return f'{sum(successes) / len(successes):.0%}'
     low, high = wilson_interval(int(sum(successes)), len(successes))
     return (

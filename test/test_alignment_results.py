@@ -49,5 +49,5 @@ def test_variants_are_compared_with_any_of_them(results):
     found = rows(results.table(RESULT, 'tuned'))
     assert found['`unaligned`'][1].startswith('-25.0 (')
     assert found['`tuned`, mean of 2 seeds'][1] == ''
-    with pytest.raises(SystemExit, match='no variant tund: choose from unaligned, tuned_0'):
+    with pytest.raises(SystemExit, match='unknown variant tund: choose from unaligned, tuned_0'):
         results.table(RESULT, 'tund')

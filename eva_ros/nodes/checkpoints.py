@@ -18,7 +18,7 @@ def checkpoint_folder(value: str, shipped: str) -> Path:
         shipped: name of the shipped folder.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
     folder = checkpoint_dir() / shipped if value in ('', DEFAULT) else Path(value).expanduser()
     if not folder.is_dir():
@@ -26,17 +26,30 @@ def checkpoint_folder(value: str, shipped: str) -> Path:
     return folder
 
 
-def adapter_folder(value: str, checkpoint: str) -> Path | None:
-    """Return the folder of the adapter that a parameter names; None goes without.
+def optional_folder(value: str, shipped: str) -> Path | None:
+    """Return the folder that a parameter names; None for 'none' or ''.
 
     Args:
-        value: a path, 'default', 'none', or 'auto': the shipped adapter for the shipped
-            checkpoint, none for others.
-        checkpoint: what the parameter of the world model says.
+        value: a path, 'default' for what comes with the package, or 'none'.
+        shipped: name of the shipped folder.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
+    """
+    return None if value in ('', NONE) else checkpoint_folder(value, shipped)
+
+
+def adapter_folder(value: str, checkpoint: str) -> Path | None:
+    """Return the folder of the adapter that the parameter `lora` names; None for no adapter.
+
+    Args:
+        value: a path, 'default', 'none', or 'auto': the shipped adapter with the shipped
+            checkpoint, no adapter with any other.
+        checkpoint: the parameter `checkpoint` of the world model.
+
+    Raises:
+        UserError: the folder does not exist.
     """
     if value == AUTO:
         value = DEFAULT if checkpoint in ('', DEFAULT) else NONE
-    return None if value in ('', NONE) else checkpoint_folder(value, 'aligned')
+    return optional_folder(value, 'aligned')

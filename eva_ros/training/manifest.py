@@ -94,9 +94,9 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a checkpoint's eva.json; whoever may enter the folder may then read its weights.
+    """Write a checkpoint's eva.json and make its weights readable by all users.
 
-    Safetensors writes them for their owner alone.
+    safetensors creates files that only their owner can read.
     """
     world = manifest.world
     joints = {'joint_names': list(world.joint_names)} if world.joint_names else {}

@@ -183,9 +183,9 @@ class WorldModel(nn.Module, ABC):
         return nullcontext()
 
     def for_dreaming(self) -> 'WorldModel':
-        """Return itself, made ready to dream, no longer to be trained or to lose its adapter.
+        """Return itself, optimized for inference; it can no longer be trained or lose its adapter.
 
-        Without an adapter the dreams stay the same, bit for bit; with one up to rounding.
+        Dreams do not change, up to rounding if an adapter was merged.
         """
         return self
 

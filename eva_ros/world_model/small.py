@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eva_ros.errors import UserError
 from eva_ros.training.finite import require_finite
+from eva_ros.world_model.adapters import merge_adapter
 from eva_ros.world_model.codec import LinearCodec
 from eva_ros.world_model.condition import Condition
 from eva_ros.world_model.pipeline import WorldModel
@@ -131,13 +132,11 @@ class SmallWorldModel(WorldModel):
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def for_dreaming(self) -> 'SmallWorldModel':
-        """Return itself, an adapter added to the weights, and these cast to bfloat16.
+        """Return itself, with any adapter merged and the weights cast to bfloat16.
 
-        Otherwise both would be done again with every dream.
+        Otherwise both would be repeated for every dream.
         """
-        if getattr(self.transformer, 'peft_config', None):
-            self.transformer.fuse_lora()
-            self.transformer.unload_lora()
+        merge_adapter(self)
         for part in self.transformer.modules():
             if isinstance(part, nn.Linear | nn.Conv3d):
                 part.to(torch.bfloat16)

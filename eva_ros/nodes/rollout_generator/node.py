@@ -26,7 +26,7 @@ from eva_ros.errors import NotFiniteError
 from eva_ros.errors import UserError
 from eva_ros.nodes.checkpoints import adapter_folder
 from eva_ros.nodes.checkpoints import checkpoint_folder
-from eva_ros.nodes.checkpoints import NONE
+from eva_ros.nodes.checkpoints import optional_folder
 from eva_ros.nodes.rollout_generator.recent import RecentObservations
 from eva_ros.observations.ingest import Observation
 from eva_ros.observations.views import view_of
@@ -168,13 +168,12 @@ class RolloutGenerator(EvaNode):
         """Return what dreams: the model, or the best of several of its dreams."""
         if self.param('candidates') == 1:
             return self._model
-        critic = self.param('critic')
         score = load_score(
             self.param('choose_by'),
             self.robot,
             view,
             idm=checkpoint_folder(self.param('idm'), 'idm'),
-            critic=None if critic in ('', NONE) else checkpoint_folder(critic, 'critic'),
+            critic=optional_folder(self.param('critic'), 'critic'),
         )
         return BestOf(self._model, score, self.param('candidates'))
 
