@@ -167,8 +167,9 @@ def stages(size: Size, out: Path, workers: int) -> list[Stage]:
         Stage(
             'scenes_idm',
             [
-                eva('idm train --from', first / 'own_idm', '--bags', data / 'new', demos,
-                    first / 'attempts', '--out', models / 'idm', *learn, size.scenes_idm)
+                eva('idm train --from', first / 'own_idm', '--bags', data / 'new',
+                    data / 'more_new', demos, first / 'attempts', '--out', models / 'idm',
+                    *learn, size.scenes_idm)
             ],
             [models / 'idm'],
         ),
@@ -213,18 +214,20 @@ def _recordings(size: Size, data: Path, workers: int) -> list[Command]:
         eva('sim record --camera-rate 10 --task', task, '--episodes', count, '--seed', seed,
             '--workers', workers, '--out', out)
         for task, count, seed, out in asked
-    ] + _new_scenes(size, data / 'new', workers)  # fmt: skip
+    ] + _new_scenes(size, data, workers)  # fmt: skip
 
 
-def _new_scenes(size: Size, out: Path, workers: int) -> list[Command]:
+def _new_scenes(size: Size, data: Path, workers: int) -> list[Command]:
     lifts, reaches, transfers, more = size.new
-    asked = [(task, lifts, 31_000) for task in LIFTS]
-    asked += [(task, reaches, 31_000) for task in REACHES]
-    asked += [('transfer_cube', transfers, 34_000), *((task, more, 34_000) for task in LIFTS)]
+    first, later = data / 'new', data / 'more_new'
+    asked = [(task, lifts, 31_000, first) for task in LIFTS]
+    asked += [(task, reaches, 31_000, first) for task in REACHES]
+    asked += [('transfer_cube', transfers, 34_000, later)]
+    asked += [(task, more, 34_000, later) for task in LIFTS]
     return [
         eva('sim record --camera-rate 10 --scenes randomised:0.2 --phrasings training --task',
             task, '--episodes', count, '--seed', seed, '--workers', workers, '--out', out / task)
-        for task, count, seed in asked
+        for task, count, seed, out in asked
     ]  # fmt: skip
 
 
