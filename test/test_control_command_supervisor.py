@@ -1,10 +1,13 @@
 """What the supervisor of the arms remembers, and by which clock; and what watches the clock."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from eva_ros.control.chunk import Chunk
 from eva_ros.control.command_supervisor import CommandSupervisor
+from eva_ros.control.path import _fit_operators
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.settings import GateSettings
 from eva_ros.control.state import ArmingFacts
@@ -13,6 +16,7 @@ from eva_ros.control.state import State
 from eva_ros.control.stop import brake
 from eva_ros.control.watchers import ClockWatch
 from eva_ros.errors import UserError
+from eva_ros.robot.collision import collision_world
 from eva_ros.robot.spec import load_robot
 
 ROBOT = load_robot('aloha_sim')
@@ -483,3 +487,14 @@ def test_a_chunk_that_was_checked_too_late_for_its_switch_is_refused(moving):
     assert moving.missed_switch(STOPPED_NS, in_time_ns) is None
     reason, detail = moving.missed_switch(STOPPED_NS, in_time_ns + 2_000_000)
     assert (reason, 'the switch to it is past' in detail) == ('STALE_OBSERVATION', True)
+
+
+def test_the_first_chunk_finds_everything_built_that_it_needs():
+    collision_world.cache_clear()
+    settings = GateSettings(min_confidence=0.9, min_executability=9.0)
+    supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    built = collision_world.cache_info().misses, _fit_operators.cache_info().misses
+    chunk = replace(chunk_from(ROBOT.home, BEGIN_NS), confidence=1.0, executability=10.0)
+    assert supervisor.judge(chunk, ROBOT.home, BEGIN_NS, BEGIN_NS).accepted
+    assert built == (collision_world.cache_info().misses, _fit_operators.cache_info().misses)
+    assert built[0] == 1

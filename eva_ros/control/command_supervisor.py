@@ -15,6 +15,7 @@ from eva_ros.control.chunk import Chunk
 from eva_ros.control.chunk_checks import Findings
 from eva_ros.control.gate import check_chunk
 from eva_ros.control.gate import plan_home
+from eva_ros.control.gate import prepare
 from eva_ros.control.reasons import RefusedError
 from eva_ros.control.running_motion import Motion
 from eva_ros.control.running_motion import Order
@@ -82,6 +83,7 @@ class CommandSupervisor:
         self._held: Array | None = None
         self._rested_ns: int | None = None
         self._stops = StopMonitor(robot)
+        prepare(robot, settings)
 
     @property
     def rollout_id(self) -> int:
