@@ -1,14 +1,17 @@
 """`eva align` on the shipped models: it writes an adapter, judges it, and refuses wrong use."""
 
+import argparse
 import json
 
 from episode_bags import record
 import pytest
 from small_models import lively_world_model
 from small_models import small_world_model
+from test_alignment_attempts import write_attempts
 
 from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.verified import Tolerance
+from eva_ros.cli import loading
 from eva_ros.cli.main import main
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
@@ -257,3 +260,23 @@ def test_a_critic_is_trained_from_recordings_and_becomes_a_term(bags, tmp_path, 
     assert main(['align', 'probe', *given]) == 0
     told = json.loads(capsys.readouterr().out)['probes']
     assert all(aucs['progress'] == aucs['sum'] for aucs in told.values())
+
+
+@pytest.mark.parametrize('command', ['align', 'world-model train', 'align critic'])
+def test_failed_attempts_among_the_recordings_are_not_imitated(tmp_path, capsys, command):
+    write_attempts(tmp_path / 'bags' / 'failed', (False, False))
+    given = ['--bags', str(tmp_path / 'bags'), '--cache', str(tmp_path / 'cache')]
+    models = MODELS if command == 'align' else ()
+    budget = ('--iterations', '1') if command == 'align' else ('--steps', '1')
+    out = ['--out', str(tmp_path / 'out'), *budget]
+    assert main([*command.split(), *given, *models, *out]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == 'eva: All 2 episodes in --bags failed: there is nothing to imitate.'
+    assert not (tmp_path / 'out').exists()
+    write_attempts(tmp_path / 'bags' / 'mixed', (True, False))
+    args = argparse.Namespace(
+        robot='aloha_sim', view=None, bags=[tmp_path / 'bags'], cache=tmp_path / 'cache'
+    )
+    _, _, kept = loading.demonstrations(args)
+    assert [episode.success for episode in kept] == [True]
+    assert '3 of 4 episodes failed and are left out' in capsys.readouterr().err

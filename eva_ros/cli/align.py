@@ -274,7 +274,9 @@ def _judge_and_prompts(
     from eva_ros.errors import UserError
     from eva_ros.world_model.training_run import told
 
-    robot, view, episodes = loading.recordings(args)
+    # A reward for success compares with failures; the data anchor leaves them out itself.
+    compares = align_reward.weights_of(args).outcome > 0.0
+    robot, view, episodes = (loading.recordings if compares else loading.demonstrations)(args)
     episodes = told(episodes)
     if not episodes:
         raise UserError(

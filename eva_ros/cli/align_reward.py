@@ -277,7 +277,7 @@ def critic(args: argparse.Namespace) -> int:
     from eva_ros.training.manifest import read_manifest
     from eva_ros.training.manifest import World
 
-    robot, view, episodes = loading.recordings(args)
+    robot, view, episodes = loading.demonstrations(args)
     train, held_out = split_episodes(episodes, args.held_out, args.split_seed)
     steps = args.steps if args.minutes else args.steps or 1500
     mirror = not args.no_mirror and not mirror_fault(robot, view)

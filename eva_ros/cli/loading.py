@@ -34,3 +34,29 @@ def recordings(
     robot.require('training')
     report = None if quiet else sys.stderr
     return robot, view, load_episodes(args.bags, robot, view, args.cache, report=report)
+
+
+def demonstrations(
+    args: argparse.Namespace, *, quiet: bool = False
+) -> 'tuple[Robot, ViewSpec, list[Episode]]':
+    """Return robot, view and the episodes of --bags that are not known to have failed.
+
+    For what imitates recordings: what happened in a failed attempt is not what was asked for.
+
+    Raises:
+        UserError: As `recordings`, or every episode failed.
+    """
+    from eva_ros.errors import UserError
+
+    robot, view, episodes = recordings(args, quiet=quiet)
+    kept = [episode for episode in episodes if episode.success is not False]
+    failed = len(episodes) - len(kept)
+    if not kept:
+        raise UserError(f'All {failed} episodes in --bags failed: there is nothing to imitate.')
+    if failed and not quiet:
+        print(
+            f'{failed} of {len(episodes)} episodes failed and are left out: they show what was '
+            'not asked for.',
+            file=sys.stderr,
+        )
+    return robot, view, kept
