@@ -238,6 +238,7 @@ def test_attempts_that_cannot_be_verified_are_refused_in_a_sentence(
         (('--reward', 'progress', '--critic', 'none'), ('does not hold a progress critic',)),
         (('--reward', 'outcome', 'motion'), ('two successes and two failures',)),
         (('--reward', 'outcome'), ('the same whatever is dreamed', 'nft')),
+        (('--similarity-tau', '0.1'), ('give --reward similarity=WEIGHT too',)),
     ],
 )
 def test_a_reward_that_cannot_be_trained_on_is_refused_before_training(

@@ -37,16 +37,28 @@ def test_similarity_is_the_published_formula():
         for j in range(3):
             total += float((dreamed[t, j] - recorded[t, j]) / SPREAD[j]) ** 2
     expected = np.exp(-total / 36 / 2.0)
-    assert float(similarity(dreamed, recorded, SPREAD)) == pytest.approx(expected, rel=1e-12)
+    assert float(similarity(dreamed, recorded, SPREAD, 2.0)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_similarity_is_best_for_the_recorded_path_and_batched():
     recorded = torch.stack([path(seed) for seed in range(4)])
     still = recorded[:, :1].expand_as(recorded)
     misplaced = recorded + torch.linspace(0, 0.3, 12, dtype=torch.float64)[:, None]
-    assert similarity(recorded, recorded, SPREAD).tolist() == [1.0] * 4
+    assert similarity(recorded, recorded, SPREAD, 2.0).tolist() == [1.0] * 4
     for worse in (still, misplaced):
-        assert (similarity(worse, recorded, SPREAD) < 0.9).all()
+        assert (similarity(worse, recorded, SPREAD, 2.0) < 0.9).all()
+
+
+def test_a_small_tau_leaves_a_dream_alone_that_does_something_else():
+    """The mean of two recorded motions is pulled to neither; a dream near one is pulled there."""
+
+    def pull(away, tau):
+        positions = torch.full((12, 3), away, dtype=torch.float64, requires_grad=True)
+        similarity(positions, torch.zeros(12, 3), torch.ones(3), tau).backward()
+        return float(positions.grad.norm())
+
+    assert pull(0.5, 2.0) > pull(0.1, 2.0)
+    assert pull(0.5, 0.03) < 0.01 * pull(0.1, 0.03)
 
 
 def test_executability_gradient_agrees_with_finite_differences():
@@ -58,7 +70,7 @@ def test_executability_gradient_agrees_with_finite_differences():
 def test_similarity_gradient_agrees_with_finite_differences():
     recorded = path(0)
     positions = path(1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda q: similarity(q, recorded, SPREAD), positions)
+    assert torch.autograd.gradcheck(lambda q: similarity(q, recorded, SPREAD, 2.0), positions)
 
 
 def test_progress_gradient_agrees_with_finite_differences():
@@ -98,6 +110,9 @@ def test_judge_returns_each_term_and_their_weighted_sum():
     assert terms['similarity'].min() > 0.99
     expected = 0.5 * terms['executability'] + 2 * terms['similarity'] + 3 * terms['outcome']
     torch.testing.assert_close(judged.reward, expected)
+    sharper = replace(judge, reward=replace(judge.reward, similarity_tau=0.02))
+    sharp = sharper(frames, torch.zeros(len(prompts)), prompts).terms['similarity']
+    torch.testing.assert_close(sharp, terms['similarity'] ** 100)
     assert {'similarity', 'outcome', 'progress'} < set(figures_of(judged))
 
 

@@ -207,7 +207,9 @@ class Judge:
             terms['outcome'] = torch.tensor(outcomes).to(positions)
         if self.spread is not None:
             recorded = np.stack([np.asarray(p.joints, np.float64) for p in prompts])
-            terms['similarity'] = similarity(positions, torch.from_numpy(recorded), self.spread)
+            terms['similarity'] = similarity(
+                positions, torch.from_numpy(recorded), self.spread, self.reward.similarity_tau
+            )
         if self.critic is not None:
             instructions = [prompt.instruction for prompt in prompts]
             with torch.autocast(frames.device.type, enabled=False):

@@ -28,7 +28,7 @@ _NO_LIMIT = 1e9
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """Weights and scales of the executability reward.
+    """Weights and scales of the executability reward, and the scale of the similarity.
 
     Attributes:
         jerk_weight: of the Huber term on jerk.
@@ -44,6 +44,8 @@ class RewardSettings:
         scale: P0, the penalty at which (1 + P / P0) is two; `calibrate_scale` finds it. It
             belongs to a frame rate: penalties grow with dt^-6.
         exponent: gamma, how fast the score falls.
+        similarity_tau: mean squared deviation, in standard deviations, at which the similarity is
+            1/e. Where most dreams deviate by more, the gradient comes from those that are close.
     """
 
     jerk_weight: float = 0.5
@@ -57,6 +59,7 @@ class RewardSettings:
     best: float = 10.0
     scale: float = 2000.0
     exponent: float = 0.5
+    similarity_tau: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,7 @@ def _huber(x: Tensor, threshold: Tensor) -> Tensor:
     return torch.where(size <= threshold, x.square() / 2, threshold * (size - threshold / 2))
 
 
-def similarity(positions: Tensor, recorded: Tensor, spread: Tensor, tau: float = 2.0) -> Tensor:
+def similarity(positions: Tensor, recorded: Tensor, spread: Tensor, tau: float) -> Tensor:
     """Return how close joint paths are to recorded ones, 0 to 1 [...].
 
     r = exp(-mean(((q - q_recorded) / s)^2) / tau), the mean over steps and joints; after the

@@ -160,6 +160,10 @@ def _require_attempts(args: argparse.Namespace) -> None:
             f'--algorithm {args.algorithm} has no reward but the outcome of attempts: leave '
             '--reward out, or choose direct or grpo.'
         )
+    if args.similarity_tau is not None and not align_reward.weights_of(args).similarity:
+        raise UserError(
+            '--similarity-tau scales the term similarity: give --reward similarity=WEIGHT too.'
+        )
 
 
 def _align_member(args: argparse.Namespace) -> None:

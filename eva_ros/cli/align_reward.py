@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import fields
+from dataclasses import replace
 import json
 from pathlib import Path
 import sys
@@ -38,6 +39,13 @@ def add_reward(parser: argparse.ArgumentParser) -> None:
         metavar='TERM=WEIGHT',
         help='terms of the reward: executability, motion, similarity, outcome, progress '
         '(executability=1 motion=1)',
+    )
+    parser.add_argument(
+        '--similarity-tau',
+        type=arguments.above_zero,
+        metavar='X',
+        help='mean squared deviation, in standard deviations of each joint, at which the '
+        'similarity is 1/e (2)',
     )
     parser.add_argument('--critic', type=Path, metavar='CKPT', help='critic for the term progress')
 
@@ -144,6 +152,8 @@ def judge_of(args: argparse.Namespace, robot: Any, view: Any, episodes: list) ->
     limits, settings = MotionLimits.of(robot.limits, robot.gripper_mask), RewardSettings()
     if args.preset is not None:
         limits, settings = preset(args.preset, robot)
+    if args.similarity_tau is not None:
+        settings = replace(settings, similarity_tau=args.similarity_tau)
     return Judge(
         load_idm(args.idm, robot, view),
         limits,
