@@ -37,6 +37,29 @@ MS = 1_000_000
 LEFT_IN_REACH = 3
 
 
+@pytest.mark.parametrize('factor', [0.1, 1.0, 10.0])
+def test_no_more_than_a_moment_of_simulated_time_is_caught_up(factor):
+    class Behind:
+        _gives_time, _due_ns, kept = True, 0, False
+
+        def __init__(self, simulated_s):
+            self.lag_ns = round(simulated_s * 1e9 / factor)
+
+        def _pace_ns(self):
+            return self.lag_ns
+
+        def _factor(self):
+            return factor
+
+        def _keep_pace(self):
+            self.kept = True
+
+    for simulated_s, given_up in ((0.07, False), (0.09, True)):
+        behind = Behind(simulated_s)
+        assert SimRobotNode._wait_s(behind) == 0.0
+        assert behind.kept == given_up
+
+
 class Listener:
     """Hears everything the simulated robot says."""
 

@@ -37,10 +37,10 @@ from eva_ros.sim.tasks import TASKS
 # A multiple of the physics step, and the period of the joint states and of /clock.
 _SLICE_S = 0.01
 _SLICE_NS = round(_SLICE_S * 1e9)
-# Further behind than this, time is given up rather than caught up. Where this node gives the time,
-# all of it that passes in a burst is missing to whoever answers meanwhile, as to a command that
-# is on its way: the gate waits 0.2 s for an arm to begin.
+# Further behind than this, time is given up rather than caught up.
 _LARGEST_LAG_NS = 250_000_000
+# The same in simulated time, where this node gives it: a message that is on its way during a burst
+# arrives that much too late, and the gate waits 0.2 s for an arm to begin.
 _LARGEST_BURST_NS = 80_000_000
 _LONGEST_WAIT_S = 0.05
 
@@ -188,18 +188,21 @@ class SimRobotNode(EvaNode):
             for event in self._sim.advance(_SLICE_S):
                 self._publish(event)
             self._judge()
-            factor = self.param('real_time_factor') if self._gives_time else 1.0
-            self._due_ns += round(_SLICE_NS / factor)
+            self._due_ns += round(_SLICE_NS / self._factor())
 
     def _wait_s(self) -> float:
         """Return how long to wait for the next slice, or at most until the next look."""
         ahead_ns = self._due_ns - self._pace_ns()
-        largest_ns = _LARGEST_BURST_NS if self._gives_time else _LARGEST_LAG_NS
+        burst_ns = _LARGEST_BURST_NS / self._factor()
+        largest_ns = burst_ns if self._gives_time else _LARGEST_LAG_NS
         set_back = ahead_ns > _LARGEST_LAG_NS and not self._gives_time
         if set_back or ahead_ns < -largest_ns:
             self._keep_pace()
             return 0.0
         return min(max(0.0, ahead_ns * 1e-9), _LONGEST_WAIT_S)
+
+    def _factor(self) -> float:
+        return self.param('real_time_factor') if self._gives_time else 1.0
 
     def _pace_ns(self) -> int:
         """Return the time that the simulation keeps pace with."""
