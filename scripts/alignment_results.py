@@ -10,7 +10,7 @@ that end in _0, _1, ... are training seeds of the same variant.
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 import json
 import os
 from pathlib import Path
@@ -99,13 +99,18 @@ def table(result: dict, against: str = '') -> str:
     return '\n'.join(lines)
 
 
-def _seeds(variants: Iterable[str]) -> dict[str, list[str]]:
+def _seeds(variants: Collection[str]) -> dict[str, list[str]]:
     """Return variants that differ only in a number at the end, by their common name."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in variants:
-        if match := re.fullmatch(r'(.+)_\d+', name):
+        match = re.fullmatch(r'(.+)_\d+', name)
+        # In best_of_4 and any_of_4 the number is that of the dreams.
+        if match and not match[1].endswith('_of'):
             groups[match[1]].append(name)
-    return {name: group for name, group in groups.items() if len(group) > 1}
+    seeds = {name: group for name, group in groups.items() if len(group) > 1}
+    if both := set(seeds) & set(variants):
+        sys.exit(f'{min(both)} is a variant and the name of several seeds: rename one')
+    return seeds
 
 
 def _gain(ours: Successes, theirs: Successes) -> list[str]:

@@ -1,6 +1,7 @@
 """The tables of the alignments, from what was recorded of their attempts."""
 
 import importlib
+import json
 from pathlib import Path
 import sys
 
@@ -51,3 +52,21 @@ def test_variants_are_compared_with_any_of_them(results):
     assert found['`tuned`, mean of 2 seeds'][1] == ''
     with pytest.raises(SystemExit, match='unknown variant tund: choose from unaligned, tuned_0'):
         results.table(RESULT, 'tund')
+
+
+def test_a_number_of_dreams_is_no_training_seed(results):
+    renamed = {'tuned_0': 'any_of_2', 'tuned_1': 'any_of_4'}
+    found = rows(results.table(json.loads(_renamed(RESULT, renamed))))
+    assert list(found) == ['`unaligned`', '`any_of_2`', '`any_of_4`', '`best_of_4`']
+
+
+def test_a_variant_with_the_name_of_several_seeds_is_refused(results):
+    with pytest.raises(SystemExit, match='tuned is a variant and the name of several seeds'):
+        results.table(json.loads(_renamed(RESULT, {'unaligned': 'tuned'})))
+
+
+def _renamed(result, names):
+    text = json.dumps(result)
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"')
+    return text
