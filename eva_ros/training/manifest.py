@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import stat
 from typing import Any
 
 from eva_ros.errors import UserError
@@ -94,10 +95,7 @@ def write_json(path: Path, data: Mapping[str, Any]) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a checkpoint's eva.json and make its weights readable by all users.
-
-    safetensors creates files that only their owner can read.
-    """
+    """Write a checkpoint's eva.json and let those who can read it read the weights beside it."""
     world = manifest.world
     joints = {'joint_names': list(world.joint_names)} if world.joint_names else {}
     about = {
@@ -116,8 +114,11 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         'training': manifest.training,
     }
     write_json(folder / FILE, about)
+    # safetensors lets the owner alone read its files.
+    ours = (folder / FILE).stat()
     for path in folder.rglob('*.safetensors'):
-        path.chmod(0o644)
+        if not path.is_symlink() and path.stat().st_uid == ours.st_uid:
+            path.chmod(stat.S_IMODE(ours.st_mode))
 
 
 def read_manifest(folder: Path, kind: str) -> Manifest:
