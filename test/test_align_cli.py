@@ -1,7 +1,7 @@
 """`eva align` on the shipped models: it writes an adapter, judges it, and refuses wrong use."""
 
-import argparse
 import json
+from types import SimpleNamespace
 
 from episode_bags import record
 import pytest
@@ -13,6 +13,7 @@ from eva_ros.alignment.policy import WorldModelPolicy
 from eva_ros.alignment.verified import Tolerance
 from eva_ros.cli import loading
 from eva_ros.cli.main import main
+from eva_ros.episodes.dataset import split_episodes
 from eva_ros.errors import UserError
 from eva_ros.robot.paths import checkpoint_dir
 from eva_ros.robot.spec import load_robot
@@ -236,9 +237,9 @@ def test_attempts_that_cannot_be_verified_are_refused_in_a_sentence(
         (('--reward', 'similarity=-1'), ('negative',)),
         (('--reward', 'progress'), ('--critic',)),
         (('--reward', 'progress', '--critic', 'none'), ('does not hold a progress critic',)),
-        (('--reward', 'outcome', 'motion'), ('two successes and two failures',)),
-        (('--reward', 'outcome'), ('the same whatever is dreamed', 'nft')),
+        (('--reward', 'outcome', 'motion'), ('the same whatever is dreamed', 'nft')),
         (('--similarity-tau', '0.1'), ('give --reward similarity=WEIGHT too',)),
+        (('--algorithm', 'finetune', '--similarity-tau', '1'), ('leave --similarity-tau out',)),
     ],
 )
 def test_a_reward_that_cannot_be_trained_on_is_refused_before_training(
@@ -274,10 +275,18 @@ def test_failed_attempts_among_the_recordings_are_not_imitated(tmp_path, capsys,
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == 'eva: All 2 episodes in --bags failed: there is nothing to imitate.'
     assert not (tmp_path / 'out').exists()
-    write_attempts(tmp_path / 'bags' / 'mixed', (True, False))
-    args = argparse.Namespace(
-        robot='aloha_sim', view=None, bags=[tmp_path / 'bags'], cache=tmp_path / 'cache'
-    )
-    _, _, kept = loading.demonstrations(args)
-    assert [episode.success for episode in kept] == [True]
-    assert '3 of 4 episodes failed and are left out' in capsys.readouterr().err
+
+
+def test_failed_episodes_are_left_out_after_the_split_that_all_commands_share(capsys):
+    def episode(source, success):
+        return SimpleNamespace(task='a', source=source, number=0, success=success)
+
+    episodes = [episode(f'bag{n}', n % 3 > 0) for n in range(40)]
+    split = split_episodes(episodes, 0.2, 0)
+    kept = loading.without_failed(split)
+    for part, rest in zip(split, kept, strict=True):
+        assert rest == [e for e in part if e.success]
+    assert capsys.readouterr().err.startswith('14 of 40 episodes failed and are left out')
+    loading.without_failed(split, quiet=True)
+    loading.without_failed([[], []])
+    assert not capsys.readouterr().err

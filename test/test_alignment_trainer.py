@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from eva_ros.alignment.direct import DirectSettings
-from eva_ros.alignment.direct import DirectTask
 from eva_ros.alignment.grpo import advantages
 from eva_ros.alignment.grpo import GrpoSettings
 from eva_ros.alignment.policy import dream_and_judge
 from eva_ros.alignment.policy import WorldModelPolicy
-from eva_ros.alignment.prompts import Prompt
 from eva_ros.alignment.trainer import align
-from eva_ros.alignment.trainer import ResamplingSettings
 from eva_ros.alignment.trainer import training_loop
 from eva_ros.errors import UserError
 from eva_ros.world_model.checkpoint import load_world_model
@@ -245,16 +242,3 @@ def test_where_no_motion_is_required_no_dream_is_spent_on_how_much(tmp_path, mon
     )
     loop.run_step()
     assert len(dreams) == 1
-
-
-def test_the_data_anchor_shows_no_failed_attempt():
-    def prompt(success):
-        return Prompt(np.zeros((17, 3, 3, 3), np.uint8), np.zeros((17, 14)), 'go', 'a', success)
-
-    shown = []
-    task = object.__new__(DirectTask)
-    task.settings = ResamplingSettings(data_clips=8)
-    task.prompts = [prompt(False), prompt(True), prompt(None)]
-    task.supervised = lambda name, prompts, *rest: shown.extend(prompts)
-    task.anchor(np.random.default_rng(0))
-    assert len(shown) == 8 and not [p for p in shown if p.success is False]

@@ -232,13 +232,12 @@ class AlignTask(Task):
         return torch.minimum(recorded, before.travelled.to(recorded))
 
     def anchor(self, rng: np.random.Generator) -> list[Loss]:
-        """Return the supervised loss on clips that did not fail; none where it weighs nothing."""
+        """Return the supervised loss on recorded clips; nothing where it weighs nothing."""
         settings = self.settings
         if settings.data_weight == 0:
             return []
         share = share_of(settings.data_clips, 'recorded clips')
-        shown = [prompt for prompt in self.prompts if prompt.success is not False]
-        chosen = draw_balanced(shown, settings.data_clips, rng)[share]
+        chosen = draw_balanced(self.prompts, settings.data_clips, rng)[share]
         return [self.supervised('data loss', chosen, share, rng, settings.data_weight)]
 
     def supervised(

@@ -160,6 +160,15 @@ def _require_attempts(args: argparse.Namespace) -> None:
             f'--algorithm {args.algorithm} has no reward but the outcome of attempts: leave '
             '--reward out, or choose direct or grpo.'
         )
+    if align_reward.weights_of(args).outcome:
+        raise UserError(
+            'The term outcome is the same whatever is dreamed from a view: leave it out of '
+            '--reward, and learn from outcomes by --algorithm nft.'
+        )
+    if args.similarity_tau is not None and args.algorithm in _OFFLINE:
+        raise UserError(
+            f'--algorithm {args.algorithm} has no term similarity: leave --similarity-tau out.'
+        )
     if args.similarity_tau is not None and not align_reward.weights_of(args).similarity:
         raise UserError(
             '--similarity-tau scales the term similarity: give --reward similarity=WEIGHT too.'
@@ -170,10 +179,13 @@ def _align_member(args: argparse.Namespace) -> None:
     """Align in one of the processes."""
     from eva_ros.alignment.policy import WorldModelPolicy
     from eva_ros.alignment.trainer import align
+    from eva_ros.training.launch import process_state
     from eva_ros.training.launch import training_device
 
     settings = _settings(args)
-    model, judge, (prompts, held_out) = _load(args)
+    # Where the reward was checked, the table of the recordings has been shown.
+    quiet = args.algorithm not in _OFFLINE or not process_state().is_main_process
+    model, judge, (prompts, held_out) = _load(args, quiet=quiet)
     _require_prompts(prompts)
     if args.dream_steps is None:
         steps = max(settings.FEWEST_STEPS, model.settings.steps)
@@ -254,20 +266,20 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(args: argparse.Namespace) -> tuple[Any, Any, tuple[list, list]]:
+def _load(args: argparse.Namespace, *, quiet: bool = False) -> tuple[Any, Any, tuple[list, list]]:
     """Return the world model, the judge, and prompts to train on and held out."""
     from eva_ros.world_model.checkpoint import load_world_model
 
     robot, view = loading.robot_and_view(args)
     model = load_world_model(args.world_model, robot=robot, view=view)
-    _, _, judge, prompts = _judge_and_prompts(args, model.settings.frames)
+    _, _, judge, prompts = _judge_and_prompts(args, model.settings.frames, quiet=quiet)
     print(f'eva align: {len(prompts[0])} initial views, {len(prompts[1])} held out',
           file=sys.stderr)  # fmt: skip
     return model, judge, prompts
 
 
 def _judge_and_prompts(
-    args: argparse.Namespace, frames: int | None = None
+    args: argparse.Namespace, frames: int | None = None, *, quiet: bool = False
 ) -> tuple[Any, Any, Any, tuple[list, list]]:
     """Return robot, view, judge, and prompts of `frames` frames (default: the view's).
 
@@ -278,19 +290,17 @@ def _judge_and_prompts(
     from eva_ros.errors import UserError
     from eva_ros.world_model.training_run import told
 
-    # A reward for success compares with failures; the data anchor leaves them out itself.
-    compares = align_reward.weights_of(args).outcome > 0.0
-    robot, view, episodes = (loading.recordings if compares else loading.demonstrations)(args)
-    episodes = told(episodes)
-    if not episodes:
+    robot, view, episodes = loading.recordings(args, quiet=quiet)
+    split = split_episodes(episodes, args.held_out, args.split_seed)
+    parts = loading.without_failed([told(part) for part in split], quiet=quiet)
+    if not any(parts):
         raise UserError(
             'None of the recordings has an instruction: record with Episode markers that say what '
             'the robot was told.'
         )
-    parts = split_episodes(episodes, args.held_out, args.split_seed)
     judge = None
     if args.idm is not None:
-        judge = align_reward.judge_of(args, robot, view, parts[0] or episodes)
+        judge = align_reward.judge_of(args, robot, view, parts[0] or parts[1])
     size = (frames or view.frames, view.rate_hz)
     train = find_prompts(parts[0], *size, moments=_MOMENTS) if parts[0] else []
     held_out = find_prompts(parts[1], *size) if parts[1] else []

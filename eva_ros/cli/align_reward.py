@@ -178,7 +178,6 @@ def require(args: argparse.Namespace, judge: Any, prompts: tuple[list, list], ro
     from eva_ros.alignment.probes import require_probes
 
     train, held_out = prompts
-    _require_outcomes(judge, train)
     chosen = held_out if len(held_out) >= _CLIPS else [*held_out, *train]
     used = list(judge.weights.used())
     found = probe_reward(
@@ -190,30 +189,6 @@ def require(args: argparse.Namespace, judge: Any, prompts: tuple[list, list], ro
             f'eva align: the reward ({", ".join(used)}) is blind to {", ".join(blind)}; '
             'see docs/alignment.md',
             file=sys.stderr,
-        )
-
-
-def _require_outcomes(judge: Any, prompts: list) -> None:
-    if not judge.weights.outcome:
-        return
-    if list(judge.weights.used()) == ['outcome']:
-        raise UserError(
-            'The term outcome is the same whatever is dreamed from a view: give --reward another '
-            'term beside it, or learn from outcomes by --algorithm nft.'
-        )
-    outcomes = [prompt.success for prompt in prompts]
-    unknown = outcomes.count(None)
-    if unknown:
-        raise UserError(
-            f'The term outcome needs the outcome of every attempt: {unknown} of {len(outcomes)} '
-            'initial views come from attempts without one; record with Episode markers.'
-        )
-    attempts = {prompt.episode: prompt.success for prompt in prompts}
-    successes = sum(map(bool, attempts.values()))
-    if min(successes, len(attempts) - successes) < 2:
-        raise UserError(
-            f'The term outcome needs two successes and two failures at least: the recordings '
-            f'hold {successes} successes in {len(attempts)} attempts.'
         )
 
 
@@ -287,8 +262,9 @@ def critic(args: argparse.Namespace) -> int:
     from eva_ros.training.manifest import read_manifest
     from eva_ros.training.manifest import World
 
-    robot, view, episodes = loading.demonstrations(args)
-    train, held_out = split_episodes(episodes, args.held_out, args.split_seed)
+    robot, view, episodes = loading.recordings(args)
+    split = split_episodes(episodes, args.held_out, args.split_seed)
+    train, held_out = loading.without_failed(split)
     steps = args.steps if args.minutes else args.steps or 1500
     mirror = not args.no_mirror and not mirror_fault(robot, view)
     settings = CriticSettings(args.seed, steps, args.minutes, mirror=mirror)

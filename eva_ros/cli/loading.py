@@ -1,6 +1,7 @@
 """Loads what the arguments of a sub-command name: robot, view and recorded episodes."""
 
 import argparse
+from collections.abc import Sequence
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,27 +37,28 @@ def recordings(
     return robot, view, load_episodes(args.bags, robot, view, args.cache, report=report)
 
 
-def demonstrations(
-    args: argparse.Namespace, *, quiet: bool = False
-) -> 'tuple[Robot, ViewSpec, list[Episode]]':
-    """Return robot, view and the episodes of --bags that are not known to have failed.
+def without_failed(
+    parts: 'Sequence[list[Episode]]', *, quiet: bool = False
+) -> 'list[list[Episode]]':
+    """Return the parts of a split without failed episodes, and say on stderr how many there were.
 
-    For what imitates recordings: what happened in a failed attempt is not what was asked for.
+    For what imitates recordings. All episodes are split first, so that the same ones are held out
+    from every model.
 
     Raises:
-        UserError: As `recordings`, or every episode failed.
+        UserError: There are episodes, and all of them failed.
     """
     from eva_ros.errors import UserError
 
-    robot, view, episodes = recordings(args, quiet=quiet)
-    kept = [episode for episode in episodes if episode.success is not False]
-    failed = len(episodes) - len(kept)
-    if not kept:
+    kept = [[episode for episode in part if episode.success is not False] for part in parts]
+    count = sum(map(len, parts))
+    failed = count - sum(map(len, kept))
+    if count and failed == count:
         raise UserError(f'All {failed} episodes in --bags failed: there is nothing to imitate.')
     if failed and not quiet:
         print(
-            f'{failed} of {len(episodes)} episodes failed and are left out: they show what was '
-            'not asked for.',
+            f'{failed} of {count} episodes failed and are left out: they do not show the task '
+            'that was asked for.',
             file=sys.stderr,
         )
-    return robot, view, kept
+    return kept

@@ -193,7 +193,8 @@ def _train(args: argparse.Namespace) -> int:
     _check_base(args)
     if args.lora is None:
         require_dreamable(loading.robot_and_view(args)[1])
-    robot, view, episodes = loading.demonstrations(args)
+    robot, view, episodes = loading.recordings(args)
+    [episodes] = loading.without_failed([episodes])
     if args.lora is None:
         training_run.check(episodes, robot, view, args.out, _options(args, robot, view))
     else:
@@ -233,7 +234,8 @@ def _train_member(args: argparse.Namespace) -> None:
     from eva_ros.training.launch import process_state
     from eva_ros.world_model import training_run
 
-    robot, view, episodes = loading.demonstrations(args, quiet=True)
+    robot, view, episodes = loading.recordings(args, quiet=True)
+    [episodes] = loading.without_failed([episodes], quiet=True)
     if args.lora is None:
         options = _options(args, robot, view)
         done = training_run.train(episodes, robot, view, args.out, options)
