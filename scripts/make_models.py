@@ -247,7 +247,7 @@ def _attempts(size: Size, first: Path, workers: int) -> list[Command]:
 
 
 def _figures(size: Size, held_out: Path, models: Path, workers: int) -> list[Command]:
-    """Return the commands whose figures stand in models/README.md."""
+    """Return the commands behind models/README.md, but for randomised scenes."""
     world_model, idm = ('--world-model', models / 'world_model'), ('--idm', models / 'idm')
     lora, moving = models / 'aligned', [held_out / task for task in (*REACHES, *LIFTS)]
     dreams = ('world-model evaluate --bags', *moving, *world_model, *idm, '--clips', size.clips)
@@ -258,7 +258,8 @@ def _figures(size: Size, held_out: Path, models: Path, workers: int) -> list[Com
         eva('idm evaluate --all --checkpoint', models / 'idm', '--bags', held_out),
         eva('align evaluate --held-out 1 --bags', held_out, *world_model, *idm, '--lora', lora,
             '--views', 2 * size.clips),
-        eva(*closed_loop, size.scenes, '--tasks', *LIFTS, 'transfer_cube --variants unaligned'),
+        eva(*closed_loop, size.scenes, '--tasks', *LIFTS, 'transfer_cube',
+            '--variants unaligned aligned'),
         eva(*closed_loop, 2 * size.scenes, '--tasks', *REACHES,
             '--variants unaligned aligned still mean_motion nearest_start'),
     ]  # fmt: skip
