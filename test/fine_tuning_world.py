@@ -33,7 +33,7 @@ def moving_square(row, *, backwards=False):
         at = 20 - x if backwards else x
         video[t, row : row + 6, at : at + 8] = 220
         joints[t] = 0.05 * x
-    return SimpleNamespace(frames=video, joints=joints, instruction=INSTRUCTION)
+    return SimpleNamespace(frames=video, joints=joints, instruction=INSTRUCTION, success=None)
 
 
 def wan_folder(family, tmp_path_factory):

@@ -91,9 +91,8 @@ def chosen(monkeypatch):
     """Return a function that runs a training up to its settings, and returns them."""
 
     def run(robot, *command):
-        monkeypatch.setattr(
-            loading, 'recordings', lambda args, **_: (robot, VIEW, [SimpleNamespace(task='a')] * 2)
-        )
+        found = robot, VIEW, [SimpleNamespace(task='a', success=None)] * 2
+        monkeypatch.setattr(loading, 'recordings', lambda args, **_: found)
         caught = {}
 
         def stop(*given, **named):
