@@ -492,6 +492,7 @@ def test_the_first_chunk_finds_the_collision_world_built():
     collision_world.cache_clear()
     settings = GateSettings(min_confidence=0.9, min_executability=9.0)
     supervisor = CommandSupervisor(ROBOT, settings, dry_run=False, now_ns=0)
+    supervisor.prepare()
     assert collision_world.cache_info().misses == 1
     chunk = replace(chunk_from(ROBOT.home, BEGIN_NS), confidence=1.0, executability=10.0)
     assert supervisor.judge(chunk, ROBOT.home, BEGIN_NS, BEGIN_NS).accepted

@@ -83,7 +83,10 @@ class CommandSupervisor:
         self._held: Array | None = None
         self._rested_ns: int | None = None
         self._stops = StopMonitor(robot)
-        prepare(robot, settings)
+
+    def prepare(self) -> None:
+        """Build what the first chunk would have to wait for: where time passes meanwhile."""
+        prepare(self.robot, self.settings)
 
     @property
     def rollout_id(self) -> int:

@@ -143,7 +143,6 @@ def prepare(robot: Robot, settings: GateSettings) -> None:
     The first chunk builds the collision world and starts the threads of linear algebra: 0.04 s,
     and a third of a second on a busy machine. What the verdict is does not matter.
     """
-    robot.require('gate')
     steps = np.tile(robot.home, (settings.execute_steps + 1, 1))
     still = Chunk(0, 0, robot.joint_names, _HOME_POINT_S, steps, robot.home, '', 1.0, 10.0)
     check_chunk(still, robot.home, robot, settings, 0)

@@ -115,6 +115,7 @@ class ArmTrajectoryPublisher(EvaNode):
             now_ns=self.now_ns(),
             latched=self._latched,
         )
+        self.supervisor.prepare()
         files = FileWatch([path, *self.robot.files])
         if settings.mode == 'overlap' and self.param('stamp_mode') == 'zero':
             raise UserError(
