@@ -50,7 +50,7 @@ def test_similarity_is_best_for_the_recorded_path_and_batched():
 
 
 def test_a_small_tau_leaves_a_dream_alone_that_does_something_else():
-    """The mean of two recorded motions is pulled to neither; a dream near one is pulled there."""
+    """A dream far from the recorded motion is hardly pulled there; one near it is."""
 
     def pull(away, tau):
         positions = torch.full((12, 3), away, dtype=torch.float64, requires_grad=True)
